@@ -1,0 +1,62 @@
+"""What the command line hands to plugins: groups to add commands to, and the few verbs every command needs.
+
+The real one is `pvc.cli`; the core and the plugins see only this, so neither imports Typer's owner.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from pvc.core.config.settings import Config
+from pvc.core.coordination import Coordinator
+from pvc.core.runtime import Runtime
+
+
+class CommandGroup(Protocol):
+    """A group of commands such as `pvc node`. A name that is taken is refused with DuplicateCommand."""
+
+    def command(self, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Decorator that adds a command; the function's annotations are Typer parameters, `options` go to Typer."""
+
+
+class CommandLine(Protocol):
+    """The running `pvc` as a plugin's command sees it."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def config(self) -> Config:
+        """The client's configuration; read at the first use, so that `--help` works without any."""
+
+    def group(self, name: str, help: str = "") -> CommandGroup:
+        """The group of that name, made at the first call."""
+
+    def connect(self) -> Coordinator:
+        """The connection to the cluster, made at the first call and closed when the command ends.
+
+        Raises PvcError naming the hosts if no server answers in time or the tree is of another version.
+        """
+
+    def show(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, one: bool = False) -> None:
+        """Print a listing in the format that `--format` asked for: `columns` for the table, all fields otherwise.
+
+        `one` prints a single record: field by field in a table, an object rather than a list in JSON and YAML.
+        """
+
+    def say(self, text: str) -> None:
+        """Print a line for people on standard output."""
+
+    def note(self, text: str) -> None:
+        """Print a line for people on standard error, so that piped output stays clean."""
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask unless `yes`; ends the command with code 1 if the answer is no or nobody can answer."""
+
+    def fail(self, message: str, code: int = 1) -> NoReturn:
+        """End the command with a message on standard error and an exit code."""
+
+    def complete_nodes(self, incomplete: str) -> list[str]:
+        """Live node names for shell completion; empty if the cluster cannot be reached quickly."""
+
+    def complete_vms(self, incomplete: str) -> list[str]:
+        """Live VM names for shell completion; empty if the cluster cannot be reached quickly."""

@@ -1,0 +1,135 @@
+"""The door to other processes: the only module that imports subprocess."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from pvc.core.errors import PvcError
+
+
+class CommandFailed(PvcError):
+    """A program could not be started, ended with a code other than 0, or outlived its time limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ended: its exit code and what it wrote, decoded as UTF-8 with replacement."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Running(Protocol):
+    """A program that was started and goes on."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait at most `timeout` seconds; its exit code, or None if it still runs."""
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+
+
+class Processes(Protocol):
+    """Starts programs. The fake in `pvc.testing` answers from a script."""
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        """Run to the end; raises CommandFailed if it cannot be started or takes longer than `timeout` seconds."""
+
+    def check(self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> str:
+        """Run to the end and return its standard output; raises CommandFailed also for an exit code other than 0."""
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        """Start a program whose output (both streams) is appended to the file `output`."""
+
+
+class RunningProcess:
+    """A `Running` on subprocess.Popen."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def poll(self) -> int | None:
+        return self._popen.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def signal(self, number: int) -> None:
+        if self._popen.poll() is None:
+            self._popen.send_signal(number)
+
+
+class SystemProcesses:
+    """The real `Processes`. `env` adds to the environment of this process."""
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        try:
+            done = subprocess.run(
+                list(command),
+                input=None if stdin is None else stdin.encode(),
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                timeout=timeout,
+                env=_environment(env),
+                check=False,
+            )
+        except OSError as error:
+            raise CommandFailed(f"cannot run {command[0]}: {error.strerror}; is it installed?") from error
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{' '.join(command)} did not end within {timeout:g} s") from error
+        return Finished(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def check(self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> str:
+        done = self.run(command, timeout=timeout, env=env)
+        if done.code != 0:
+            said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            raise CommandFailed(f"{' '.join(command)} ended with code {done.code}: {said}")
+        return done.stdout
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        with _append(output) as sink:
+            try:
+                popen = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(env),
+                    start_new_session=new_session,
+                )
+            except OSError as error:
+                raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
+        return RunningProcess(popen)
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if extra is None else {**os.environ, **extra}
+
+
+def _append(path: Path) -> IO[bytes]:
+    return path.open("ab")
