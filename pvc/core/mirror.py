@@ -1,0 +1,83 @@
+"""A local copy of what a service reads, dropped piece by piece by watches.
+
+Reads go through: the first asks the cluster and leaves a watch, later ones cost nothing until the watch fires. A fired
+watch or a changed session wakes the service. One mirror belongs to one service; it never writes.
+"""
+
+from pvc.core.coordination import Coordinator, SessionState, Znode
+from pvc.core.runtime import Runtime, Signal
+
+
+class Mirror:
+    """Read-through, watch-invalidated view of the tree."""
+
+    def __init__(self, coordinator: Coordinator, runtime: Runtime, wake: Signal) -> None:
+        self._coordinator = coordinator
+        self._wake = wake
+        self._lock = runtime.mutex()
+        self._generation = 0
+        self._nodes: dict[str, Znode | None] = {}
+        self._children: dict[str, tuple[str, ...] | None] = {}
+        coordinator.listen(self._session_changed)
+
+    def get(self, path: str) -> Znode | None:
+        """The node as last seen; None if it does not exist. Raises Disconnected if it must be asked for and cannot."""
+        with self._lock:
+            if path in self._nodes:
+                return self._nodes[path]
+            generation = self._generation
+        watch = _Watch(self, self._nodes, path)
+        znode = self._coordinator.get(path, watch)
+        with self._lock:
+            if not watch.fired and generation == self._generation:
+                self._nodes[path] = znode
+        return znode
+
+    def children(self, path: str) -> tuple[str, ...] | None:
+        """The names below a node as last seen; None if it does not exist. Raises Disconnected like `get`."""
+        with self._lock:
+            if path in self._children:
+                return self._children[path]
+            generation = self._generation
+        watch = _Watch(self, self._children, path)
+        names = self._coordinator.children(path, watch)
+        with self._lock:
+            if not watch.fired and generation == self._generation:
+                self._children[path] = names
+        return names
+
+    def forget(self) -> None:
+        """Drop everything: the next reads ask the cluster. The slow periodic look that covers a lost event."""
+        with self._lock:
+            self._generation += 1
+            self._nodes.clear()
+            self._children.clear()
+
+    def drop(self, path: str) -> None:
+        """Drop what is known of one node, because a write of our own has just changed it."""
+        with self._lock:
+            self._nodes.pop(path, None)
+            self._children.pop(path, None)
+
+    def _session_changed(self, state: SessionState) -> None:
+        if state is not SessionState.SUSPENDED:
+            self.forget()
+        self._wake.set()
+
+
+class _Watch:
+    """One armed watch. It may fire before the read that armed it has returned: then nothing must be kept."""
+
+    def __init__(
+        self, mirror: Mirror, entries: "dict[str, Znode | None] | dict[str, tuple[str, ...] | None]", path: str
+    ):
+        self._mirror = mirror
+        self._entries = entries
+        self._path = path
+        self.fired = False
+
+    def __call__(self) -> None:
+        with self._mirror._lock:
+            self.fired = True
+            self._entries.pop(self._path, None)
+        self._mirror._wake.set()
