@@ -1,0 +1,61 @@
+"""What a plugin gets from core to build its parts with."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pvc.core.config.settings import Config
+from pvc.core.coordination import Coordinator
+from pvc.core.model import Vm
+from pvc.core.observers import VmEvent
+from pvc.core.runtime import Runtime
+from pvc.core.turns import FlushStep, Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a plugin says of one node as a target for one VM."""
+
+    veto: str = ""
+    """Why the node cannot take it; empty: it can."""
+    score: float = 0.0
+    """Added to the node's score; more is better."""
+
+
+class PluginCalls(Protocol):
+    """What a role may ask of all loaded plugins. A plugin that fails is logged, counted and left out of the answer."""
+
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates of all plugins, in the order of their loading."""
+
+    def steps(self) -> tuple[FlushStep, ...]:
+        """The flush steps of all plugins, ordered by `after`."""
+
+    def vm_changed(self, event: VmEvent) -> None:
+        """Tell every VM observer."""
+
+    def vm_definition(self, vm: Vm, xml: str) -> str:
+        """The XML after every plugin's changes. Raises PluginFailed if one fails: a VM must not start half prepared."""
+
+    def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
+        """What plugins say of nodes as targets for a VM; nodes nobody has an opinion on are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A plugin's surroundings in the daemon of one node."""
+
+    node: str
+    config: Config
+    runtime: Runtime
+    coordinator: Coordinator
+    """The daemon's own session: the node's liveness hangs on it, so nothing heavy may use it."""
+    connect: Callable[[str], Coordinator]
+    """Open another session of that name, for heavy traffic. Core closes it when the daemon stops."""
+    log: logging.Logger
+    plugins: PluginCalls
+    registered: Callable[[], bool]
+    """Whether this daemon holds its node's name at this moment. If not: start nothing new."""
+    refresh_facts: Callable[[], None]
+    """Have the node's facts gathered and published soon. Returns at once."""

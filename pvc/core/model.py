@@ -1,0 +1,303 @@
+"""The records that more than one part of the system reads: nodes, operations, VMs. Values only; no behaviour, no doors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class NodeState(Enum):
+    """Whether a node takes VMs.
+
+    READY -> FLUSHING (a flush began) -> FLUSHED (a fresh look found it empty) -> UNFLUSHING -> READY.
+    FLUSHING -> READY (the flush was cancelled or failed), FLUSHING -> UNFLUSHING, FLUSHED -> FLUSHING (flushed again).
+    An incomplete flush leaves it FLUSHING: it takes no VM, and it is not empty.
+    """
+
+    READY = "ready"
+    """In service: a target for VMs."""
+    FLUSHING = "flushing"
+    """Being emptied: no target."""
+    FLUSHED = "flushed"
+    """Empty, and stays so until it is unflushed, across reboots too."""
+    UNFLUSHING = "unflushing"
+    """Its VMs come home: no target for anybody else's."""
+
+
+NODE_MOVES: Mapping[NodeState, frozenset[NodeState]] = {
+    NodeState.READY: frozenset({NodeState.FLUSHING, NodeState.UNFLUSHING}),
+    NodeState.FLUSHING: frozenset({NodeState.FLUSHED, NodeState.READY, NodeState.UNFLUSHING}),
+    NodeState.FLUSHED: frozenset({NodeState.UNFLUSHING, NodeState.FLUSHING}),
+    NodeState.UNFLUSHING: frozenset({NodeState.READY, NodeState.FLUSHING}),
+}
+"""The transitions that exist; `core/states.py` refuses any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of the cluster."""
+
+    name: str
+    state: NodeState = NodeState.READY
+    roles: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    address: str = ""
+    """Where other nodes reach it, for migrations too."""
+    version: str = ""
+    """Version of the daemon that last registered it."""
+    machine: str = ""
+    """Identity of the machine it was registered from: another machine may not take the name over."""
+    operation: str | None = None
+    """Id of the operation last asked for. Every request rewrites this record, so a placement that checks its version
+    cannot overlook a flush that was asked for a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSession:
+    """Who holds a node's name: the content of its ephemeral node."""
+
+    host: str
+    pid: int
+    boot: str
+    """Identity of the running kernel and process namespace, so that a successor on the same machine can tell that
+    the process is gone."""
+    started: str
+    """Start time of that process as the kernel counts it: a recycled pid has another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node's roles report. Unknown keys are for plugins."""
+
+    at: float = 0.0
+    memory: int | None = None
+    """MiB that VMs may use on this node; None: it runs no VMs."""
+    cpus: int | None = None
+    load: float | None = None
+    """Load average over one minute."""
+    vms: Mapping[str, int] = field(default_factory=dict)
+    """MiB set aside for each VM (by UUID) that is here, arriving, or about to start."""
+    findings: tuple["Finding", ...] = ()
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+class Severity(Enum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result of a health check: what is so, and what to do."""
+
+    source: str
+    severity: Severity
+    text: str
+
+
+class OperationKind(Enum):
+    """What an operation does to its node."""
+
+    FLUSH = "flush"
+    """Move everything away."""
+    UNFLUSH = "unflush"
+    """Bring back what a flush moved away."""
+
+
+class Phase(Enum):
+    """How far an operation is.
+
+    QUEUED -> PLANNING -> MOVING -> DONE | INCOMPLETE | CANCELLED | FAILED; PLANNING and MOVING -> QUEUED when the
+    turn was lost with the session; any active phase -> CANCELLED or FAILED.
+    """
+
+    QUEUED = "queued"
+    """Asked for; waits for every gate to open."""
+    PLANNING = "planning"
+    """Has its turn; marks the node."""
+    MOVING = "moving"
+    """Things move."""
+    DONE = "done"
+    """A fresh look found everything where it should be."""
+    INCOMPLETE = "incomplete"
+    """Over, but not everything moved: the outcomes say what and why."""
+    CANCELLED = "cancelled"
+    """Ended because somebody asked."""
+    FAILED = "failed"
+    """Could not go on: the message says why."""
+
+
+FINAL = frozenset({Phase.DONE, Phase.INCOMPLETE, Phase.CANCELLED, Phase.FAILED})
+"""Phases that an operation never leaves."""
+
+PHASE_MOVES: Mapping[Phase, frozenset[Phase]] = {
+    Phase.QUEUED: frozenset({Phase.PLANNING, Phase.CANCELLED, Phase.FAILED}),
+    Phase.PLANNING: frozenset({Phase.MOVING, Phase.QUEUED, Phase.CANCELLED, Phase.FAILED}),
+    Phase.MOVING: FINAL | {Phase.QUEUED},
+    Phase.DONE: frozenset(),
+    Phase.INCOMPLETE: frozenset(),
+    Phase.CANCELLED: frozenset(),
+    Phase.FAILED: frozenset(),
+}
+
+
+class Cancel(Enum):
+    """How an operation was asked to stop."""
+
+    NO = "no"
+    AFTER_CURRENT = "after-current"
+    """Start no further move; let the one in flight end."""
+    NOW = "now"
+    """Abort the move in flight as well."""
+
+
+class OutcomeState(Enum):
+    """Where one thing that an operation handles stands."""
+
+    WAITING = "waiting"
+    MOVING = "moving"
+    MOVED = "moved"
+    KEPT = "kept"
+    """Stays where it is; the outcome says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one VM (or other thing) in an operation."""
+
+    name: str
+    state: OutcomeState
+    source: str | None = None
+    target: str | None = None
+    why: str = ""
+    tries: tuple[str, ...] = ()
+    """Targets that were tried and failed."""
+    seconds: float | None = None
+    """How long its move took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A flush or unflush of one node, from request to end."""
+
+    id: str
+    kind: OperationKind
+    node: str
+    by: str
+    requested: float
+    """Seconds since the epoch."""
+    reason: str = ""
+    deadline: float | None = None
+    """Seconds since the epoch after which it fails; None: none was asked for."""
+    queue: bool = True
+    """False: fail rather than wait at a gate."""
+    parallel: int | None = None
+    """Moves at a time; None: what the node's configuration says."""
+    phase: Phase = Phase.QUEUED
+    waiting: str = ""
+    """While queued: what it waits for, in words."""
+    place: int | None = None
+    """While queued: how many are before it at the gate that it waits at."""
+    began: float | None = None
+    """When it got its turn."""
+    finished: float | None = None
+    cancel: Cancel = Cancel.NO
+    cancelled_by: str = ""
+    message: str = ""
+    """One closing sentence."""
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    """By the key of the thing: a VM's UUID."""
+
+
+class VmState(Enum):
+    """What is wanted of a VM."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class Policy(Enum):
+    """What a flush may do to a VM."""
+
+    LIVE = "live"
+    """Migrate it live, or leave it running where it is."""
+    SHUTDOWN = "shutdown"
+    """Shut it down cleanly and start it elsewhere."""
+    KEEP = "keep"
+    """Leave it alone: the flush reports it and ends incomplete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """What is wanted of a VM: written by clients and by operations, never by what happens to be."""
+
+    uuid: str
+    name: str
+    state: VmState
+    node: str
+    """Where it should be."""
+    memory: int
+    """MiB, from its definition."""
+    vcpus: int
+    home: str | None = None
+    """Where `unmigrate` and `unflush` bring it back to; None: it is at home."""
+    displaced_by: str | None = None
+    """Who took it from home: the name of a flushed node's operation, or None for an administrator."""
+    policy: Policy = Policy.LIVE
+    nodes: tuple[str, ...] = ()
+    """The only nodes it may run on; empty: any."""
+    spread: str | None = None
+    """VMs of one spread group are kept on different nodes."""
+    stop_now: bool = False
+    """With state STOPPED: do not wait for the guest, power it off."""
+    generation: int = 0
+    """Counted up by a request to start or restart afresh: earlier failures no longer hold it back."""
+    restart: int = 0
+    """Counted up by `vm restart`: the VM is shut down and started once for each."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Settings of plugins for this VM, by `plugin.key`."""
+
+
+class ActualState(Enum):
+    """What became of a VM.
+
+    STOPPED -> STARTING -> RUNNING; RUNNING -> MIGRATING -> RUNNING (here or there); MIGRATING -> DEPARTED -> RUNNING or
+    STOPPED; RUNNING -> STOPPED; STARTING, RUNNING -> FAILED; FAILED -> STARTING or STOPPED.
+    """
+
+    STOPPED = "stopped"
+    """Runs nowhere; nobody holds the lease."""
+    STARTING = "starting"
+    """The node holds the lease and is about to start it, or has just done so."""
+    RUNNING = "running"
+    """Runs on the node that holds the lease."""
+    MIGRATING = "migrating"
+    """Runs on the lease holder or, from some moment on, on the target."""
+    DEPARTED = "departed"
+    """The lease holder no longer has it and does not know whether the target does: only the target may say."""
+    FAILED = "failed"
+    """It should run but does not; the reason says why. The lease stays, and with it the right to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmActual:
+    """Where a VM is. `node` is the lease: only the node named there may start it, and only it (or, once DEPARTED, the
+    target) gives the lease away. Claimed by compare-and-set before a start."""
+
+    state: ActualState = ActualState.STOPPED
+    node: str | None = None
+    target: str | None = None
+    since: float = 0.0
+    reason: str = ""
+    failures: int = 0
+    """Starts that failed in a row, for growing pauses."""
+    operation: str | None = None
+    """While MIGRATING: the operation that moves it."""
+    generation: int = 0
+    """The wanted generation that this state answers."""
+    restart: int = 0
+    """The `restart` count that has been carried out."""
+    failed_move: str = ""
+    """Why the last move did not happen; cleared by the next start or move."""
