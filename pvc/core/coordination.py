@@ -101,6 +101,18 @@ class TooLarge(CoordinationError):
     """Refused before sending: more than LARGEST_WRITE bytes in one transaction."""
 
 
+def refuse_too_large(ops: Sequence[Op]) -> None:
+    """Raise TooLarge if one transaction of these operations is more than a server would take."""
+    # 100 bytes an operation stand for its header, its access list and the root that is put before its path.
+    size = sum(100 + len(op.path) + len(op.data if isinstance(op, Create | Put) else b"") for op in ops)
+    if size > LARGEST_WRITE:
+        largest = max(ops, key=lambda op: len(op.data) if isinstance(op, Create | Put) else 0)
+        raise TooLarge(
+            f"a transaction of {len(ops)} operations has {size} bytes, at most {LARGEST_WRITE} are allowed;"
+            f" the largest part is {largest.path}"
+        )
+
+
 class Clash(Enum):
     """Why one operation of a transaction was refused."""
 

@@ -1,4 +1,7 @@
-"""Core's paths in the tree, relative to the cluster's root. A path is spelt here, or in a plugin's `keys.py`, and nowhere else."""
+"""Core's paths in the tree, relative to the cluster's root.
+
+A path is spelt here, or in a plugin's `keys.py`, and nowhere else.
+"""
 
 SCHEMA = 1
 """The version of the tree that this program reads and writes; the root's data says which one a tree has."""

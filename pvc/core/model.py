@@ -1,4 +1,4 @@
-"""The records that more than one part of the system reads: nodes, operations, VMs. Values only; no behaviour, no doors."""
+"""The records that more than one part of the system reads: nodes, operations, VMs. Values only, no behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -8,7 +8,7 @@ from pvc.core.runtime import Runtime, Signal
 
 
 class Service(Protocol):
-    """One part of the daemon. Core calls `step` from one thread at a time, whenever `wake` was set or the pause is over.
+    """One part of the daemon: core calls `step` from one thread, whenever `wake` was set or the pause is over.
 
     A step looks at the world, takes what next step there is, and returns. It may run any number of times: a lost or
     repeated event, or a restart, changes nothing. An exception is logged and counted, and the service is stepped

@@ -1,0 +1,1 @@
+"""The command line `pvc`: talks to ZooKeeper only, never to a hypervisor."""
