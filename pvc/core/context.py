@@ -9,7 +9,7 @@ from pvc.core.config.settings import Config
 from pvc.core.coordination import Coordinator
 from pvc.core.model import Vm
 from pvc.core.observers import VmEvent
-from pvc.core.runtime import Runtime
+from pvc.core.runtime import Runtime, Signal
 from pvc.core.turns import FlushStep, Gate
 
 
@@ -55,6 +55,8 @@ class Context:
     """Open another session of that name, for heavy traffic. Core closes it when the daemon stops."""
     log: logging.Logger
     plugins: PluginCalls
+    operations_wake: Signal
+    """Set it to have the node's operation looked at again: gates and flush steps do, when what they watch changes."""
     registered: Callable[[], bool]
     """Whether this daemon holds its node's name at this moment. If not: start nothing new."""
     refresh_facts: Callable[[], None]

@@ -76,6 +76,8 @@ class NodeFacts:
     """Load average over one minute."""
     vms: Mapping[str, int] = field(default_factory=dict)
     """MiB set aside for each VM (by UUID) that is here, arriving, or about to start."""
+    spread: Mapping[str, str] = field(default_factory=dict)
+    """Spread group of each of those VMs that has one, by UUID."""
     findings: tuple["Finding", ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -160,7 +162,9 @@ class OutcomeState(Enum):
     MOVING = "moving"
     MOVED = "moved"
     KEPT = "kept"
-    """Stays where it is; the outcome says why."""
+    """Stays where it is though it should have moved; the outcome says why."""
+    LEFT_ALONE = "left alone"
+    """Not this operation's business; the outcome says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,8 @@ class Outcome:
     why: str = ""
     tries: tuple[str, ...] = ()
     """Targets that were tried and failed."""
+    since: float | None = None
+    """When its last move was ordered, in seconds since the epoch."""
     seconds: float | None = None
     """How long its move took."""
 
@@ -244,7 +250,10 @@ class Vm:
     home: str | None = None
     """Where `unmigrate` and `unflush` bring it back to; None: it is at home."""
     displaced_by: str | None = None
-    """Who took it from home: the name of a flushed node's operation, or None for an administrator."""
+    """The operation that took it from home; None: an administrator did, or it is at home."""
+    guards: tuple[str, ...] = ()
+    """Nodes of the tree that must still exist when the move to `node` begins: the turn of the operation that ordered
+    it. Empty: an administrator ordered it."""
     policy: Policy = Policy.LIVE
     nodes: tuple[str, ...] = ()
     """The only nodes it may run on; empty: any."""
@@ -264,7 +273,8 @@ class ActualState(Enum):
     """What became of a VM.
 
     STOPPED -> STARTING -> RUNNING; RUNNING -> MIGRATING -> RUNNING (here or there); MIGRATING -> DEPARTED -> RUNNING or
-    STOPPED; RUNNING -> STOPPED; STARTING, RUNNING -> FAILED; FAILED -> STARTING or STOPPED.
+    STOPPED; RUNNING -> STOPPING -> STOPPED (or RUNNING, if the guest does not obey); RUNNING -> STOPPED; STARTING,
+    RUNNING -> FAILED; FAILED -> STARTING or STOPPED.
     """
 
     STOPPED = "stopped"
@@ -273,6 +283,8 @@ class ActualState(Enum):
     """The node holds the lease and is about to start it, or has just done so."""
     RUNNING = "running"
     """Runs on the node that holds the lease."""
+    STOPPING = "stopping"
+    """Its guest was asked to shut down."""
     MIGRATING = "migrating"
     """Runs on the lease holder or, from some moment on, on the target."""
     DEPARTED = "departed"
@@ -293,8 +305,6 @@ class VmActual:
     reason: str = ""
     failures: int = 0
     """Starts that failed in a row, for growing pauses."""
-    operation: str | None = None
-    """While MIGRATING: the operation that moves it."""
     generation: int = 0
     """The wanted generation that this state answers."""
     restart: int = 0

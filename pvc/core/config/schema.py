@@ -1,0 +1,186 @@
+"""Core's own part of pvc.yaml as a cerberus schema, and what a schema has to look like.
+
+`meta` beside each key holds `help`, and where they apply `unit`, `allowed` (words in place of the derived ones) and
+`default` (words for a default that is computed). Defaults of `zookeeper` are those of ZooKeeperSettings.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cerberus
+
+from pvc.core.config.rules import Rules, is_absolute_path
+from pvc.core.config.settings import ZooKeeperSettings
+from pvc.core.errors import PvcError
+
+ROLES: Mapping[str, bool] = {"hypervisor": True, "networking": False, "storage": False}
+"""Every role and whether a node has it unless its file says otherwise."""
+FEATURES: Mapping[str, bool] = {"flushlock": True, "consolelog": True}
+"""Built-in features and whether they are on unless the file says otherwise; third-party plugins are off."""
+
+_ROLE_HELP = {
+    "hypervisor": "Run virtual machines on this node.",
+    "networking": "Keep the virtual networks on this node.",
+    "storage": "Serve volumes from this node.",
+}
+_FEATURE_HELP = {
+    "flushlock": "Flush and unflush one node at a time across the cluster.",
+    "consolelog": "Publish the serial console of each VM to the cluster.",
+}
+_ZOOKEEPER = ZooKeeperSettings()
+
+
+class PluginSchemaError(PvcError):
+    """A plugin's schema is not one that cerberus understands, or takes a name that core uses."""
+
+
+def _is_root(field: str, value: Any, error: Callable[[str, str], None]) -> None:
+    if isinstance(value, str) and not is_absolute_path(value):
+        error(field, "use an absolute path below the top, such as /pvc, without a slash at its end")
+
+
+def _has_both_credentials(field: str, value: Any, error: Callable[[str, str], None]) -> None:
+    if isinstance(value, Mapping) and (value.get("user") is None) != (value.get("password_file") is None):
+        error(field, "set both user and password_file, or neither")
+
+
+def core_schema(known_plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """The cerberus schema of all keys but the plugins' sections; `known_plugins` are the installed ones."""
+    return {
+        "node": {
+            "type": "string",
+            "check_with": "name",
+            "meta": {
+                "help": "Name of this node in the cluster.",
+                "allowed": "lower-case letters, digits and inner dashes, 63 characters at most",
+                "default": "the short host name",
+            },
+        },
+        "address": {
+            "type": "string",
+            "nullable": True,
+            "default": None,
+            "check_with": "address",
+            "meta": {
+                "help": "Address at which other nodes reach this one; without it they resolve its name.",
+                "allowed": "an IP address or a host name",
+            },
+        },
+        "zookeeper": {
+            "type": "dict",
+            "check_with": _has_both_credentials,
+            "schema": _zookeeper_fields(),
+            "meta": {"help": "Where the cluster's tree is and how to reach it."},
+        },
+        "roles": {
+            "type": "dict",
+            "schema": {name: _switch(on, _ROLE_HELP[name]) for name, on in ROLES.items()},
+            "meta": {"help": "What this node does. A role that is off loads no code, and its section is not read."},
+        },
+        "plugins": {
+            "type": "dict",
+            "schema": {
+                name: _switch(FEATURES.get(name, False), _FEATURE_HELP.get(name, f"Load the plugin {name}."))
+                for name in dict.fromkeys((*FEATURES, *known_plugins))
+                if name not in ROLES
+            },
+            "meta": {"help": "Features, and third-party plugins by the name of their entry point."},
+        },
+    }
+
+
+def full_schema(schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """Core's schema and a section for each plugin in `schemas`, ready for `Rules`. Raises PluginSchemaError."""
+    fields = core_schema(known_plugins)
+    for section, schema in schemas.items():
+        check_schema(section, schema)
+        fields[section] = {"type": "dict", "schema": schema, "meta": {"help": f"Settings of the plugin {section}."}}
+    return {name: _complete(rules) for name, rules in fields.items()}
+
+
+def check_schema(section: str, schema: Mapping[str, Any]) -> None:
+    """Raise PluginSchemaError if a plugin's section cannot be used."""
+    advice = f"mend the plugin, or set plugins.{section} to false"
+    if section in core_schema():
+        raise PluginSchemaError(f"plugin {section}: its section has the name of one of core's keys; {advice}")
+    try:
+        Rules({name: _complete(rules) for name, rules in schema.items()})
+    except (cerberus.SchemaError, RuntimeError, AttributeError, TypeError) as error:
+        raise PluginSchemaError(f"plugin {section}: its configuration schema is faulty: {error}; {advice}") from error
+
+
+def inner_fields(rules: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The rules of each key of a mapping; None if the rules are not those of a mapping with known keys."""
+    inner = rules.get("schema")
+    return inner if rules.get("type") == "dict" and isinstance(inner, Mapping) else None
+
+
+def entry_rules(rules: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The rules of the entries of a list; None if the rules are not those of a list with known entries."""
+    inner = rules.get("schema")
+    return inner if rules.get("type") == "list" and isinstance(inner, Mapping) else None
+
+
+def _complete(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules with an empty mapping as the default of every mapping, so that the defaults inside are filled in."""
+    done = dict(rules)
+    if (fields := inner_fields(rules)) is not None:
+        done["schema"] = {name: _complete(inner) for name, inner in fields.items()}
+        if "default" not in done and not any(inner.get("required") for inner in fields.values()):
+            done["default"] = {}
+    elif (entry := entry_rules(rules)) is not None:
+        done["schema"] = _complete(entry)
+    return done
+
+
+def _switch(on: bool, text: str) -> dict[str, Any]:
+    return {"type": "boolean", "default": on, "meta": {"help": text}}
+
+
+def _zookeeper_fields() -> dict[str, Any]:
+    return {
+        "hosts": {
+            "type": "list",
+            "minlength": 1,
+            "default": list(_ZOOKEEPER.hosts),
+            "schema": {"type": "string", "coerce": "endpoint"},
+            "meta": {"help": "The servers; the port is 2181 unless given, an IPv6 address stands in brackets."},
+        },
+        "root": {
+            "type": "string",
+            "default": _ZOOKEEPER.root,
+            "check_with": _is_root,
+            "meta": {"help": "Path below which this cluster keeps everything.", "allowed": "an absolute path"},
+        },
+        "session_timeout": {
+            "type": "number",
+            "min": 1,
+            "max": 600,
+            "default": _ZOOKEEPER.session_timeout,
+            "meta": {"help": "Time after which a silent client counts as dead.", "unit": "s"},
+        },
+        "connect_timeout": {
+            "type": "number",
+            "min": 0.1,
+            "max": 600,
+            "default": _ZOOKEEPER.connect_timeout,
+            "meta": {"help": "Time to try to reach a server before giving up.", "unit": "s"},
+        },
+        "user": {
+            "type": "string",
+            "nullable": True,
+            "default": _ZOOKEEPER.user,
+            "regex": r"[^\s:]+",
+            "meta": {
+                "help": "Name for digest authentication; with it, only this user can read and write the tree.",
+                "allowed": "text without spaces and colons",
+            },
+        },
+        "password_file": {
+            "type": "string",
+            "nullable": True,
+            "default": _ZOOKEEPER.password_file,
+            "check_with": "absolute_path",
+            "meta": {"help": "File that holds the password of user.", "allowed": "an absolute path"},
+        },
+    }

@@ -1,0 +1,124 @@
+"""From a document to settings, or to the complete list of what is wrong with it.
+
+In two stages, because a plugin's schema is known only once it is loaded: `enabled_plugins` says which to load,
+`validate` does the rest. Neither touches the machine: fitness of the node is the plugins' business.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pvc.core.config.document import Document
+from pvc.core.config.errortree import misplaced, problems
+from pvc.core.config.problems import ConfigError, KeyPath, Problem
+from pvc.core.config.rules import Rules, node_name
+from pvc.core.config.schema import FEATURES, ROLES, core_schema, entry_rules, full_schema, inner_fields
+from pvc.core.config.settings import Config, ZooKeeperSettings
+
+
+def enabled_plugins(document: Document, known_plugins: Sequence[str]) -> tuple[str, ...]:
+    """The plugins to load, of those that are installed: roles first, each group in the order of the file.
+
+    Raises nothing: what is not plainly true counts as off here, and `validate` then reports it with all the rest.
+    """
+    switched = (*_switched_on(document, "roles", ROLES), *_switched_on(document, "plugins", FEATURES))
+    return tuple(name for name in switched if name in known_plugins)
+
+
+def validate(
+    document: Document, schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequence[str], *, host_name: str
+) -> Config:
+    """The settings of a document, complete with defaults.
+
+    `schemas` are those of the loaded plugins by section; the section of another known plugin is not looked at.
+    `known_plugins` are all that are installed. Raises ConfigError with every problem, PluginSchemaError.
+    """
+    fields = full_schema(schemas, known_plugins)
+    unread = {*ROLES, *FEATURES, *known_plugins} - fields.keys()
+    shape_problems: list[Problem] = []
+    read = {
+        key: _shaped(document, (key,), value, fields.get(key, {}), shape_problems)
+        for key, value in document.values.items()
+        if key not in unread
+    }
+    rules = Rules(fields)
+    rules.validate(read)
+    all_problems = (
+        *document.problems,
+        *shape_problems,
+        *_missing_roles(document, known_plugins),
+        *problems(document, rules._errors, fields),
+    )
+    if all_problems:
+        raise ConfigError(_in_order(all_problems))
+    return _config(document, rules.document, list(schemas), host_name)
+
+
+def _switched_on(document: Document, group: str, defaults: Mapping[str, bool]) -> list[str]:
+    given = document.values.get(group)
+    switches = dict(given) if isinstance(given, Mapping) else {}
+    for name, on in defaults.items():
+        switches.setdefault(name, on)
+    return [name for name, on in switches.items() if on is True and (name in ROLES) == (group == "roles")]
+
+
+def _shaped(document: Document, key: KeyPath, value: Any, rules: Mapping[str, Any], found: list[Problem]) -> Any:
+    """A copy of a value for cerberus, which fails on a mapping where the schema has a list of entries.
+
+    What has the wrong shape is noted and replaced by null. A heading with nothing below it is an empty mapping.
+    """
+    fields, entry = inner_fields(rules), entry_rules(rules)
+    if fields is not None and value is None and not rules.get("nullable"):
+        return {}
+    if (fields is not None and isinstance(value, list)) or (entry is not None and isinstance(value, Mapping)):
+        found.append(misplaced(document, key, value, rules))
+        return None
+    if isinstance(value, Mapping):
+        inner = fields or {}
+        return {name: _shaped(document, (*key, name), v, inner.get(name, {}), found) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_shaped(document, (*key, index), v, entry or {}, found) for index, v in enumerate(value)]
+    return value
+
+
+def _missing_roles(document: Document, known_plugins: Sequence[str]) -> list[Problem]:
+    roles = document.values.get("roles")
+    given = roles if isinstance(roles, Mapping) else {}
+    return [
+        Problem(
+            document.file,
+            document.line(("roles", name)),
+            ("roles", name),
+            "the plugin of this role is not installed",
+            suggestion=f"installed: {', '.join(sorted(known_plugins)) or 'none'}",
+        )
+        for name in ROLES
+        if given.get(name) is True and name not in known_plugins
+    ]
+
+
+def _in_order(found: Sequence[Problem]) -> list[Problem]:
+    """By line, and of several at the same place the first, which explains the others."""
+    told: dict[tuple[int | None, KeyPath], Problem] = {}
+    for problem in found:
+        told.setdefault((problem.line, problem.key), problem)
+    return sorted(told.values(), key=lambda problem: problem.line or 0)
+
+
+def _config(document: Document, settings: Mapping[str, Any], sections: Sequence[str], host_name: str) -> Config:
+    zookeeper = settings["zookeeper"]
+    return Config(
+        node=settings.get("node", node_name(host_name)),
+        address=settings["address"],
+        zookeeper=ZooKeeperSettings(
+            hosts=tuple(zookeeper["hosts"]),
+            root=zookeeper["root"],
+            session_timeout=float(zookeeper["session_timeout"]),
+            connect_timeout=float(zookeeper["connect_timeout"]),
+            user=zookeeper["user"],
+            password_file=zookeeper["password_file"],
+        ),
+        roles=settings["roles"],
+        plugins=settings["plugins"],
+        sections={name: settings[name] for name in sections if name not in core_schema()},
+        path=document.path,
+    )

@@ -1,0 +1,127 @@
+"""Runs services: the only place that starts their threads, waits for them, retries and stops them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+
+from pvc.core.coordination import Conflict, Disconnected
+from pvc.core.model import Finding, Severity
+from pvc.core.runtime import Runtime, Task
+from pvc.core.service import Service
+
+LONGEST_PAUSE = 60.0
+"""Seconds between tries of a service that keeps failing."""
+STOP_WITHIN = 5.0
+"""Seconds that a service may take over its last step before the daemon ends without it."""
+
+
+class ServiceState(Enum):
+    """WAITING -> RUNNING <-> FAILING; any -> STOPPED."""
+
+    WAITING = "waiting"
+    """Those it comes after have not been stepped yet."""
+    RUNNING = "running"
+    FAILING = "failing"
+    """Its last step raised; it is tried again after a growing pause."""
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class ServiceStatus:
+    """How a service is."""
+
+    name: str
+    state: ServiceState = ServiceState.WAITING
+    failures: int = 0
+    """Failed steps in a row."""
+    last_error: str = ""
+
+
+class Lifecycle:
+    """The services of one daemon, each on a task of its own."""
+
+    def __init__(self, services: Sequence[Service], runtime: Runtime, log: logging.Logger) -> None:
+        self._services = list(services)
+        self._runtime = runtime
+        self._log = log
+        self._stopping = False
+        self._tasks: list[Task] = []
+        self._status = {service.name: ServiceStatus(service.name) for service in services}
+
+    def start(self) -> None:
+        """Start every service; each waits for those it comes after."""
+        for service in self._services:
+            self._tasks.append(self._runtime.spawn(service.name, partial(self._run, service)))
+
+    def stop(self) -> None:
+        """Ask every service to end and wait a while for each."""
+        self._stopping = True
+        for service in self._services:
+            service.wake.set()
+        for task in self._tasks:
+            if not task.join(STOP_WITHIN):
+                self._log.warning("service %s did not stop within %g s; leaving it", task.name, STOP_WITHIN)
+
+    def status(self) -> list[ServiceStatus]:
+        """How each service is."""
+        return list(self._status.values())
+
+    def findings(self) -> list[Finding]:
+        """A warning for each service that is failing."""
+        return [
+            Finding(f"service {s.name}", Severity.WARNING, f"failed {s.failures} times in a row: {s.last_error}")
+            for s in self._status.values()
+            if s.state is ServiceState.FAILING
+        ]
+
+    def _run(self, service: Service) -> None:
+        status = self._status[service.name]
+        while not self._stopping:
+            if status.state is ServiceState.WAITING and not self._may_begin(service):
+                service.wake.wait(1.0)
+                continue
+            pause = self._step(service, status)
+            if status.state is ServiceState.FAILING:
+                self._wait_out(service, pause)
+            else:
+                service.wake.wait(pause)
+        try:
+            service.stop()
+        finally:
+            status.state = ServiceState.STOPPED
+
+    def _may_begin(self, service: Service) -> bool:
+        return all(
+            self._status[name].state is not ServiceState.WAITING for name in service.after if name in self._status
+        )
+
+    def _step(self, service: Service, status: ServiceStatus) -> float:
+        was_waiting = status.state is ServiceState.WAITING
+        try:
+            pause = service.step()
+        except Disconnected:  # expected weather: the session's return wakes the service
+            pause = 1.0
+            if was_waiting:
+                return pause
+        except Conflict as conflict:  # somebody else was faster: look again
+            self._log.debug("service %s: %s; looking again", service.name, conflict)
+            pause = 0.0
+        except Exception as error:  # the step boundary: contained, counted, retried
+            status.failures += 1
+            status.state, status.last_error = ServiceState.FAILING, str(error)
+            pause = min(LONGEST_PAUSE, 2.0 ** (status.failures - 1))
+            self._log.error("service %s: %s; again in %g s", service.name, error, pause, exc_info=error)
+            return pause
+        status.state, status.failures = ServiceState.RUNNING, 0
+        if was_waiting:
+            for other in self._services:
+                other.wake.set()
+        return pause
+
+    def _wait_out(self, service: Service, pause: float) -> None:
+        """Wait the whole pause: events must not turn a failing service into a busy loop."""
+        until = self._runtime.monotonic() + pause
+        while not self._stopping and (left := until - self._runtime.monotonic()) > 0:
+            service.wake.wait(left)

@@ -1,0 +1,14 @@
+"""The flush lock's paths."""
+
+from pvc.core.keys import LOCKS
+
+QUEUE = f"{LOCKS}/flush"
+"""Children: one ticket per operation that waits or moves, in the order of their numbers."""
+
+PREFIX = f"{QUEUE}/ticket-"
+"""A ticket's path without its number."""
+
+
+def ticket(name: str) -> str:
+    """The path of one ticket."""
+    return f"{QUEUE}/{name}"

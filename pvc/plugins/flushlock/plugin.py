@@ -1,0 +1,34 @@
+"""Hooks of the flush lock, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pvc.core.commands import CommandLine
+from pvc.core.context import Context
+from pvc.core.hookspecs import hookimpl
+from pvc.core.mirror import Mirror
+from pvc.core.turns import Gate
+
+
+class FlushLockPlugin:
+    """Serialises flushes and unflushes across the cluster."""
+
+    @hookimpl
+    def pvc_config_schema(self) -> Mapping[str, Any]:
+        from pvc.plugins.flushlock.schema import SCHEMA
+
+        return SCHEMA
+
+    @hookimpl
+    def pvc_flush_gates(self, context: Context) -> Sequence[Gate]:
+        from pvc.plugins.flushlock.gate import FlushLock
+
+        mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
+        concurrent = int(context.config.section("flushlock")["concurrent"])
+        return [FlushLock(context.coordinator, mirror, context.log, concurrent)]
+
+    @hookimpl
+    def pvc_commands(self, cli: CommandLine) -> None:
+        from pvc.plugins.flushlock.cli import add_commands
+
+        add_commands(cli)

@@ -1,0 +1,327 @@
+"""What one node does next about one VM: the heart of "never twice, never lost".
+
+The lease is `actual.node`. Only its holder starts the VM, stops it, moves it, or gives the lease away; once the holder
+has said DEPARTED, only the target does. Nothing is concluded from an error: always from what the hypervisor has now.
+"""
+
+from dataclasses import dataclass, replace
+
+from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmState
+from pvc.core.observers import VmChange
+from pvc.plugins.hypervisor.host import EndReason, Guest, GuestState
+
+STARTS_IN_A_ROW = 5
+"""Failed starts after which a VM waits for an administrator."""
+HEALTHY_AFTER = 600.0
+"""Seconds of running after which earlier failures are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmView:
+    """Everything the decision depends on."""
+
+    me: str
+    node_state: NodeState
+    """This node's."""
+    vm: Vm | None
+    """None: the cluster knows no such VM."""
+    actual: VmActual
+    guest: Guest | None
+    """What this node's hypervisor has."""
+    ended: EndReason | None
+    """If the hypervisor has told: why the guest is gone."""
+    busy: bool
+    """A job for this VM runs on this node."""
+    error: str
+    """Why the last job for it failed; empty: it did not."""
+    now: float
+    shutdown_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do now."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Claim the lease (or keep it) and start the guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PressPowerButton:
+    """Ask the guest to shut down."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Power the guest off: an administrator said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Migrate the running guest."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbortMove:
+    """The move in flight is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Nothing has to be done, but the records must say what is so."""
+
+    actual: VmActual
+    why: str
+    vm: Vm | None = None
+    """The new wanted state, if it changes with it."""
+    change: VmChange | None = None
+    """What observers are told."""
+    peer: str | None = None
+    under_guards: bool = False
+    """Only while the turn lasts that ordered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """This node has no business with the VM any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that only a person can put right; nothing is touched."""
+
+    text: str
+
+
+Action = Wait | Start | PressPowerButton | PowerOff | Move | AbortMove | Settle | Forget | Alarm
+
+
+def next_action(view: VmView) -> Action:
+    """The one next thing to do."""
+    if view.vm is None:
+        return Alarm("runs here but the cluster does not know it; left alone") if view.guest else Forget()
+    if view.busy:
+        return AbortMove() if _move_withdrawn(view, view.vm) else Wait("at work")
+    if view.actual.node == view.me:
+        return _with_guest(view, view.vm, view.guest) if view.guest else _without_guest(view, view.vm)
+    if view.actual.target == view.me:
+        return _receive(view, view.vm)
+    return _without_lease(view, view.vm)
+
+
+def now_on(vm: Vm, node: str) -> Vm:
+    """The wanted state of a VM that is on `node` for good: nothing moves it, and at home it has no other home."""
+    at_home = vm.home == node
+    return replace(
+        vm,
+        node=node,
+        guards=(),
+        home=None if at_home else vm.home,
+        displaced_by=None if at_home else vm.displaced_by,
+    )
+
+
+def pause_before_start(failures: int) -> float:
+    """Seconds to wait before another start, growing with the failures in a row."""
+    return 0.0 if failures == 0 else min(300.0, 5.0 * 2.0 ** (failures - 1))
+
+
+def leaves_cold(vm: Vm, me: str) -> bool:
+    """Whether the VM is to leave by being shut down here and started there: only its own policy can say so."""
+    return vm.node != me and vm.policy is Policy.SHUTDOWN
+
+
+def _move_withdrawn(view: VmView, vm: Vm) -> bool:
+    return view.actual.state is ActualState.MIGRATING and view.actual.node == view.me and vm.node == view.me
+
+
+def _with_guest(view: VmView, vm: Vm, guest: Guest) -> Action:
+    """The lease is ours and the guest is here."""
+    if guest.state in (GuestState.LEAVING, GuestState.INCOMING):
+        return Wait("between two nodes")
+    if guest.moving:
+        return AbortMove() if _move_withdrawn(view, vm) else Wait("a migration begun earlier goes on")
+    match view.actual.state:
+        case ActualState.MIGRATING | ActualState.DEPARTED:
+            return _stay(view, vm, view.error or "the migration did not take place")
+        case ActualState.STOPPING:
+            return _go_down(view, vm)
+        case ActualState.RUNNING:
+            return _run(view, vm)
+        case _:
+            running = _running(view, vm, "runs here")
+            return Settle(running, "found running here", change=VmChange.ADOPTED)
+
+
+def _run(view: VmView, vm: Vm) -> Action:
+    if vm.state is VmState.STOPPED:
+        if vm.stop_now:
+            return PowerOff()
+        return Settle(replace(view.actual, state=ActualState.STOPPING, since=view.now), "asked to stop")
+    if vm.restart > view.actual.restart:
+        return Settle(replace(view.actual, state=ActualState.STOPPING, since=view.now), "asked to restart")
+    if leaves_cold(vm, view.me):
+        stopping = replace(view.actual, state=ActualState.STOPPING, since=view.now, failed_move="")
+        return Settle(stopping, f"its policy: shut down here, start on {vm.node}", under_guards=True)
+    if vm.node != view.me:
+        return Move(vm.node)
+    if vm.home == view.me or vm.guards:
+        return Settle(view.actual, "is at home", vm=now_on(vm, view.me))
+    return Wait()
+
+
+def _go_down(view: VmView, vm: Vm) -> Action:
+    if vm.state is VmState.STOPPED:
+        return PowerOff() if vm.stop_now else PressPowerButton()
+    if vm.restart > view.actual.restart:
+        return PressPowerButton()
+    if leaves_cold(vm, view.me):
+        if view.now - view.actual.since > view.shutdown_timeout:
+            return _stay(view, vm, f"its guest did not shut down within {view.shutdown_timeout:g} s")
+        return PressPowerButton()
+    return Settle(replace(view.actual, state=ActualState.RUNNING), "is to go on running")
+
+
+def _stay(view: VmView, vm: Vm, why: str) -> Settle:
+    """The move did not happen: the guest runs here and stays."""
+    actual = replace(view.actual, state=ActualState.RUNNING, target=None, reason="", failed_move=why)
+    return Settle(actual, f"stays: {why}", vm=now_on(vm, view.me))
+
+
+def _without_guest(view: VmView, vm: Vm) -> Action:
+    """The lease is ours and no guest is here."""
+    actual = view.actual
+    match actual.state:
+        case ActualState.MIGRATING:
+            departed = replace(actual, state=ActualState.DEPARTED, since=view.now)
+            return Settle(departed, "is not here any more", change=VmChange.DEPARTED, peer=actual.target)
+        case ActualState.DEPARTED:
+            return Wait(f"{actual.target} must say whether it has it")
+        case ActualState.STARTING:
+            return Start() if _wanted_here(view, vm) else _release(view, "no longer wanted here")
+        case ActualState.FAILED:
+            return _retry(view, vm)
+        case ActualState.STOPPED:
+            return _release(view, "is stopped")
+        case _:
+            return _ended(view, vm)
+
+
+def _ended(view: VmView, vm: Vm) -> Action:
+    """It was running here and is gone."""
+    actual = view.actual
+    if vm.state is VmState.STOPPED:
+        return _release(view, "stopped", change=VmChange.STOPPED)
+    if view.ended is EndReason.MIGRATED:
+        failed = replace(
+            actual,
+            state=ActualState.FAILED,
+            since=view.now,
+            failures=STARTS_IN_A_ROW,
+            reason="was migrated away by other means than pvc; make sure that it runs nowhere, then start it",
+        )
+        return Settle(failed, failed.reason, change=VmChange.DEPARTED)
+    if vm.restart > actual.restart:
+        starting = replace(actual, state=ActualState.STARTING, since=view.now, restart=vm.restart)
+        return Settle(starting, "is down, starts again", change=VmChange.STOPPED)
+    if vm.node != view.me:
+        return _release(view, f"is down, {vm.node} starts it", change=VmChange.STOPPED)
+    if view.ended is EndReason.SHUTDOWN and actual.state is ActualState.RUNNING:
+        why = "its guest powered itself off"
+        return Settle(_released(view, why), why, vm=replace(vm, state=VmState.STOPPED), change=VmChange.STOPPED)
+    return _crashed(view)
+
+
+def _crashed(view: VmView) -> Settle:
+    """Gone without anybody having asked: try again, after a pause that grows with failures in a row."""
+    actual = view.actual
+    healthy = view.now - actual.since > HEALTHY_AFTER
+    if view.ended is None:
+        why, failures = "was gone when looked for (did the host restart?)", 0
+    else:
+        why, failures = f"ended: {view.ended.value}", 1 if healthy else actual.failures + 1
+    failed = replace(actual, state=ActualState.FAILED, target=None, since=view.now, failures=failures, reason=why)
+    return Settle(failed, why, change=VmChange.CRASHED)
+
+
+def _retry(view: VmView, vm: Vm) -> Action:
+    actual = view.actual
+    if vm.state is VmState.STOPPED:
+        return _release(view, "stopped")
+    if vm.node != view.me:
+        return _release(view, f"{vm.node} is to start it")
+    if vm.generation > actual.generation:
+        return Start()
+    if actual.failures < STARTS_IN_A_ROW and view.now >= actual.since + pause_before_start(actual.failures):
+        return Start()
+    return Wait(actual.reason)
+
+
+def _receive(view: VmView, vm: Vm) -> Action:
+    """The lease is another's, and the VM is on its way to us."""
+    guest, actual = view.guest, view.actual
+    if guest is not None:
+        if guest.state in (GuestState.INCOMING, GuestState.LEAVING):
+            return Wait("arriving")
+        running = _running(view, vm, f"arrived from {actual.node}")
+        return Settle(
+            running, f"arrived from {actual.node}", vm=now_on(vm, view.me), change=VmChange.ARRIVED, peer=actual.node
+        )
+    if actual.state is ActualState.DEPARTED:
+        return _release(view, f"was lost on its way from {actual.node}: neither node has it")
+    return Wait("has not arrived")
+
+
+def _without_lease(view: VmView, vm: Vm) -> Action:
+    """The lease is free, or another's."""
+    guest, holder = view.guest, view.actual.node
+    if guest is not None and guest.state is GuestState.RUNNING:
+        if holder is not None:
+            return Alarm(f"runs here though {holder} holds its lease; find out which copy is the right one")
+        adopted = replace(vm, state=VmState.RUNNING, node=view.me, stop_now=False)
+        return Settle(_running(view, vm, "adopted"), "found running here", vm=adopted, change=VmChange.ADOPTED)
+    if guest is not None:
+        return Wait("between two nodes")
+    if holder is None and _wanted_here(view, vm):
+        if view.node_state is NodeState.READY or (view.node_state is NodeState.UNFLUSHING and vm.home == view.me):
+            return Start()
+        return Wait(f"this node is {view.node_state.value}")
+    if vm.node != view.me and vm.home != view.me:
+        return Forget()
+    return Wait()
+
+
+def _wanted_here(view: VmView, vm: Vm) -> bool:
+    return vm.state is VmState.RUNNING and vm.node == view.me
+
+
+def _running(view: VmView, vm: Vm, why: str) -> VmActual:
+    return VmActual(
+        ActualState.RUNNING,
+        node=view.me,
+        since=view.now,
+        reason=why,
+        generation=vm.generation,
+        restart=view.actual.restart,
+        failures=view.actual.failures,
+    )
+
+
+def _released(view: VmView, why: str) -> VmActual:
+    return VmActual(
+        ActualState.STOPPED,
+        since=view.now,
+        reason=why,
+        generation=view.actual.generation,
+        restart=view.actual.restart,
+    )
+
+
+def _release(view: VmView, why: str, change: VmChange | None = None) -> Settle:
+    return Settle(_released(view, why), why, change=change)

@@ -1,0 +1,171 @@
+"""The long work on one VM: starting it and migrating it. Runs beside the service, one job per VM at a time.
+
+A job begins with a transaction that claims what it is about to do, and ends with one that records what it found. If it
+dies in between, the next look at the records and at the hypervisor tells how to go on.
+"""
+
+import logging
+from dataclasses import replace
+
+from pvc.core import keys
+from pvc.core.context import Context
+from pvc.core.coordination import Check, Conflict, Coordinator, Op
+from pvc.core.mirror import Mirror
+from pvc.core.model import ActualState, Node, Vm, VmActual
+from pvc.core.observers import VmChange, VmEvent
+from pvc.core.records import Garbage, decode
+from pvc.core.states import note
+from pvc.plugins.hypervisor.decide.vm import now_on
+from pvc.plugins.hypervisor.host import Hypervisor, HypervisorError, MigrationOptions
+from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
+from pvc.plugins.hypervisor.settings import MigrationSettings
+
+
+class OrderVoid(HypervisorError):
+    """The operation that ordered a move has lost its turn: the move must not begin."""
+
+
+class VmJobs:
+    """Starts and migrates VMs of this node."""
+
+    def __init__(self, context: Context, hypervisor: Hypervisor, mirror: Mirror, settings: MigrationSettings) -> None:
+        self._me = context.node
+        self._context = context
+        self._coordinator: Coordinator = context.coordinator
+        self._hypervisor = hypervisor
+        self._mirror = mirror
+        self._settings = settings
+        self._log: logging.Logger = context.log
+
+    def start(self, records: VmRecords, claim: tuple[Op, ...]) -> None:
+        """Claim the lease under `claim`, start the guest, record that it runs. Raises what stopped it, recorded."""
+        vm = records.vm
+        starting = replace(
+            records.actual,
+            state=ActualState.STARTING,
+            node=self._me,
+            target=None,
+            since=self._context.runtime.now(),
+            reason="",
+            generation=vm.generation,
+            restart=vm.restart,
+            failures=0 if vm.generation > records.actual.generation else records.actual.failures,
+            failed_move="",
+        )
+        records = self._commit(records, starting, "starting", claim)
+        try:
+            self._hypervisor.start(self._definition(records))
+        except Exception as error:  # whatever it was, plugins' failures included: the VM has not started
+            self._start_failed(records, error)
+            raise
+        running = replace(starting, state=ActualState.RUNNING, since=self._context.runtime.now())
+        self._commit(records, running, "started", ())
+        self._tell(records, VmChange.STARTED)
+
+    def migrate(self, records: VmRecords, target: str) -> None:
+        """Claim the move under the guards of who ordered it, migrate, record the new holder of the lease.
+
+        Raises OrderVoid or HypervisorError; where the guest is then must be looked up.
+        """
+        node = self._target(target)
+        options = self._options(node)
+        migrating = replace(
+            records.actual,
+            state=ActualState.MIGRATING,
+            target=target,
+            since=self._context.runtime.now(),
+            failed_move="",
+        )
+        guards = tuple(Check(path) for path in records.vm.guards)
+        try:
+            records = self._commit(records, migrating, f"to {target}", (*guards, *self._target_ops(records, target)))
+        except Conflict as conflict:
+            if conflict.op in guards:
+                raise OrderVoid(f"the operation that ordered its move to {target} has lost its turn") from conflict
+            raise
+        self._hypervisor.migrate(records.vm.uuid, options)
+        self._tell(records, VmChange.DEPARTED, peer=target)
+        self._arrived(records, target)
+
+    def _arrived(self, records: VmRecords, target: str) -> None:
+        """Give the lease away, unless the target, which sees the guest too, was faster."""
+        actual = replace(
+            records.actual,
+            state=ActualState.RUNNING,
+            node=target,
+            target=None,
+            since=self._context.runtime.now(),
+            reason=f"arrived from {self._me}",
+        )
+        vm = records.vm
+        for _attempt in range(2):
+            try:
+                self._write(records, actual, f"runs on {target}", (), now_on(vm, target) if vm.node == target else vm)
+                return
+            except Conflict:
+                fresh = read_vm(self._coordinator, vm.uuid)
+                if fresh is None or fresh.actual != records.actual:
+                    return
+                records, vm = fresh, fresh.vm
+
+    def _start_failed(self, records: VmRecords, error: Exception) -> None:
+        if records.vm.uuid in self._hypervisor.guests():
+            return  # it runs all the same: the next look records that
+        failed = replace(
+            records.actual,
+            state=ActualState.FAILED,
+            since=self._context.runtime.now(),
+            failures=records.actual.failures + 1,
+            reason=f"did not start: {error}",
+        )
+        self._commit(records, failed, failed.reason, ())
+
+    def _definition(self, records: VmRecords) -> str:
+        path = keys.vm_xml(records.vm.uuid)
+        znode = self._coordinator.get(path)
+        if znode is None:
+            raise Garbage(path, "there is nothing")
+        return self._context.plugins.vm_definition(records.vm, znode.data.decode(errors="replace"))
+
+    def _target(self, name: str) -> Node:
+        znode = self._coordinator.get(keys.node(name))
+        if znode is None:
+            raise HypervisorError(f"there is no node {name}")
+        return decode(Node, znode.data, keys.node(name))
+
+    def _target_ops(self, records: VmRecords, target: str) -> list[Op]:
+        """Demand that the target is as it was looked at, alive, and will look at the VM."""
+        znode = self._mirror.get(keys.node(target))
+        version = -1 if znode is None else znode.version
+        return [
+            Check(keys.node(target), version),
+            Check(keys.node_session(target)),
+            *index_ops(self._coordinator, target, records.vm.uuid),
+        ]
+
+    def _options(self, node: Node) -> MigrationOptions:
+        settings = self._settings
+        address = node.address or node.name
+        return MigrationOptions(
+            uri=settings.uri.format(address=f"[{address}]" if ":" in address else address, node=node.name),
+            address=node.address,
+            bandwidth=settings.bandwidth,
+            downtime=settings.downtime[0],
+            auto_converge=settings.auto_converge,
+            post_copy=settings.post_copy,
+            connections=settings.connections,
+        )
+
+    def _commit(self, records: VmRecords, actual: VmActual, why: str, ops: tuple[Op, ...]) -> VmRecords:
+        self._write(records, actual, why, ops, records.vm)
+        return replace(records, actual=actual, actual_version=records.actual_version + 1)
+
+    def _write(self, records: VmRecords, actual: VmActual, why: str, ops: tuple[Op, ...], vm: Vm) -> None:
+        self._coordinator.commit([*ops, *records.put(vm=vm, actual=actual)])
+        self._mirror.drop(keys.vm_actual(records.vm.uuid))
+        note(self._log, f"vm {records.vm.name}", records.actual.state.value, actual.state.value, why)
+
+    def _tell(self, records: VmRecords, change: VmChange, peer: str | None = None) -> None:
+        vm = records.vm
+        xml = self._hypervisor.xml(vm.uuid) if change is VmChange.STARTED else ""
+        self._context.plugins.vm_changed(VmEvent(change, vm.uuid, vm.name, xml, peer))

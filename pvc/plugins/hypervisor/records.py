@@ -1,0 +1,51 @@
+"""The records of one VM, read together with the versions that a write must name."""
+
+from dataclasses import dataclass
+
+from pvc.core import keys
+from pvc.core.coordination import Check, Coordinator, Create, Op, Put
+from pvc.core.mirror import Mirror
+from pvc.core.model import Vm, VmActual
+from pvc.core.records import decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class VmRecords:
+    """What is wanted and what is, as read at one moment."""
+
+    vm: Vm
+    vm_version: int
+    actual: VmActual
+    actual_version: int
+
+    def put(self, *, vm: Vm | None = None, actual: VmActual | None = None) -> list[Op]:
+        """Operations that replace either or both, and fail if either has changed since it was read."""
+        uuid = self.vm.uuid
+        return [
+            Check(keys.vm(uuid), self.vm_version)
+            if vm is None or vm == self.vm
+            else Put(keys.vm(uuid), encode(vm), self.vm_version),
+            Check(keys.vm_actual(uuid), self.actual_version)
+            if actual is None or actual == self.actual
+            else Put(keys.vm_actual(uuid), encode(actual), self.actual_version),
+        ]
+
+
+def read_vm(source: Coordinator | Mirror, uuid: str) -> VmRecords | None:
+    """The VM's records; None if the cluster does not know it. Raises Garbage, Disconnected."""
+    vm = source.get(keys.vm(uuid))
+    actual = source.get(keys.vm_actual(uuid))
+    if vm is None or actual is None:
+        return None
+    return VmRecords(
+        decode(Vm, vm.data, keys.vm(uuid)),
+        vm.version,
+        decode(VmActual, actual.data, keys.vm_actual(uuid)),
+        actual.version,
+    )
+
+
+def index_ops(source: Coordinator | Mirror, node: str, uuid: str) -> list[Op]:
+    """Operations that make sure that the node looks at the VM from now on."""
+    path = keys.node_vm(node, uuid)
+    return [Create(path) if source.get(path) is None else Check(path)]

@@ -1,0 +1,113 @@
+"""The `hypervisor` section of pvc.yaml."""
+
+from typing import Any
+
+SECTION = "hypervisor"
+
+_MIGRATION: dict[str, Any] = {
+    "uri": {
+        "type": "string",
+        "check_with": "uri_template",
+        "default": "qemu+tcp://{address}/system",
+        "meta": {
+            "help": "How this node's libvirt reaches the target's. {address} and {node} stand for the target's. The "
+            "default is not encrypted: use qemu+tls or qemu+ssh outside a trusted network."
+        },
+    },
+    "parallel": {
+        "type": "integer",
+        "min": 1,
+        "default": 1,
+        "meta": {"help": "How many VMs a flush moves at the same time.", "unit": "VMs"},
+    },
+    "retries": {
+        "type": "integer",
+        "min": 0,
+        "default": 2,
+        "meta": {"help": "How many further targets a flush tries for a VM whose move failed.", "unit": "targets"},
+    },
+    "bandwidth": {
+        "type": "integer",
+        "min": 1,
+        "nullable": True,
+        "default": None,
+        "meta": {"help": "Cap on the transfer rate of one migration; null for none.", "unit": "MiB/s"},
+    },
+    "downtime": {
+        "type": "list",
+        "schema": {"type": "float", "min": 0.001},
+        "minlength": 1,
+        "default": [0.3, 0.6, 1.2],
+        "meta": {
+            "help": "Longest pause of the guest at the end of a migration: the first value at first, the next ones "
+            "as the migration does not converge.",
+            "unit": "seconds",
+        },
+    },
+    "auto_converge": {
+        "type": "boolean",
+        "default": True,
+        "meta": {"help": "Slow a guest down that changes its memory faster than it can be copied."},
+    },
+    "post_copy": {
+        "type": "boolean",
+        "default": False,
+        "meta": {
+            "help": "As the last resort let the guest run on the target before all its memory is there. It always "
+            "ends, but the guest is lost if either node or the network fails meanwhile."
+        },
+    },
+    "connections": {
+        "type": "integer",
+        "min": 1,
+        "default": 1,
+        "meta": {"help": "Parallel connections for the memory of one VM.", "unit": "connections"},
+    },
+    "deadline_per_gib": {
+        "type": "float",
+        "min": 1,
+        "default": 60.0,
+        "meta": {
+            "help": "Time that a migration may take for each GiB of memory (at least one GiB is counted); then it is "
+            "aborted, or switched to post-copy where allowed.",
+            "unit": "seconds",
+        },
+    },
+}
+
+SCHEMA: dict[str, Any] = {
+    "uri": {
+        "type": "string",
+        "default": "qemu:///system",
+        "meta": {"help": "The libvirt that runs this node's VMs."},
+    },
+    "memory": {
+        "type": "integer",
+        "min": 1,
+        "nullable": True,
+        "default": None,
+        "meta": {"help": "Memory that VMs may use on this node; null: all of it but `reserve`.", "unit": "MiB"},
+    },
+    "reserve": {
+        "type": "integer",
+        "min": 0,
+        "default": 512,
+        "meta": {"help": "Memory kept for the host itself when `memory` is not set.", "unit": "MiB"},
+    },
+    "shutdown_timeout": {
+        "type": "float",
+        "min": 1,
+        "default": 180.0,
+        "meta": {
+            "help": "Time a guest gets to shut down when its policy allows a flush to shut it down; after that it "
+            "stays where it is.",
+            "unit": "seconds",
+        },
+    },
+    "migration": {
+        "type": "dict",
+        "default": {},
+        "schema": _MIGRATION,
+        "meta": {"help": "How VMs are moved while they run."},
+    },
+}

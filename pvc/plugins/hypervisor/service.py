@@ -1,0 +1,330 @@
+"""Looks after every VM that this node has business with: reads, decides with `decide/vm.py`, acts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pvc.core import keys
+from pvc.core.context import Context
+from pvc.core.coordination import Check, Clash, Conflict, Delete, Op
+from pvc.core.mirror import Mirror
+from pvc.core.model import ActualState, Finding, Node, NodeState, Severity, Vm, VmActual, VmState
+from pvc.core.observers import HERE, VmChange, VmEvent
+from pvc.core.records import Garbage, decode
+from pvc.core.runtime import Inbox, Signal
+from pvc.core.service import Jobs
+from pvc.core.states import note
+from pvc.plugins.hypervisor.cluster import read_candidate
+from pvc.plugins.hypervisor.decide import vm as decide
+from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate
+from pvc.plugins.hypervisor.host import EndReason, Guest, GuestEvent, Hypervisor, HypervisorGone, NoSuchGuest
+from pvc.plugins.hypervisor.jobs import VmJobs
+from pvc.plugins.hypervisor.migrations import Migrations
+from pvc.plugins.hypervisor.records import VmRecords, read_vm
+from pvc.plugins.hypervisor.settings import Settings
+
+LOOK = 10.0
+"""Seconds between looks when no event comes."""
+LOOK_AFRESH = 60.0
+"""Seconds between looks that trust nothing remembered: the safety net for a lost event."""
+BUTTON_AGAIN = 15.0
+"""Seconds after which a guest that did not react is asked to shut down again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One VM as one step found it."""
+
+    uuid: str
+    records: VmRecords | None
+    guest: Guest | None
+
+
+class VmService:
+    """Service `vms`."""
+
+    name = "vms"
+    after = ("liveness",)
+
+    def __init__(self, context: Context, hypervisor: Hypervisor, settings: Settings) -> None:
+        self.wake: Signal = context.runtime.signal()
+        self._me = context.node
+        self._context = context
+        self._runtime = context.runtime
+        self._log = context.log
+        self._coordinator = context.coordinator
+        self._hypervisor = hypervisor
+        self._settings = settings
+        self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
+        self._inbox: Inbox[GuestEvent | None] = Inbox(self.wake)
+        self._jobs = Jobs(context.runtime, self.wake)
+        self._work = VmJobs(context, hypervisor, self._mirror, settings.migration)
+        self._migrations = Migrations(context, hypervisor, settings.migration)
+        self._ended: dict[str, EndReason] = {}
+        self._errors: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._pressed: dict[str, float] = {}
+        self._findings: dict[str, Finding] = {}
+        self._claims: dict[str, Vm] = {}
+        self._looked_afresh = 0.0
+        hypervisor.listen(self._inbox.put)
+
+    def step(self) -> float:
+        if not self._context.registered():
+            return 1.0
+        self._take_events()
+        self._look_afresh_sometimes()
+        try:
+            guests = self._hypervisor.guests()
+        except HypervisorGone as gone:
+            self._findings = {"": Finding("hypervisor", Severity.CRITICAL, str(gone))}
+            return 2.0
+        self._findings.pop("", None)
+        node_state = self._node_state()
+        pause = LOOK
+        seen = [self._see(uuid, guests) for uuid in self._uuids(guests)]
+        for one in seen:
+            pause = min(pause, self._attend(one, node_state))
+        self._publish_claims(seen)
+        return pause
+
+    def stop(self) -> None:
+        """Guests keep running, and migrations in flight go on without us."""
+        self._hypervisor.close()
+
+    def findings(self) -> list[Finding]:
+        """What a person should know about this node's VMs."""
+        return [finding for _, finding in sorted(self._findings.items())]
+
+    def claims(self) -> Mapping[str, Vm]:
+        """The VMs that need memory on this node now: here, arriving, or about to start."""
+        return self._claims
+
+    def _take_events(self) -> None:
+        for event in self._inbox.drain():
+            if event is not None and event.ended is not None:
+                self._ended[event.uuid] = event.ended
+            elif event is not None:
+                self._ended.pop(event.uuid, None)
+        for end in self._jobs.ended():
+            self._pressed.pop(end.key, None)
+            if end.error is None:
+                self._errors.pop(end.key, None)
+            elif not isinstance(end.error, Conflict):
+                self._errors[end.key] = str(end.error)
+                self._log.warning("vm %s: %s", self._name(end.key), end.error)
+
+    def _look_afresh_sometimes(self) -> None:
+        now = self._runtime.monotonic()
+        if now - self._looked_afresh >= LOOK_AFRESH:
+            self._looked_afresh = now
+            self._mirror.forget()
+
+    def _uuids(self, guests: Mapping[str, Guest]) -> list[str]:
+        indexed = self._mirror.children(keys.node_vms(self._me)) or ()
+        return sorted({*indexed, *guests})
+
+    def _see(self, uuid: str, guests: Mapping[str, Guest]) -> _Seen:
+        try:
+            records = read_vm(self._mirror, uuid)
+            self._findings.pop(uuid, None)
+        except Garbage as garbage:
+            records = None
+            self._finding(uuid, Severity.CRITICAL, str(garbage))
+        return _Seen(uuid, records, guests.get(uuid))
+
+    def _attend(self, seen: _Seen, node_state: NodeState) -> float:
+        """Take the next step for one VM; the seconds until it wants to be looked at again."""
+        if seen.uuid in self._findings:  # its records cannot be read: hands off
+            return LOOK
+        try:
+            return self._act(seen, decide.next_action(self._view(seen, node_state)))
+        except Conflict as conflict:  # what we read was old: look again
+            self._log.debug("vm %s: %s; looking again", self._name(seen.uuid), conflict)
+            self._forget_records(seen.uuid)
+            return 0.0
+
+    def _view(self, seen: _Seen, node_state: NodeState) -> decide.VmView:
+        records = seen.records
+        return decide.VmView(
+            me=self._me,
+            node_state=node_state,
+            vm=records.vm if records else None,
+            actual=records.actual if records else VmActual(),
+            guest=seen.guest,
+            ended=self._ended.get(seen.uuid),
+            busy=self._jobs.running(seen.uuid),
+            error=self._errors.get(seen.uuid, ""),
+            now=self._runtime.now(),
+            shutdown_timeout=self._settings.shutdown_timeout,
+        )
+
+    def _act(self, seen: _Seen, action: decide.Action) -> float:
+        uuid, records = seen.uuid, seen.records
+        match action:
+            case decide.Alarm(text):
+                name = seen.guest.name if seen.guest else self._name(uuid)
+                self._finding(uuid, Severity.WARNING if records is None else Severity.CRITICAL, f"VM {name} {text}")
+                return LOOK
+            case decide.Forget():
+                self._forget(seen)
+                return LOOK
+        if records is None:
+            return LOOK
+        match action:
+            case decide.Start():
+                self._start_job(uuid, partial(self._work.start, records, self._claim(records)))
+            case decide.Move(target):
+                return self._move(seen, records, target)
+            case decide.AbortMove():
+                self._hypervisor.abort_migration(uuid)
+                return 1.0
+            case decide.PressPowerButton():
+                return self._press(uuid)
+            case decide.PowerOff():
+                self._start_job(uuid, partial(self._power_off, uuid))
+            case decide.Settle():
+                self._settle(records, action)
+                return 0.0
+            case decide.Wait():
+                return self._wait(seen, records)
+        return LOOK
+
+    def _wait(self, seen: _Seen, records: VmRecords) -> float:
+        """Nothing to decide; but a guest that is here must be known to observers, and a migration wants tending."""
+        actual = records.actual
+        if seen.guest and actual.node == self._me and actual.state is ActualState.RUNNING:
+            if seen.uuid not in self._told:
+                self._tell(records.vm, VmChange.ADOPTED)
+            return LOOK
+        if actual.state is ActualState.MIGRATING and actual.node == self._me:
+            return self._migrations.tend(records)
+        if actual.state is ActualState.FAILED and actual.node == self._me:
+            return max(0.1, actual.since + decide.pause_before_start(actual.failures) - self._runtime.now())
+        return LOOK if seen.guest is None else 1.0
+
+    def _claim(self, records: VmRecords) -> tuple[Op, ...]:
+        """What a start demands besides the lease: that this node is still in the state that allowed it."""
+        znode = self._mirror.get(keys.node(self._me))
+        if records.actual.node == self._me or znode is None:
+            return ()
+        return (Check(keys.node(self._me), znode.version),)
+
+    def _start_job(self, uuid: str, work: "partial[None]") -> None:
+        self._ended.pop(uuid, None)
+        self._errors.pop(uuid, None)
+        self._jobs.start(uuid, work)
+
+    def _move(self, seen: _Seen, records: VmRecords, target: str) -> float:
+        error = self._errors.pop(seen.uuid, "")
+        why = error or self._unfit(records.vm, read_candidate(self._mirror, target))
+        if why:
+            actual = replace(records.actual, failed_move=f"cannot move to {target}: {why}")
+            self._settle(records, decide.Settle(actual, actual.failed_move, vm=decide.now_on(records.vm, self._me)))
+            return 0.0
+        self._migrations.begin(seen.uuid)
+        self._start_job(seen.uuid, partial(self._work.migrate, records, target))
+        return 1.0
+
+    def _unfit(self, vm: Vm, target: Candidate | None) -> str:
+        """Why a node that was asked for cannot be the target now; room is the business of who asked."""
+        if target is None:
+            return "there is no such node"
+        if ROLE not in target.roles:
+            return f"it has no {ROLE} role"
+        if not target.alive:
+            return "its daemon does not answer"
+        if target.state is NodeState.READY or (target.state is NodeState.UNFLUSHING and vm.home == target.name):
+            return ""
+        return f"it is {target.state.value}"
+
+    def _press(self, uuid: str) -> float:
+        now = self._runtime.monotonic()
+        due = self._pressed.get(uuid, -BUTTON_AGAIN) + BUTTON_AGAIN
+        if now >= due:
+            self._pressed[uuid] = now
+            self._hypervisor.shutdown(uuid)
+            return BUTTON_AGAIN
+        return due - now
+
+    def _power_off(self, uuid: str) -> None:
+        try:
+            self._hypervisor.destroy(uuid)
+        except NoSuchGuest:  # it was faster
+            return
+
+    def _settle(self, records: VmRecords, settle: decide.Settle) -> None:
+        vm, old, new = records.vm, records.actual, settle.actual
+        guards = [Check(path) for path in vm.guards] if settle.under_guards else []
+        try:
+            self._coordinator.commit([*guards, *records.put(vm=settle.vm, actual=new)])
+        except Conflict as conflict:
+            if conflict.op in guards and conflict.clash is Clash.MISSING:
+                stays = replace(old, failed_move="the operation that ordered its move has lost its turn")
+                self._coordinator.commit(records.put(vm=decide.now_on(vm, self._me), actual=stays))
+            raise
+        finally:
+            self._forget_records(vm.uuid)
+        self._ended.pop(vm.uuid, None)
+        self._errors.pop(vm.uuid, None)
+        if old.state is not new.state or old.node != new.node:
+            note(self._log, f"vm {vm.name}", old.state.value, new.state.value, settle.why)
+        if settle.change is not None:
+            self._tell(vm, settle.change, settle.peer)
+
+    def _tell(self, vm: Vm, change: VmChange, peer: str | None = None) -> None:
+        xml = ""
+        if change in HERE:
+            try:
+                xml = self._hypervisor.xml(vm.uuid)
+            except NoSuchGuest:  # gone again already: the next look tells
+                return
+            self._told.add(vm.uuid)
+        else:
+            self._told.discard(vm.uuid)
+        self._context.plugins.vm_changed(VmEvent(change, vm.uuid, vm.name, xml, peer))
+
+    def _forget(self, seen: _Seen) -> None:
+        """Drop the VM from this node's index, if nothing has changed since it was looked at."""
+        path = keys.node_vm(self._me, seen.uuid)
+        checks: list[Op] = seen.records.put() if seen.records else []
+        if self._mirror.get(path) is not None:
+            self._coordinator.commit([*checks, Delete(path)])
+            self._mirror.drop(keys.node_vms(self._me))
+        self._told.discard(seen.uuid)
+        self._findings.pop(seen.uuid, None)
+        self._ended.pop(seen.uuid, None)
+
+    def _forget_records(self, uuid: str) -> None:
+        self._mirror.drop(keys.vm(uuid))
+        self._mirror.drop(keys.vm_actual(uuid))
+
+    def _publish_claims(self, seen: list[_Seen]) -> None:
+        claims = {one.uuid: one.records.vm for one in seen if one.records and self._claims_memory(one.records)}
+        if claims != self._claims:
+            self._claims = claims
+            self._context.refresh_facts()
+
+    def _claims_memory(self, records: VmRecords) -> bool:
+        actual, vm = records.actual, records.vm
+        if self._me in (actual.node, actual.target):
+            return actual.state is not ActualState.STOPPED
+        return actual.node is None and vm.node == self._me and vm.state is VmState.RUNNING
+
+    def _node_state(self) -> NodeState:
+        znode = self._mirror.get(keys.node(self._me))
+        return NodeState.READY if znode is None else decode(Node, znode.data, keys.node(self._me)).state
+
+    def _finding(self, uuid: str, severity: Severity, text: str) -> None:
+        finding = Finding("hypervisor", severity, text)
+        if self._findings.get(uuid) != finding:
+            self._findings[uuid] = finding
+            self._log.warning("%s", text)
+            self._context.refresh_facts()
+
+    def _name(self, uuid: str) -> str:
+        znode = self._mirror.get(keys.vm(uuid))
+        try:
+            return uuid if znode is None else decode(Vm, znode.data, keys.vm(uuid)).name
+        except Garbage:
+            return uuid
