@@ -147,7 +147,7 @@ class Hypervisor(Protocol):
         """The guest's outgoing migration, or None if there is none. Raises NoSuchGuest."""
 
     def set_downtime(self, uuid: str, seconds: float) -> None:
-        """Change the longest allowed pause of the migration in flight."""
+        """Change the longest allowed pause of the migration in flight; without one, nothing changes for the next."""
 
     def switch_to_post_copy(self, uuid: str) -> None:
         """Let the guest run on the target at once; needs `post_copy` in the options of the migration in flight."""

@@ -138,11 +138,18 @@ class VmService:
         if seen.uuid in self._findings:  # its records cannot be read: hands off
             return LOOK
         try:
-            return self._act(seen, decide.next_action(self._view(seen, node_state)))
+            action = decide.next_action(self._view(seen, node_state))
+            if not isinstance(action, decide.Wait | decide.Forget) and self._is_outdated(seen):
+                return 0.0
+            return self._act(seen, action)
         except Conflict as conflict:  # what we read was old: look again
             self._log.debug("vm %s: %s; looking again", self._name(seen.uuid), conflict)
             self._forget_records(seen.uuid)
             return 0.0
+
+    def _is_outdated(self, seen: _Seen) -> bool:
+        """Whether the guest has changed since it was looked at: the records were read later and may know more."""
+        return self._hypervisor.guests().get(seen.uuid) != seen.guest
 
     def _view(self, seen: _Seen, node_state: NodeState) -> decide.VmView:
         records = seen.records

@@ -1,0 +1,230 @@
+"""What clients ask of VMs: each request is one transaction on the wanted state, repeated if somebody was faster."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pvc.core import keys
+from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
+from pvc.core.errors import PvcError
+from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
+from pvc.core.records import encode
+from pvc.plugins.hypervisor.cluster import read_candidate, read_candidates
+from pvc.plugins.hypervisor.decide.definition import Definition
+from pvc.plugins.hypervisor.decide.placement import Candidate, choose_node, refusal
+from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
+
+TRIES = 10
+"""How often a request is repeated when a daemon writes at the same moment."""
+BATCH = 200
+"""Nodes of the tree that one transaction deletes."""
+
+
+class Refused(PvcError):
+    """The request makes no sense for this VM as it is; the message says why and what to do."""
+
+
+def define(
+    coordinator: Coordinator,
+    definition: Definition,
+    node: str | None,
+    *,
+    policy: Policy = Policy.LIVE,
+    nodes: tuple[str, ...] = (),
+    spread: str | None = None,
+) -> Vm:
+    """Make a VM known to the cluster, stopped, on `node` or the one with most room. Raises Refused."""
+    vm = Vm(
+        uuid=definition.uuid,
+        name=definition.name,
+        state=VmState.STOPPED,
+        node=node or "",
+        memory=definition.memory,
+        vcpus=definition.vcpus,
+        policy=policy,
+        nodes=nodes,
+        spread=spread,
+    )
+    vm = replace(vm, node=node or _best(coordinator, vm))
+    _demand_role(coordinator, vm.node)
+    try:
+        coordinator.commit(
+            [
+                Create(keys.name(vm.name), vm.uuid.encode()),
+                Create(keys.vm(vm.uuid), encode(vm)),
+                Create(keys.vm_xml(vm.uuid), definition.xml.encode()),
+                Create(keys.vm_actual(vm.uuid), encode(VmActual())),
+                Create(keys.node_vm(vm.node, vm.uuid)),
+            ]
+        )
+    except Conflict as conflict:
+        if conflict.clash is not Clash.EXISTS:
+            raise
+        what = f"name {vm.name}" if conflict.op.path == keys.name(vm.name) else f"UUID {vm.uuid}"
+        raise Refused(f"a VM with the {what} is defined already; `pvc vm list` shows it") from conflict
+    return vm
+
+
+def undefine(coordinator: Coordinator, vm: Vm) -> None:
+    """Make the cluster forget a stopped VM, with its definition and everything kept below it. Raises Refused."""
+
+    def ops(records: VmRecords) -> list[Op]:
+        if records.actual.state is not ActualState.STOPPED or records.vm.state is not VmState.STOPPED:
+            raise Refused(f"{vm.name} is {records.actual.state.value}; stop it first")
+        index = [keys.node_vm(node, vm.uuid) for node in coordinator.children(keys.NODES) or ()]
+        known = [path for path, znode in zip(index, coordinator.get_many(index), strict=True) if znode is not None]
+        return [
+            Check(keys.vm(vm.uuid), records.vm_version),
+            Delete(keys.vm_actual(vm.uuid), records.actual_version),
+            Delete(keys.vm_xml(vm.uuid)),
+            Delete(keys.name(records.vm.name)),
+            *(Delete(path) for path in known),
+            Delete(keys.vm(vm.uuid)),
+        ]
+
+    own = {keys.vm_actual(vm.uuid), keys.vm_xml(vm.uuid)}
+    for child in coordinator.children(keys.vm(vm.uuid)) or ():
+        path = f"{keys.vm(vm.uuid)}/{child}"
+        if path not in own:
+            _delete_below(coordinator, path)
+    _repeat(coordinator, vm, lambda records: (ops(records), None))
+
+
+def start(coordinator: Coordinator, vm: Vm) -> Vm:
+    """Have a VM run: where it is assigned, or, if that node takes none now, on the one with most room."""
+
+    def ops(records: VmRecords) -> tuple[list[Op], Vm]:
+        old = records.vm
+        wanted = replace(old, state=VmState.RUNNING, stop_now=False, generation=old.generation + 1)
+        if records.actual.node is None:
+            wanted = _startable(coordinator, wanted)
+        return [*records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
+
+    return _repeat(coordinator, vm, ops)
+
+
+def stop(coordinator: Coordinator, vm: Vm, *, now: bool) -> Vm:
+    """Have a VM shut down by its guest, or with `now` powered off."""
+    return _rewrite(coordinator, vm, lambda old: replace(old, state=VmState.STOPPED, stop_now=now))
+
+
+def restart(coordinator: Coordinator, vm: Vm) -> Vm:
+    """Have a VM shut down and started again; one that is stopped is started."""
+    return _rewrite(
+        coordinator,
+        vm,
+        lambda old: replace(
+            old, state=VmState.RUNNING, stop_now=False, restart=old.restart + 1, generation=old.generation + 1
+        ),
+    )
+
+
+def send(coordinator: Coordinator, vm: Vm, target: str | None, *, keep_home: bool) -> Vm:
+    """Have a VM go to `target`, or to the best node; `keep_home` remembers where it came from. Raises Refused."""
+
+    def ops(records: VmRecords) -> tuple[list[Op], Vm]:
+        old = records.vm
+        node = target or _best(coordinator, old, excluded=records.actual.node or old.node)
+        where = records.actual.node or old.node
+        if node == where and old.node == where and (keep_home or old.home is None):
+            raise Refused(f"{old.name} is on {node} already")
+        candidate = _target(coordinator, old, node)
+        home = (old.home or where) if keep_home else None
+        wanted = replace(old, node=node, home=None if home == node else home, displaced_by=None, guards=())
+        check = Check(keys.node(node), candidate.version)
+        return [check, *records.put(vm=wanted), *index_ops(coordinator, node, vm.uuid)], wanted
+
+    return _repeat(coordinator, vm, ops)
+
+
+def send_home(coordinator: Coordinator, vm: Vm) -> Vm:
+    """Have a VM go back to its home. Raises Refused."""
+    if vm.home is None:
+        raise Refused(f"{vm.name} is at home on {vm.node}")
+    return send(coordinator, vm, vm.home, keep_home=True)
+
+
+def _repeat(coordinator: Coordinator, vm: Vm, ops: "Callable[[VmRecords], tuple[Sequence[Op], Vm | None]]") -> Vm:
+    """Commit what `ops` makes of the records as they are now; again if they change meanwhile."""
+    for attempt in range(TRIES):
+        records = read_vm(coordinator, vm.uuid)
+        if records is None:
+            raise Refused(f"{vm.name} is not defined any more")
+        wanted, result = ops(records)
+        try:
+            coordinator.commit(wanted)
+            return result or records.vm
+        except Conflict:
+            if attempt == TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _rewrite(coordinator: Coordinator, vm: Vm, change: "Callable[[Vm], Vm]") -> Vm:
+    def ops(records: VmRecords) -> tuple[list[Op], Vm]:
+        wanted = change(records.vm)
+        return records.put(vm=wanted), wanted
+
+    return _repeat(coordinator, vm, ops)
+
+
+def _startable(coordinator: Coordinator, vm: Vm) -> Vm:
+    """The VM assigned to a node that takes it now, its own if possible."""
+    own = read_candidate(coordinator, vm.node)
+    if own is not None and not refusal(vm, own, {}):
+        return vm
+    choice = choose_node(vm, read_candidates(coordinator), reserved={}, verdicts={}, excluded={})
+    if choice.node is None:
+        reasons = "; ".join(f"{name} {why}" for name, why in sorted(choice.reasons.items()))
+        raise Refused(f"no node can start {vm.name}: {reasons or 'there is none'}")
+    return replace(vm, node=choice.node, home=vm.home or vm.node)
+
+
+def _best(coordinator: Coordinator, vm: Vm, excluded: str | None = None) -> str:
+    reason = {excluded: "is where it is"} if excluded else {}
+    choice = choose_node(vm, read_candidates(coordinator), reserved={}, verdicts={}, excluded=reason)
+    if choice.node is None:
+        reasons = "; ".join(f"{name} {why}" for name, why in sorted(choice.reasons.items()))
+        raise Refused(f"no node can take {vm.name}: {reasons or 'there is none'}")
+    return choice.node
+
+
+def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
+    candidate = read_candidate(coordinator, node)
+    if candidate is None:
+        raise Refused(f"there is no node {node}; `pvc node list` shows them all")
+    why = refusal(vm, candidate, {})
+    if why:
+        raise Refused(f"{vm.name} cannot go to {node}: it {why}")
+    return candidate
+
+
+def _demand_role(coordinator: Coordinator, node: str) -> None:
+    candidate = read_candidate(coordinator, node)
+    if candidate is None:
+        raise Refused(f"there is no node {node}; `pvc node list` shows them all")
+    if "hypervisor" not in candidate.roles:
+        raise Refused(f"node {node} has no hypervisor role")
+
+
+def _delete_below(coordinator: Coordinator, path: str) -> None:
+    """Delete a node of the tree and everything below it, in batches; what others delete meanwhile is fine."""
+    names = coordinator.children(path)
+    if names is None:
+        return
+    for name in names:
+        if coordinator.children(f"{path}/{name}"):
+            _delete_below(coordinator, f"{path}/{name}")
+    for begin in range(0, len(names), BATCH):
+        _delete_all(coordinator, [f"{path}/{name}" for name in names[begin : begin + BATCH]])
+    _delete_all(coordinator, [path])
+
+
+def _delete_all(coordinator: Coordinator, paths: Sequence[str]) -> None:
+    try:
+        coordinator.commit([Delete(path) for path in paths])
+    except Conflict as conflict:
+        if conflict.clash is not Clash.MISSING:
+            raise
+        rest = [path for path, znode in zip(paths, coordinator.get_many(paths), strict=True) if znode is not None]
+        if rest:
+            _delete_all(coordinator, rest)

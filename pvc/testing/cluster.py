@@ -1,0 +1,306 @@
+"""A whole cluster in one process on simulated time: real daemons on a fake ensemble and fake hosts.
+
+Deterministic: the same calls with the same seed give the same log. `check` tells whether a promise was broken.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pvc.core import keys
+from pvc.core.config.document import parse
+from pvc.core.config.settings import Config
+from pvc.core.config.validation import validate
+from pvc.core.coordination import Op
+from pvc.core.daemon import Daemon
+from pvc.core.lookup import find_vm
+from pvc.core.model import FINAL, Cancel, Node, NodeSession, Operation, OperationKind, Policy, Vm, VmActual, VmState
+from pvc.core.plugins import Plugins, installed
+from pvc.core.records import decode
+from pvc.core.requests import cancel, read_operation, request
+from pvc.core.tree import tree_ops
+from pvc.plugins.hypervisor import requests
+from pvc.plugins.hypervisor.decide.definition import read_definition
+from pvc.plugins.hypervisor.plugin import HypervisorPlugin
+from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
+from pvc.testing.hypervisor import FakeFabric, FakeHypervisor
+from pvc.testing.runtime import SimProcess, World
+
+SESSION_TIMEOUT = 10.0
+"""Simulated seconds after which a silent session ends."""
+
+XML = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>{memory}</memory>
+<vcpu>1</vcpu><os><type>hvm</type></os></domain>"""
+
+
+class SimMachine:
+    """The identity of a simulated machine: each start of its daemon is a new process."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pid = 0
+        self.boots = 1
+        self._alive = 0
+
+    def start(self) -> None:
+        """A new process begins."""
+        self._pid += 1
+        self._alive = self._pid
+
+    def end(self) -> None:
+        """The process is gone."""
+        self._alive = 0
+
+    def identity(self) -> str:
+        return f"machine-of-{self._name}"
+
+    def this_process(self) -> NodeSession:
+        return NodeSession(self._name, self._pid, f"{self._name}/{self.boots}", str(self._pid))
+
+    def is_gone(self, session: NodeSession) -> bool:
+        return session.boot == f"{self._name}/{self.boots}" and session.pid != self._alive
+
+
+@dataclass(slots=True)
+class SimNode:
+    """One simulated host and what runs on it now."""
+
+    name: str
+    machine: SimMachine
+    host: FakeHypervisor
+    config: Config
+    process: SimProcess | None = None
+    daemon: Daemon | None = None
+    sessions: list[FakeCoordinator] = field(default_factory=list)
+
+
+class Log(logging.Handler):
+    """Collects what all daemons log, each line with its simulated time and node."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._world = world
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        node = record.name.rpartition(".")[2]
+        self.lines.append(f"{self._world.time:8.2f} {node:<6} {record.getMessage()}")
+
+
+class SimCluster:
+    """Simulated nodes, their daemons, and a client."""
+
+    def __init__(
+        self,
+        nodes: int | Mapping[str, Mapping[str, Any]] = 3,
+        *,
+        seed: int = 0,
+        plugins: Sequence[str] = ("flushlock",),
+        ready: Callable[[str], Mapping[str, object]] = lambda _node: {},
+    ) -> None:
+        """`nodes`: how many, or for each name further configuration (`{"hypervisor": {"memory": 1024}}`).
+
+        `plugins`: the features to switch on; `ready(node)` gives plugin objects to use instead of the installed.
+        """
+        self.world = World(seed)
+        self.ensemble = FakeEnsemble(self.world.process("ensemble"), expire_after=SESSION_TIMEOUT)
+        self.fabric = FakeFabric(self.world.process("fabric"))
+        self._features = tuple(plugins)
+        self._ready = ready
+        self.log = Log(self.world)
+        named = {f"hv{i + 1}": {} for i in range(nodes)} if isinstance(nodes, int) else nodes
+        self.client_process = self.world.process("client")
+        self.client = self.ensemble.connect("client")
+        self.client.commit(tree_ops())
+        self.nodes = {name: self._node(name, extra) for name, extra in named.items()}
+
+    def close(self) -> None:
+        """Take everything down, so that nothing is left behind."""
+        for name in self.nodes:
+            self.kill_daemon(name)
+        self.ensemble.close()
+
+    def __enter__(self) -> "SimCluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start every node's daemon and let them register."""
+        for name in self.nodes:
+            self.start_daemon(name)
+        self.run(2.0)
+
+    def start_daemon(self, name: str) -> None:
+        """Start a node's daemon, as its service manager would."""
+        node = self.nodes[name]
+        node.machine.start()
+        process = self.world.process(name)
+        log = logging.getLogger(f"pvc.simulated.{id(self)}.{name}")
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        log.handlers = [self.log]
+        plugins = Plugins(log)
+        plugins.load(
+            [*(role for role, on in node.config.roles.items() if on), *self._features],
+            {"hypervisor": HypervisorPlugin(lambda _context: node.host), **self._ready(name)},
+        )
+        node.sessions = []
+
+        def connect(purpose: str) -> FakeCoordinator:
+            session = self.ensemble.connect(f"{name}/{purpose}")
+            node.sessions.append(session)
+            session.latency = lambda: self.world.random.uniform(0.0005, 0.003)
+            return session
+
+        node.process = process
+        node.daemon = Daemon(node.config, plugins, connect("daemon"), connect, process, node.machine, log)
+        node.daemon.start()
+
+    def kill_daemon(self, name: str) -> None:
+        """`kill -9` of a node's daemon: nothing is said to anybody, the sessions live on until they time out."""
+        node = self.nodes[name]
+        if node.process is None:
+            return
+        for session in node.sessions:
+            session.crash()
+        node.process.kill()
+        node.host.close()
+        node.machine.end()
+        node.process = node.daemon = None
+
+    def restart_daemon(self, name: str) -> None:
+        """Kill a node's daemon and start it again at once."""
+        self.kill_daemon(name)
+        self.start_daemon(name)
+
+    def lose_session(self, name: str) -> None:
+        """The daemon's own session expires; its connection comes back at once, as a new session."""
+        session = self.nodes[name].sessions[0]
+        session.expire()
+        session.resume()
+
+    def power_off(self, name: str) -> None:
+        """The host loses power: daemon and guests are gone."""
+        self.kill_daemon(name)
+        node = self.nodes[name]
+        node.machine.boots += 1
+        node.host.power_off()
+
+    def power_on(self, name: str) -> None:
+        """The host boots; its daemon starts."""
+        self.nodes[name].host.power_on()
+        self.start_daemon(name)
+
+    def run(self, seconds: float) -> None:
+        """Let so many simulated seconds pass."""
+        self.world.run_for(seconds)
+        self.check()
+
+    def run_until(self, condition: Callable[[], bool], timeout: float = 600.0) -> bool:
+        """Let time pass until the condition holds, at most `timeout` simulated seconds; whether it holds."""
+        held = self.world.run_until(condition, timeout)
+        self.check()
+        return held
+
+    def check(self) -> None:
+        """Raise AssertionError if a VM has run twice or a task has failed."""
+        assert not self.fabric.twice, f"a VM ran twice: {self.fabric.twice}"
+        assert not self.world.failures, f"a task failed: {self.world.failures}"
+
+    def define(self, name: str, node: str, *, memory: int = 128, run: bool = True, **how: Any) -> Vm:
+        """Define a VM on a node, and have it run."""
+        uuid = self.client_process.new_id()
+        definition = read_definition(XML.format(name=name, uuid=uuid, memory=memory))
+        if "policy" in how:
+            how["policy"] = Policy(how["policy"])
+        vm = requests.define(self.client, definition, node, **how)
+        return requests.start(self.client, vm) if run else vm
+
+    def settle(self) -> None:
+        """Let time pass until every VM that should run does."""
+        assert self.run_until(lambda: all(self.vm_runs(name) for name in self.wanted()), 120.0), self.where()
+
+    def wanted(self) -> list[str]:
+        """Names of the VMs that should run."""
+        return [name for name in self.client.children(keys.NAMES) or () if self.vm(name).state is VmState.RUNNING]
+
+    def vm(self, name: str) -> Vm:
+        """The wanted state of a VM."""
+        return find_vm(self.client, name)
+
+    def actual(self, name: str) -> VmActual:
+        """The recorded state of a VM."""
+        path = keys.vm_actual(self.vm(name).uuid)
+        znode = self.client.get(path)
+        assert znode is not None
+        return decode(VmActual, znode.data, path)
+
+    def vm_runs(self, name: str) -> bool:
+        """Whether a VM runs on exactly one host, and its record says so."""
+        actual = self.actual(name)
+        return actual.state.value == "running" and self.fabric.running(self.vm(name).uuid) == [actual.node]
+
+    def where(self) -> dict[str, str]:
+        """For each VM the hosts on which it executes, joined by a comma."""
+        names = self.client.children(keys.NAMES) or ()
+        return {name: ",".join(self.fabric.running(self.vm(name).uuid)) for name in names}
+
+    def node(self, name: str) -> Node:
+        """A node's record."""
+        znode = self.client.get(keys.node(name))
+        assert znode is not None
+        return decode(Node, znode.data, keys.node(name))
+
+    def ask(self, kind: str, node: str, **how: Any) -> Operation:
+        """Ask for a flush or an unflush of a node."""
+        operation = Operation(
+            id=self.client_process.new_id(),
+            kind=OperationKind(kind),
+            node=node,
+            by="tester",
+            requested=self.client_process.now(),
+            **how,
+        )
+        return request(self.client, operation).operation
+
+    def cancel(self, node: str, how: str = "after-current") -> None:
+        """Ask the operation of a node to end."""
+        cancel(self.client, node, Cancel(how), "tester")
+
+    def operation(self, node: str) -> Operation:
+        """The operation that a node has in hand or had last."""
+        found = read_operation(self.client, node)
+        assert found is not None, f"{node} has never had an operation"
+        return found[0]
+
+    def finish(self, node: str, timeout: float = 600.0) -> Operation:
+        """Let time pass until the operation of a node has ended."""
+        ended = self.run_until(lambda: self.operation(node).phase in FINAL, timeout)
+        assert ended, f"{self.operation(node)} has not ended after {timeout} s"
+        return self.operation(node)
+
+    def on_commit(self, observer: Callable[[str, Sequence[Op], tuple[str, ...]], None]) -> None:
+        """Have `observer` told of every transaction: the session's name, the operations, what was created."""
+        self.ensemble.on_commit.append(observer)
+
+    def _node(self, name: str, extra: Mapping[str, Any]) -> SimNode:
+        return SimNode(name, SimMachine(name), self.fabric.host(name), self._config(name, extra))
+
+    def _config(self, name: str, extra: Mapping[str, Any]) -> Config:
+        values = {"node": name, "plugins": dict.fromkeys(("flushlock", "consolelog"), False), **extra}
+        values["plugins"] = {**values["plugins"], **dict.fromkeys(self._features, True)}
+        values["zookeeper"] = {"session_timeout": SESSION_TIMEOUT}
+        document = parse(_as_yaml(values), f"{name}.yaml")
+        roles = {"hypervisor": True, **dict(extra.get("roles", {}))}
+        plugins = Plugins(logging.getLogger("pvc.simulated"))
+        plugins.load([*(role for role, on in roles.items() if on), *self._features], dict(self._ready(name)))
+        return validate(document, plugins.schemas(), sorted(installed()), host_name=name)
+
+
+def _as_yaml(values: Mapping[str, Any]) -> str:
+    """The values as YAML: JSON is a subset of it."""
+    return json.dumps(values)

@@ -1,0 +1,543 @@
+"""Simulated hypervisors: `FakeFabric` is all hosts of a cluster, `FakeHypervisor` one of them and its fault switches.
+
+Guests, shutdowns and migrations belong to the fabric and go on when a daemon dies, as they do under libvirt. Nothing
+here looks at a real clock: time passes as the Runtime says.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from pvc.core.runtime import Runtime
+from pvc.plugins.hypervisor.host import (
+    Capacity,
+    EndReason,
+    Guest,
+    GuestEvent,
+    GuestState,
+    HypervisorError,
+    HypervisorGone,
+    MigrationOptions,
+    MigrationProgress,
+    NoSuchGuest,
+)
+from pvc.testing.migration import Action, CopyPace, MigrationPhase, Pause, SimulatedMigration
+
+MIB = 1 << 20
+EXECUTING = frozenset({GuestState.RUNNING, GuestState.SHUTTING_DOWN})
+UNITS = {"b": 1, "bytes": 1, "KB": 1000, "k": 1024, "KiB": 1024, "MB": 10**6, "M": MIB, "MiB": MIB, "GiB": 1 << 30}
+"""libvirt's units of memory that definitions in tests may use."""
+
+Listener = Callable[[GuestEvent | None], None]
+
+
+@dataclass(slots=True)
+class FakeGuest:
+    """One guest on one host."""
+
+    uuid: str
+    name: str
+    xml: str
+    memory: int
+    """Bytes."""
+    state: GuestState
+
+
+@dataclass(slots=True)
+class _Fault:
+    """An error planned for the next `times` occasions; None: for all."""
+
+    error: str
+    phase: MigrationPhase
+    times: int | None
+
+    def take(self) -> bool:
+        if self.times is None:
+            return True
+        self.times -= 1
+        return self.times >= 0
+
+
+class FakeFabric:
+    """All simulated hosts, the networks between them, and what tests plan to go wrong.
+
+    `copy_seconds` is how long copying a guest's memory takes, `shutdown_seconds` how long a guest needs to power
+    itself off, `moment` the time between two steps that follow each other at once.
+    """
+
+    def __init__(
+        self, runtime: Runtime, copy_seconds: float = 1.0, shutdown_seconds: float = 1.0, moment: float = 0.05
+    ) -> None:
+        self.runtime = runtime
+        self.copy_seconds = copy_seconds
+        self.shutdown_seconds = shutdown_seconds
+        self.moment = moment
+        self.twice: list[str] = []
+        """Every instant at which a guest executed on two hosts: must stay empty."""
+        self.most_at_once = 0
+        """The most migrations that were ever in flight together."""
+        self._hosts: dict[str, FakeHypervisor] = {}
+        self._addresses: dict[str, str] = {}
+        self._cuts: set[frozenset[str]] = set()
+        self._paces: dict[str, CopyPace] = {}
+        self._deaf: set[str] = set()
+        self._faults: dict[str, list[_Fault]] = {}
+        self._start_faults: dict[str, list[_Fault]] = {}
+        self._actions: dict[tuple[str, MigrationPhase], list[Action]] = {}
+        self._migrations: list[SimulatedMigration] = []
+        self._lock = runtime.mutex()
+        self._due: list[tuple[FakeHypervisor, GuestEvent | None]] = []
+
+    def host(self, name: str) -> "FakeHypervisor":
+        """The host of that name; it exists, powered on, from the first time it is asked for."""
+        if name not in self._hosts:
+            self._hosts[name] = FakeHypervisor(self, name)
+        return self._hosts[name]
+
+    def register_address(self, address: str, host: str) -> None:
+        """Let migration URIs name `host` by that address too."""
+        self._addresses[address] = host
+
+    def running(self, uuid: str) -> list[str]:
+        """Names of the hosts on which that guest executes at this moment."""
+        return sorted(host.name for host in self._hosts.values() if host.executes(uuid))
+
+    def migrating(self, uuid: str) -> SimulatedMigration | None:
+        """That guest's migration in flight."""
+        return next((each for each in self._migrations if each.uuid == uuid and not each.over), None)
+
+    def set_copy_seconds(self, uuid: str, seconds: float) -> None:
+        """How long copying this guest takes."""
+        self._paces[uuid] = CopyPace(seconds)
+
+    def never_converges(self, uuid: str, enough_downtime: float | None = None) -> None:
+        """Copying this guest ends only by abort, post-copy, or a longest pause of at least `enough_downtime` s."""
+        self._paces[uuid] = CopyPace(self.copy_seconds, converges=False, enough_downtime=enough_downtime)
+
+    def ignores_shutdown(self, uuid: str, ignores: bool = True) -> None:
+        """This guest takes no notice of requests to power itself off."""
+        (self._deaf.add if ignores else self._deaf.discard)(uuid)
+
+    def fail_migration(
+        self,
+        what: str,
+        error: str = "internal error: planned by the test",
+        times: int | None = 1,
+        phase: MigrationPhase = MigrationPhase.COPYING,
+    ) -> None:
+        """Let the next `times` migrations (None: all) of guest `what`, or to host `what`, fail on entering `phase`.
+
+        COPYING fails after the guest has appeared on the target; from SWITCHED on, it stays on the target and is
+        never confirmed. `times` 0 takes the plans for `what` back.
+        """
+        self._faults.setdefault(what, []).append(_Fault(error, phase, times))
+        if times == 0:
+            del self._faults[what]
+
+    def fail_start(self, what: str, error: str = "internal error: planned by the test", times: int | None = 1) -> None:
+        """Let the next `times` starts (None: all) of guest `what`, or on host `what`, fail; 0 takes it back."""
+        self._start_faults.setdefault(what, []).append(_Fault(error, MigrationPhase.BEGIN, times))
+        if times == 0:
+            del self._start_faults[what]
+
+    def call_at(self, uuid: str, phase: MigrationPhase, action: Callable[[], None]) -> None:
+        """Call `action` once, when a migration of that guest reaches `phase`."""
+        self._actions.setdefault((uuid, phase), []).append(lambda _: action())
+
+    def pause_at(self, uuid: str, phase: MigrationPhase) -> Pause:
+        """Let that guest's next migration stand still at `phase`: `wait` for it there, then let it `go_on`."""
+        pause = Pause(self.runtime)
+        self._actions.setdefault((uuid, phase), []).append(pause.hold)
+        return pause
+
+    def cut(self, host: str, other: str) -> None:
+        """Cut the network between two hosts; migrations between them fail."""
+        with self.changing():
+            self._cuts.add(frozenset({host, other}))
+            for each in self._between(host, other):
+                each.fail(HypervisorError(f"cannot reach {each.target}: the connection was lost"))
+
+    def heal(self, host: str, other: str) -> None:
+        """Undo `cut`."""
+        self._cuts.discard(frozenset({host, other}))
+
+    def guest_powers_off(self, uuid: str) -> None:
+        """The guest powers itself off, wherever it executes."""
+        self._guest_ends(uuid, EndReason.SHUTDOWN)
+
+    def guest_crashes(self, uuid: str) -> None:
+        """The guest, or the emulator under it, dies wherever it executes."""
+        self._guest_ends(uuid, EndReason.CRASHED)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock; events go out after it is released."""
+        due: list[tuple[FakeHypervisor, GuestEvent | None]] = []
+        try:
+            with self._lock:
+                try:
+                    yield
+                finally:
+                    self._look_for_doubles()
+                    due, self._due = self._due, []
+        finally:
+            for host, event in due:
+                host.deliver(event)
+
+    def tell(self, host: "FakeHypervisor", event: GuestEvent | None) -> None:
+        """Queue an event for the host's listeners; with the lock held."""
+        self._due.append((host, event))
+
+    def start_fault(self, uuid: str, host: str) -> str | None:
+        """The error that the test planned for this start."""
+        return next((f.error for what in (uuid, host) for f in self._start_faults.get(what, ()) if f.take()), None)
+
+    def is_deaf(self, uuid: str) -> bool:
+        """Whether the guest ignores requests to power off."""
+        return uuid in self._deaf
+
+    def begin_migration(self, guest: FakeGuest, source: str, options: MigrationOptions) -> SimulatedMigration:
+        """Start a migration beside the caller; with the lock held. Raises HypervisorError if the source refuses."""
+        if self.migrating(guest.uuid) is not None:
+            raise HypervisorError(f"guest {guest.name}: another migration of it is in progress")
+        target = self._reach_target(source, options)
+        pace = self._paces.get(guest.uuid, CopyPace(self.copy_seconds))
+        migration = SimulatedMigration(
+            self.runtime, self, guest.uuid, source, target, options, guest.memory, pace, self._take_actions
+        )
+        self._migrations = [*(each for each in self._migrations if not each.over), migration]
+        self.most_at_once = max(self.most_at_once, len(self._migrations))
+        self.runtime.spawn(f"migration of {guest.name}", partial(migration.run, self.moment))
+        return migration
+
+    def appear(self, migration: SimulatedMigration) -> None:
+        """The guest becomes INCOMING on the target."""
+        self._reach_host(migration.source, migration.target)
+        guest = self.host(migration.source).guest(migration.uuid)
+        self.host(migration.target).add(FakeGuest(guest.uuid, guest.name, guest.xml, guest.memory, GuestState.INCOMING))
+        self._fail_as_planned(migration, MigrationPhase.COPYING)
+
+    def switch(self, migration: SimulatedMigration) -> None:
+        """Source LEAVING, target RUNNING."""
+        self.host(migration.source).set_state(migration.uuid, GuestState.LEAVING)
+        self.host(migration.target).set_state(migration.uuid, GuestState.RUNNING)
+        migration.phase = MigrationPhase.SWITCHED
+        self._fail_as_planned(migration, MigrationPhase.SWITCHED)
+
+    def confirm(self, migration: SimulatedMigration) -> None:
+        """The guest is gone from the source."""
+        self._fail_as_planned(migration, MigrationPhase.CONFIRMED)
+        self.host(migration.source).remove(migration.uuid, EndReason.MIGRATED)
+
+    def roll_back(self, migration: SimulatedMigration) -> None:
+        """The INCOMING guest is given up."""
+        self.host(migration.target).remove(migration.uuid, EndReason.FAILED, only=GuestState.INCOMING)
+
+    def guest_gone(self, uuid: str, host: str) -> None:
+        """A guest ended on a host by another cause than a migration: its migration, if any, fails."""
+        for each in self._migrations:
+            if each.uuid == uuid and host in (each.source, each.target):
+                each.fail(HypervisorError(f"guest {uuid} ended on {host} while it was migrated"))
+
+    def host_gone(self, host: str, lost: bool) -> None:
+        """A hypervisor does not answer any more; `lost`: its guests are gone as well."""
+        for each in self._migrations:
+            if each.over or host not in (each.source, each.target):
+                continue
+            switched = each.phase in (MigrationPhase.SWITCHED, MigrationPhase.CONFIRMED)
+            if host == each.source:
+                each.fail(HypervisorGone(f"the hypervisor of {host} went away"))
+            elif lost and switched and not each.post_copy:
+                # The target died before it said that the guest runs: a source in that position resumes it.
+                self.host(each.source).set_state(each.uuid, GuestState.RUNNING)
+                each.fail(HypervisorError(f"{host} was lost while it took over guest {each.uuid}"))
+            else:
+                each.fail(HypervisorError(f"cannot reach {host}: the connection was lost"))
+
+    def _guest_ends(self, uuid: str, reason: EndReason) -> None:
+        with self.changing():
+            for host in self._hosts.values():
+                if host.executes(uuid):
+                    host.remove(uuid, reason)
+                    self.guest_gone(uuid, host.name)
+
+    def _take_actions(self, uuid: str, phase: MigrationPhase) -> list[Action]:
+        return self._actions.pop((uuid, phase), [])
+
+    def _fail_as_planned(self, migration: SimulatedMigration, phase: MigrationPhase) -> None:
+        for what in (migration.uuid, migration.target):
+            for fault in self._faults.get(what, ()):
+                if fault.phase is phase and fault.take():
+                    raise HypervisorError(fault.error)
+
+    def _reach_target(self, source: str, options: MigrationOptions) -> str:
+        named = urlsplit(options.uri).hostname or ""
+        target = self._addresses.get(named, named)
+        self._reach_host(source, target)
+        if options.address and self._addresses.get(options.address, target) != target:
+            raise HypervisorError(f"migration address {options.address} is not one of {target}")
+        if target == source:
+            raise HypervisorError(f"cannot migrate a guest of {source} to {source} itself")
+        for fault in self._faults.get(target, ()):
+            if fault.phase is MigrationPhase.BEGIN and fault.take():
+                raise HypervisorError(fault.error)
+        return target
+
+    def _reach_host(self, source: str, target: str) -> None:
+        known = self._hosts.get(target)
+        if known is None or not known.answers or frozenset({source, target}) in self._cuts:
+            raise HypervisorError(f"cannot reach the hypervisor of {target!r} from {source}: no answer")
+
+    def _between(self, host: str, other: str) -> list[SimulatedMigration]:
+        return [each for each in self._migrations if {each.source, each.target} == {host, other}]
+
+    def _look_for_doubles(self) -> None:
+        seen = Counter(guest.uuid for host in self._hosts.values() for guest in host.executing())
+        for uuid, count in seen.items():
+            if count > 1:
+                where = ", ".join(self.running(uuid))
+                self.twice.append(f"{self.runtime.monotonic():.3f} {uuid} executes on {where}")
+
+
+class FakeHypervisor:
+    """One simulated host: a `Hypervisor`, and below it the switches for its faults.
+
+    Like a real connection it is made by the first call, and made anew by the first call after `up`; listeners hear
+    nothing in between. `close` drops the listeners, also for a daemon that was killed.
+    """
+
+    def __init__(self, fabric: FakeFabric, name: str) -> None:
+        self.name = name
+        self.answers = True
+        self.calls: Counter[str] = Counter()
+        """How often each method was called."""
+        self._fabric = fabric
+        self._guests: dict[str, FakeGuest] = {}
+        self._listeners: list[Listener] = []
+        self._connected = False
+        self._capacity = Capacity(memory=64 * 1024, cpus=16)
+        self._load = 0.0
+
+    def listen(self, listener: Listener) -> None:
+        """See Hypervisor."""
+        self._listeners.append(listener)
+
+    def guests(self) -> Mapping[str, Guest]:
+        """See Hypervisor."""
+        with self._call("guests"):
+            return {guest.uuid: self._view(guest) for guest in self._guests.values()}
+
+    def xml(self, uuid: str) -> str:
+        """See Hypervisor."""
+        with self._call("xml"):
+            return self.guest(uuid).xml
+
+    def start(self, xml: str) -> None:
+        """See Hypervisor."""
+        with self._call("start"):
+            guest = parsed_guest(xml)
+            error = self._fabric.start_fault(guest.uuid, self.name)
+            if error is not None:
+                raise HypervisorError(error)
+            self.add(guest)
+
+    def shutdown(self, uuid: str) -> None:
+        """See Hypervisor."""
+        with self._call("shutdown"):
+            guest = self.guest(uuid)
+            if self._fabric.migrating(uuid) is not None:
+                raise HypervisorError(f"guest {guest.name}: cannot be shut down while it is migrated")
+            if not self._fabric.is_deaf(uuid):
+                self._fabric.runtime.spawn(f"shutdown of {guest.name}", partial(self._power_down, guest))
+
+    def destroy(self, uuid: str) -> None:
+        """See Hypervisor."""
+        with self._call("destroy"):
+            self.guest(uuid)
+            self.remove(uuid, EndReason.DESTROYED)
+            self._fabric.guest_gone(uuid, self.name)
+
+    def migrate(self, uuid: str, options: MigrationOptions) -> None:
+        """See Hypervisor."""
+        with self._call("migrate"):
+            guest = self.guest(uuid)
+            if guest.state is not GuestState.RUNNING:
+                raise HypervisorError(f"guest {guest.name} cannot be migrated: it is {guest.state.value}")
+            migration = self._fabric.begin_migration(guest, self.name, options)
+        migration.wait()
+
+    def progress(self, uuid: str) -> MigrationProgress | None:
+        """See Hypervisor."""
+        with self._call("progress"):
+            migration = self._outgoing(uuid)
+            return None if migration is None else migration.progress()
+
+    def set_downtime(self, uuid: str, seconds: float) -> None:
+        """See Hypervisor."""
+        with self._call("set_downtime"):
+            migration = self._outgoing(uuid)
+            if migration is not None:
+                migration.allow_downtime(seconds)
+
+    def switch_to_post_copy(self, uuid: str) -> None:
+        """See Hypervisor."""
+        with self._call("switch_to_post_copy"):
+            migration = self._outgoing(uuid)
+            if migration is None:
+                raise HypervisorError(f"guest {uuid}: no migration is in progress")
+            migration.start_post_copy()
+
+    def abort_migration(self, uuid: str) -> None:
+        """See Hypervisor."""
+        with self._call("abort_migration"):
+            migration = self._outgoing(uuid)
+            if migration is None:
+                return
+            if migration.phase in (MigrationPhase.SWITCHED, MigrationPhase.CONFIRMED):
+                raise HypervisorError(f"guest {uuid}: too late to abort its migration, it runs on {migration.target}")
+            migration.fail(HypervisorError(f"guest {uuid}: migration cancelled on request"))
+
+    def capacity(self) -> Capacity:
+        """See Hypervisor."""
+        with self._call("capacity"):
+            return self._capacity
+
+    def load(self) -> float:
+        """See Hypervisor."""
+        with self._call("load"):
+            return self._load
+
+    def close(self) -> None:
+        """See Hypervisor."""
+        self._connected = False
+        self._listeners.clear()
+
+    def set_capacity(self, memory: int, cpus: int) -> None:
+        """What the host offers: MiB and processors."""
+        self._capacity = Capacity(memory, cpus)
+
+    def set_load(self, load: float) -> None:
+        """What `load` answers."""
+        self._load = load
+
+    def down(self) -> None:
+        """The hypervisor's daemon dies; guests run on, migrations fail."""
+        with self._fabric.changing():
+            self._fall_silent(lost=False)
+
+    def up(self) -> None:
+        """The hypervisor's daemon answers again."""
+        self.answers = True
+
+    def power_off(self) -> None:
+        """The host loses power: its guests are gone, and nobody is told."""
+        with self._fabric.changing():
+            self._guests.clear()
+            self._fall_silent(lost=True)
+
+    def power_on(self) -> None:
+        """The host has booted: no guests."""
+        self.up()
+
+    def guest(self, uuid: str) -> FakeGuest:
+        """The guest's record; with the lock held. Raises NoSuchGuest."""
+        guest = self._guests.get(uuid)
+        if guest is None:
+            raise NoSuchGuest(f"{self.name} has no guest {uuid}")
+        return guest
+
+    def executes(self, uuid: str) -> bool:
+        """Whether that guest executes here at this moment."""
+        guest = self._guests.get(uuid)
+        return guest is not None and guest.state in EXECUTING
+
+    def executing(self) -> list[FakeGuest]:
+        """All guests that execute here."""
+        return [guest for guest in list(self._guests.values()) if guest.state in EXECUTING]
+
+    def add(self, guest: FakeGuest) -> None:
+        """Have one more guest; with the lock held. Raises HypervisorError if its UUID or name is taken."""
+        for other in self._guests.values():
+            if other.uuid == guest.uuid or other.name == guest.name:
+                raise HypervisorError(f"{self.name} has a guest {other.name} with UUID {other.uuid} already")
+        self._guests[guest.uuid] = guest
+        self._fabric.tell(self, GuestEvent(guest.uuid, None))
+
+    def set_state(self, uuid: str, state: GuestState) -> None:
+        """Change a guest's state; with the lock held."""
+        self.guest(uuid).state = state
+        self._fabric.tell(self, GuestEvent(uuid, None))
+
+    def remove(self, uuid: str, reason: EndReason, only: GuestState | None = None) -> None:
+        """Have the guest no more, if it is here (and in the state `only`); with the lock held."""
+        guest = self._guests.get(uuid)
+        if guest is not None and only in (None, guest.state):
+            del self._guests[uuid]
+            self._fabric.tell(self, GuestEvent(uuid, reason))
+
+    def deliver(self, event: GuestEvent | None) -> None:
+        """Call the listeners, without the lock."""
+        if self._connected or event is None:
+            for listener in tuple(self._listeners):
+                listener(event)
+
+    @contextmanager
+    def _call(self, method: str) -> Iterator[None]:
+        self.calls[method] += 1
+        with self._fabric.changing():
+            if not self.answers:
+                raise HypervisorGone(f"the hypervisor of {self.name} does not answer; is its daemon running?")
+            if not self._connected:
+                self._connected = True
+                self._fabric.tell(self, None)
+            yield
+
+    def _fall_silent(self, lost: bool) -> None:
+        self.answers = False
+        self._fabric.host_gone(self.name, lost)
+        if self._connected:
+            self._connected = False
+            self._fabric.tell(self, None)
+
+    def _view(self, guest: FakeGuest) -> Guest:
+        return Guest(guest.uuid, guest.name, guest.state, moving=self._outgoing(guest.uuid) is not None)
+
+    def _outgoing(self, uuid: str) -> SimulatedMigration | None:
+        self.guest(uuid)
+        migration = self._fabric.migrating(uuid)
+        return migration if migration is not None and migration.source == self.name else None
+
+    def _power_down(self, guest: FakeGuest) -> None:
+        self._fabric.runtime.sleep(self._fabric.shutdown_seconds)
+        with self._fabric.changing():
+            if self._guests.get(guest.uuid) is not guest:
+                return
+            self.set_state(guest.uuid, GuestState.SHUTTING_DOWN)
+        self._fabric.runtime.sleep(self._fabric.moment)
+        with self._fabric.changing():
+            if self._guests.get(guest.uuid) is guest:
+                self.remove(guest.uuid, EndReason.SHUTDOWN)
+                self._fabric.guest_gone(guest.uuid, self.name)
+
+
+def parsed_guest(xml: str) -> FakeGuest:
+    """The guest that a libvirt definition describes, as if it ran. Raises HypervisorError for what is none."""
+    try:
+        domain = fromstring(xml)
+    except (ParseError, DefusedXmlException) as error:
+        raise HypervisorError(f"the definition is no XML: {error}; correct it") from error
+    uuid, name = domain.findtext("uuid"), domain.findtext("name")
+    if domain.tag != "domain" or not uuid or not name:
+        raise HypervisorError("the definition lacks a <domain> with <uuid> and <name>; add them")
+    memory = domain.find("memory")
+    size = 128 * MIB
+    if memory is not None and memory.text:
+        size = int(memory.text) * UNITS[memory.get("unit", "KiB")]
+    return FakeGuest(uuid.strip(), name.strip(), xml, size, GuestState.RUNNING)

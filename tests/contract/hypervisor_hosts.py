@@ -1,0 +1,186 @@
+"""What the contract tests of `Hypervisor` run on: two fake hosts and two real libvirts behind the same few verbs."""
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from pvc.core.threads import ThreadRuntime
+from pvc.lab.cluster import Lab, missing_tools
+from pvc.lab.shape import Shape
+from pvc.lab.vm import vm_id
+from pvc.plugins.hypervisor.host import Hypervisor, MigrationOptions
+from pvc.testing.hypervisor import FakeFabric
+
+BUSY_BANDWIDTH = 20
+"""MiB/s at which a busy guest is copied: it dirties its memory about four times as fast."""
+
+
+class HostPair(Protocol):
+    """Two hosts between which guests migrate. Guests are told apart by the names the tests give them."""
+
+    @property
+    def here(self) -> Hypervisor: ...
+
+    @property
+    def there(self) -> Hypervisor: ...
+
+    @property
+    def here_uri(self) -> str: ...
+
+    @property
+    def there_uri(self) -> str: ...
+
+    @property
+    def nowhere_uri(self) -> str: ...
+
+    @property
+    def there_address(self) -> str: ...
+
+    def uuid(self, name: str) -> str: ...
+
+    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
+        """A guest that idles; `busy`: its migration never converges; `powers_off`: as `let_power_off` says."""
+
+    def let_power_off(self, name: str) -> None:
+        """Have a guest defined with `powers_off` power itself off soon."""
+
+    def crash(self, name: str) -> None:
+        """The guest's emulator dies."""
+
+    def start_behind_our_back(self, name: str) -> None:
+        """Somebody else starts a guest here."""
+
+    def kill_here(self) -> None:
+        """The hypervisor's daemon here dies."""
+
+    def revive_here(self) -> None:
+        """It is started again."""
+
+    def close(self) -> None:
+        """End all guests and connections."""
+
+
+def options(pair: HostPair, *, busy: bool = False, post_copy: bool = False) -> MigrationOptions:
+    """How the tests migrate from here to there."""
+    bandwidth = BUSY_BANDWIDTH if busy else None
+    return MigrationOptions(pair.there_uri, pair.there_address, bandwidth=bandwidth, post_copy=post_copy)
+
+
+class FakePair:
+    here_uri, there_uri, nowhere_uri = "qemu+tcp://hv1/system", "qemu+tcp://hv2/system", "qemu+tcp://hv9/system"
+    there_address = "10.0.0.2"
+
+    def __init__(self) -> None:
+        self._fabric = FakeFabric(ThreadRuntime(), copy_seconds=0.05, shutdown_seconds=0.05, moment=0.01)
+        self._fabric.register_address(self.there_address, "hv2")
+        self.here = self._fabric.host("hv1")
+        self.there = self._fabric.host("hv2")
+
+    def uuid(self, name: str) -> str:
+        return vm_id("fake", name)
+
+    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
+        if busy:
+            self._fabric.never_converges(self.uuid(name))
+        return f"<domain type='qemu'><name>{name}</name><uuid>{self.uuid(name)}</uuid></domain>"
+
+    def let_power_off(self, name: str) -> None:
+        self._fabric.guest_powers_off(self.uuid(name))
+
+    def crash(self, name: str) -> None:
+        self._fabric.guest_crashes(self.uuid(name))
+
+    def start_behind_our_back(self, name: str) -> None:
+        self.here.start(self.definition(name))
+
+    def kill_here(self) -> None:
+        self.here.down()
+
+    def revive_here(self) -> None:
+        self.here.up()
+
+    def close(self) -> None:
+        for host in (self.here, self.there):
+            host.close()
+            host.power_off()
+
+
+class LibvirtPair:
+    here_uri, there_uri = "qemu+tcp://hv1/system", "qemu+tcp://hv2/system"
+    nowhere_uri = "qemu+tcp://hv2:1/system"
+    """A port at which nobody listens."""
+
+    def __init__(self, lab: Lab) -> None:
+        from pvc.plugins.hypervisor.libvirt import LibvirtHypervisor
+
+        self._lab = lab
+        self.there_address = lab.shape.host("hv2").address
+        runtime, log = ThreadRuntime(), logging.getLogger("tests.contract.libvirt")
+        self.here = LibvirtHypervisor(lab.libvirt_uri("hv1"), runtime, log)
+        self.there = LibvirtHypervisor(lab.libvirt_uri("hv2"), runtime, log)
+
+    def uuid(self, name: str) -> str:
+        return vm_id(self._lab.name, name)
+
+    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
+        return self._written(name, busy, powers_off).read_text()
+
+    def let_power_off(self, name: str) -> None:
+        pass  # it does so by itself
+
+    def crash(self, name: str) -> None:
+        self._lab.kill("qemu", name)
+
+    def start_behind_our_back(self, name: str) -> None:
+        done = self._lab.run(["virsh", "create", str(self._written(name))], "hv1")
+        assert done.code == 0, done.stderr
+
+    def kill_here(self) -> None:
+        self._lab.kill("libvirtd", "hv1", signal.SIGKILL)
+
+    def revive_here(self) -> None:
+        self._lab.start("libvirtd", "hv1")
+
+    def close(self) -> None:
+        self._lab.up()
+        for hypervisor in (self.here, self.there):
+            for uuid in hypervisor.guests():
+                hypervisor.destroy(uuid)
+            hypervisor.close()
+
+    def _written(self, name: str, busy: bool = False, powers_off: bool = False) -> Path:
+        arguments = "rate=0" + (" fill=40 dirty=20000" if busy else "") + (" stop=1" if powers_off else "")
+        return self._lab.write_vm(name, arguments=arguments, memory=64 if busy else None)
+
+
+@pytest.fixture(scope="session")
+def hypervisor_lab() -> Iterator[Lab]:
+    """Two real libvirts in network namespaces."""
+    if os.geteuid() != 0:
+        pytest.skip("a lab needs root")
+    if missing := missing_tools():
+        pytest.skip(f"a lab needs {', '.join(missing)}")
+    pytest.importorskip("libvirt")
+    directory = Path(tempfile.mkdtemp(prefix="pvc-lab-", dir="/tmp"))  # short, because sockets lie below it
+    lab = Lab("hosts", Shape(nodes=2, vms=0, bare=True), directory=directory)
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["fake", pytest.param("libvirt", marks=pytest.mark.libvirt)])
+def pair(request: pytest.FixtureRequest) -> Iterator[HostPair]:
+    made: HostPair
+    made = FakePair() if request.param == "fake" else LibvirtPair(request.getfixturevalue("hypervisor_lab"))
+    yield made
+    made.close()

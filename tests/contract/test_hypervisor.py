@@ -1,0 +1,329 @@
+"""What every `Hypervisor` does, on the fake and on two real libvirts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pvc.core.runtime import Task
+from pvc.core.threads import ThreadRuntime
+from pvc.plugins.hypervisor.host import (
+    EndReason,
+    Guest,
+    GuestEvent,
+    GuestState,
+    Hypervisor,
+    HypervisorError,
+    HypervisorGone,
+    MigrationOptions,
+    NoSuchGuest,
+)
+from tests.contract.clusters import PATIENCE, Told
+from tests.contract.hypervisor_hosts import HostPair, hypervisor_lab, options, pair
+
+__all__ = ["hypervisor_lab", "pair"]  # fixtures
+
+RUNTIME = ThreadRuntime()
+Events = Told[GuestEvent | None]
+
+
+def events_of(hypervisor: Hypervisor) -> Events:
+    """Events from now on, of a connection that is there."""
+    told: Events = Told()
+    hypervisor.listen(told)
+    hypervisor.guests()
+    return told
+
+
+def wait_for_end(told: Events, uuid: str, reason: EndReason) -> None:
+    told.wait_until(lambda events: GuestEvent(uuid, reason) in events)
+    assert [event.ended for event in told.events if event is not None and event.ended] == [reason]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = RUNTIME.monotonic() + PATIENCE
+    while not condition():
+        assert RUNTIME.monotonic() < deadline, f"waited {PATIENCE:g} s in vain"
+        RUNTIME.sleep(0.01)
+
+
+class Migration:
+    """A call of `migrate` beside the test."""
+
+    def __init__(self, pair: HostPair, uuid: str, how: MigrationOptions) -> None:
+        self.error: HypervisorError | None = None
+        self._pair, self._uuid, self._how = pair, uuid, how
+        self._task: Task = RUNTIME.spawn("migrate", self._run)
+
+    def _run(self) -> None:
+        try:
+            self._pair.here.migrate(self._uuid, self._how)
+        except HypervisorError as error:
+            self.error = error
+
+    def end(self) -> HypervisorError | None:
+        """Wait for the end; what it raised."""
+        assert self._task.join(PATIENCE)
+        return self.error
+
+
+@contextmanager
+def migrating(pair: HostPair, name: str, how: MigrationOptions) -> Iterator[Migration]:
+    """A busy guest whose memory is being copied to the other host."""
+    pair.here.start(pair.definition(name, busy=True))
+    uuid = pair.uuid(name)
+    migration = Migration(pair, uuid, how)
+    wait_until(lambda: moving(pair.here, uuid) and arriving(pair.there, uuid))
+    yield migration
+    assert migration.end() is not None or uuid in pair.there.guests()
+
+
+def moving(hypervisor: Hypervisor, uuid: str) -> bool:
+    progress = hypervisor.progress(uuid)
+    return hypervisor.guests()[uuid].moving and progress is not None and progress.total > 0
+
+
+def arriving(hypervisor: Hypervisor, uuid: str) -> bool:
+    guest = hypervisor.guests().get(uuid)
+    return guest is not None and guest.state is GuestState.INCOMING
+
+
+class TestGuests:
+    def test_a_started_guest_is_listed_and_told_of(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        pair.here.start(pair.definition("vm1"))
+        uuid = pair.uuid("vm1")
+        assert pair.here.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+        assert f"<uuid>{uuid}</uuid>" in pair.here.xml(uuid)
+        told.wait_until(lambda events: GuestEvent(uuid, None) in events)
+        assert pair.there.guests() == {}
+
+    def test_a_guest_of_unknown_origin_is_listed_too(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        pair.start_behind_our_back("stranger")
+        assert pair.here.guests()[pair.uuid("stranger")].name == "stranger"
+        told.wait_until(lambda events: GuestEvent(pair.uuid("stranger"), None) in events)
+
+    def test_a_uuid_that_is_here_cannot_be_started_again(self, pair: HostPair) -> None:
+        pair.here.start(pair.definition("vm1"))
+        with pytest.raises(HypervisorError, match="already"):
+            pair.here.start(pair.definition("vm1"))
+        assert len(pair.here.guests()) == 1
+
+    @pytest.mark.parametrize("xml", ["", "<domain", "<network/>", "<domain type='qemu'><name>x</name></domain>"])
+    def test_what_is_no_definition_is_refused(self, pair: HostPair, xml: str) -> None:
+        with pytest.raises(HypervisorError):
+            pair.here.start(xml)
+        assert pair.here.guests() == {}
+
+    def test_a_destroyed_guest_is_gone(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        pair.here.start(pair.definition("vm1"))
+        pair.here.destroy(pair.uuid("vm1"))
+        assert pair.here.guests() == {}
+        wait_for_end(told, pair.uuid("vm1"), EndReason.DESTROYED)
+
+    def test_a_guest_follows_the_request_to_shut_down(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+
+        def ended() -> bool:
+            # A guest that is still booting overlooks its power button.
+            if uuid in pair.here.guests():
+                try:
+                    pair.here.shutdown(uuid)
+                except HypervisorError:
+                    assert uuid not in pair.here.guests()
+            return uuid not in pair.here.guests()
+
+        wait_until(ended)
+        wait_for_end(told, uuid, EndReason.SHUTDOWN)
+
+    def test_a_guest_that_powers_itself_off_is_gone(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        pair.here.start(pair.definition("vm1", powers_off=True))
+        pair.let_power_off("vm1")
+        wait_for_end(told, pair.uuid("vm1"), EndReason.SHUTDOWN)
+        wait_until(lambda: pair.here.guests() == {})
+
+    def test_a_guest_whose_emulator_dies_has_crashed(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        pair.here.start(pair.definition("vm1"))
+        pair.crash("vm1")
+        wait_for_end(told, pair.uuid("vm1"), EndReason.CRASHED)
+        wait_until(lambda: pair.here.guests() == {})
+
+    def test_whatever_is_asked_of_a_guest_that_is_not_here_says_so(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        calls: list[Callable[[], object]] = [
+            lambda: pair.here.xml(uuid),
+            lambda: pair.here.shutdown(uuid),
+            lambda: pair.here.destroy(uuid),
+            lambda: pair.here.migrate(uuid, options(pair)),
+            lambda: pair.here.progress(uuid),
+            lambda: pair.here.set_downtime(uuid, 1.0),
+            lambda: pair.here.switch_to_post_copy(uuid),
+            lambda: pair.here.abort_migration(uuid),
+        ]
+        for call in calls:
+            with pytest.raises(NoSuchGuest):
+                call()
+
+    def test_a_host_has_memory_and_processors(self, pair: HostPair) -> None:
+        capacity = pair.here.capacity()
+        assert capacity.memory > 100
+        assert capacity.cpus >= 1
+        assert pair.here.load() >= 0.0
+
+
+class TestMigration:
+    def test_a_migrated_guest_runs_there_and_is_gone_here(self, pair: HostPair) -> None:
+        here, there = events_of(pair.here), events_of(pair.there)
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        pair.here.migrate(uuid, options(pair))
+        assert pair.here.guests() == {}
+        assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+        wait_for_end(here, uuid, EndReason.MIGRATED)
+        there.wait_until(lambda events: events.count(GuestEvent(uuid, None)) >= 2)
+        assert all(event is None or event.ended is None for event in there.events)
+
+    def test_a_guest_can_come_back(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        pair.here.migrate(uuid, options(pair))
+        pair.there.migrate(uuid, MigrationOptions(pair.here_uri, downtime=0.1))
+        assert pair.there.guests() == {}
+        assert pair.here.guests()[uuid].state is GuestState.RUNNING
+
+    def test_a_guest_stays_when_the_target_cannot_be_reached(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        with pytest.raises(HypervisorError) as caught:
+            pair.here.migrate(uuid, MigrationOptions(pair.nowhere_uri))
+        assert not isinstance(caught.value, HypervisorGone)
+        assert pair.here.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+
+    def test_a_guest_is_not_migrated_to_where_it_is(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        with pytest.raises(HypervisorError):
+            pair.here.migrate(uuid, MigrationOptions(pair.here_uri))
+        assert pair.here.guests()[uuid].state is GuestState.RUNNING
+
+    def test_a_guest_is_not_migrated_to_where_its_uuid_is_taken(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        for hypervisor in (pair.here, pair.there):
+            hypervisor.start(pair.definition("vm1"))
+        with pytest.raises(HypervisorError):
+            pair.here.migrate(uuid, options(pair))
+        for hypervisor in (pair.here, pair.there):
+            assert hypervisor.guests()[uuid].state is GuestState.RUNNING
+
+    def test_a_migration_in_flight_shows_its_progress(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True)):
+            progress = pair.here.progress(uuid)
+            assert progress is not None
+            assert 0 < progress.remaining <= progress.total
+            assert progress.elapsed >= 0
+            assert pair.there.progress(uuid) is None
+            assert pair.there.guests()[uuid].moving is False
+            pair.here.set_downtime(uuid, 0.2)
+            pair.here.abort_migration(uuid)
+
+    def test_an_aborted_migration_leaves_the_guest_here(self, pair: HostPair) -> None:
+        there = events_of(pair.there)
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True)) as migration:
+            pair.here.abort_migration(uuid)
+            assert migration.end() is not None
+        assert pair.here.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+        assert pair.here.progress(uuid) is None
+        wait_for_end(there, uuid, EndReason.FAILED)
+        assert pair.there.guests() == {}
+
+    def test_nothing_happens_when_there_is_no_migration_to_abort(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        assert pair.here.progress(uuid) is None
+        pair.here.abort_migration(uuid)
+        pair.here.set_downtime(uuid, 0.2)
+        assert pair.here.guests()[uuid].state is GuestState.RUNNING
+
+    def test_post_copy_ends_a_migration_that_does_not_converge(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True, post_copy=True)) as migration:
+            pair.here.switch_to_post_copy(uuid)
+            assert migration.end() is None
+        assert pair.here.guests() == {}
+        assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+
+    def test_post_copy_must_have_been_allowed(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True)):
+            with pytest.raises(HypervisorError):
+                pair.here.switch_to_post_copy(uuid)
+            assert moving(pair.here, uuid)
+            pair.here.abort_migration(uuid)
+
+    def test_other_calls_are_answered_while_a_migration_lasts(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True)):
+            longest = 0.0
+            for _ in range(20):
+                begun = RUNTIME.monotonic()
+                assert pair.here.progress(uuid) is not None
+                longest = max(longest, RUNTIME.monotonic() - begun)
+            pair.here.abort_migration(uuid)
+        assert longest < 3.0  # libvirt before 10.0 overlooks calls for five seconds on a connection that is in use
+
+    def test_a_migration_ends_when_the_guest_is_destroyed(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True)) as migration:
+            pair.here.destroy(uuid)
+            assert migration.end() is not None
+        wait_until(lambda: not pair.here.guests() and not pair.there.guests())
+
+
+class TestHypervisorThatGoesAway:
+    def test_guests_outlive_it_and_listeners_are_told(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        told = events_of(pair.here)
+        pair.kill_here()
+        told.wait_until(lambda events: events[-1:] == [None])
+        with pytest.raises(HypervisorGone):
+            pair.here.guests()
+        told.events.clear()
+        pair.revive_here()
+        assert pair.here.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+        told.wait_until(lambda events: None in events)
+
+    def test_events_come_again_afterwards(self, pair: HostPair) -> None:
+        told = events_of(pair.here)
+        pair.kill_here()
+        pair.revive_here()
+        wait_until(lambda: answers(pair.here))
+        pair.here.start(pair.definition("vm1"))
+        pair.here.destroy(pair.uuid("vm1"))
+        wait_for_end(told, pair.uuid("vm1"), EndReason.DESTROYED)
+
+    def test_a_migration_in_flight_fails_and_the_guest_stays(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        with migrating(pair, "vm1", options(pair, busy=True)) as migration:
+            pair.kill_here()
+            assert isinstance(migration.end(), HypervisorGone)
+        pair.revive_here()
+        wait_until(lambda: answers(pair.here))
+        wait_until(lambda: pair.here.guests()[uuid] == Guest(uuid, "vm1", GuestState.RUNNING, moving=False))
+        wait_until(lambda: pair.there.guests() == {})
+
+
+def answers(hypervisor: Hypervisor) -> bool:
+    try:
+        hypervisor.guests()
+    except HypervisorGone:
+        return False
+    return True
