@@ -8,14 +8,29 @@ from typing import Any, NoReturn, Protocol
 
 from pvc.core.config.settings import Config
 from pvc.core.coordination import Coordinator
+from pvc.core.errors import PvcError
 from pvc.core.runtime import Runtime
 
 
-class CommandGroup(Protocol):
-    """A group of commands such as `pvc node`. A name that is taken is refused with DuplicateCommand."""
+class Moment(float):
+    """Seconds since the epoch that a table shows as a date and time; JSON and YAML keep the number."""
 
-    def command(self, name: str, **options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Decorator that adds a command; the function's annotations are Typer parameters, `options` go to Typer."""
+
+class DuplicateCommand(PvcError):
+    """Two plugins, or a plugin and core, want the same command."""
+
+
+class CommandGroup(Protocol):
+    """A group of commands such as `pvc node`."""
+
+    def command(
+        self, name: str, *, listing: bool = False, **options: Any
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Decorator that adds a command; the function's annotations are Typer parameters, `options` go to Typer.
+
+        A `listing` gets the option `--format table|json|yaml`, which `CommandLine.show` obeys. Raises DuplicateCommand
+        for a name that is taken: a second one would silently replace the first.
+        """
 
 
 class CommandLine(Protocol):
@@ -28,8 +43,12 @@ class CommandLine(Protocol):
     def config(self) -> Config:
         """The client's configuration; read at the first use, so that `--help` works without any."""
 
+    @property
+    def user(self) -> str:
+        """Who is at the keyboard, for records: name@host."""
+
     def group(self, name: str, help: str = "") -> CommandGroup:
-        """The group of that name, made at the first call."""
+        """The group of that name, made at the first call; "" is the top, `pvc` itself."""
 
     def connect(self) -> Coordinator:
         """The connection to the cluster, made at the first call and closed when the command ends.

@@ -204,6 +204,8 @@ class Operation:
     phase: Phase = Phase.QUEUED
     waiting: str = ""
     """While queued: what it waits for, in words."""
+    waiting_since: float | None = None
+    """While queued: since when the one in front has been at it."""
     place: int | None = None
     """While queued: how many are before it at the gate that it waits at."""
     began: float | None = None

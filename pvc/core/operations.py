@@ -109,10 +109,11 @@ class OperationService:
         operation = record.operation
         answer = Entered() if operation.cancel is not Cancel.NO else self._enter(operation)
         match admission(operation, self._runtime.now(), answer):
-            case Wait(text, place):
-                if (text, place) != (operation.waiting, operation.place):
+            case Wait(Waiting(text, place, since)):
+                new = replace(operation, waiting=text, waiting_since=since, place=place)
+                if new != operation:
                     self._log.info("%s: waits, %d before it (%s)", self._thing(operation), place, text)
-                    self._write(record, replace(operation, waiting=text, place=place), [])
+                    self._write(record, new, [])
                 return QUEUED
             case Begin():
                 self._begin(record)
@@ -136,7 +137,7 @@ class OperationService:
     def _begin(self, record: _Record) -> None:
         operation = record.operation
         began = operation.began if operation.began is not None else self._runtime.now()
-        new = replace(operation, phase=Phase.PLANNING, waiting="", place=None, began=began)
+        new = replace(operation, phase=Phase.PLANNING, waiting="", waiting_since=None, place=None, began=began)
         move(self._log, self._thing(operation), operation.phase, new.phase, PHASE_MOVES, "has its turn")
         node_ops = self._node_ops(during(operation.kind), f"{operation.kind.value} by {operation.by}")
         self._guarded(self._guards(operation), [*node_ops, self._put(record, new)])
@@ -204,6 +205,7 @@ class OperationService:
             outcomes=outcomes,
             finished=self._runtime.now(),
             waiting="",
+            waiting_since=None,
             place=None,
         )
         move(self._log, self._thing(operation), operation.phase, phase, PHASE_MOVES, message)

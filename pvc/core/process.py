@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -125,6 +126,25 @@ class SystemProcesses:
             except OSError as error:
                 raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
         return RunningProcess(popen)
+
+    def pipe_to(self, command: Sequence[str], pieces: Iterable[bytes]) -> int:
+        """Give a program that shares this terminal the pieces to read; its exit code once the person has left it.
+
+        Raises CommandFailed if it cannot be started.
+        """
+        try:
+            popen = subprocess.Popen(list(command), stdin=subprocess.PIPE)
+        except OSError as error:
+            raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
+        assert popen.stdin is not None
+        with suppress(BrokenPipeError), popen.stdin as pipe:  # left before reading everything
+            for piece in pieces:
+                pipe.write(piece)
+        while True:
+            try:
+                return popen.wait()
+            except KeyboardInterrupt:  # Ctrl-C means something to a pager, and it has had it too
+                continue
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -24,6 +24,8 @@ class Waiting:
     """For whom, in words: "hv1 is being flushed by root"."""
     place: int
     """How many are before this operation."""
+    since: float | None = None
+    """Since when the one in front has been at it, in seconds since the epoch; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from pvc.core.turns import Entered, Refused, Waiting
 class Wait:
     """Not yet its turn."""
 
-    text: str
-    place: int
+    answer: Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def admission(operation: Operation, now: float, answer: Entered | Waiting | Refu
     if isinstance(answer, Waiting):
         if not operation.queue and operation.began is None:
             return End(Phase.FAILED, f"did not want to queue: {answer.text}; {did}")
-        return Wait(answer.text, answer.place)
+        return Wait(answer)
     return Begin()
 
 

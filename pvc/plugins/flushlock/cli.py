@@ -1,7 +1,7 @@
 """`pvc node queue`: who holds the flush lock and who waits for it."""
 
 from pvc.core import keys as core_keys
-from pvc.core.commands import CommandLine
+from pvc.core.commands import CommandLine, Moment
 from pvc.core.coordination import Coordinator
 from pvc.core.model import Operation
 from pvc.core.records import Garbage, decode
@@ -14,7 +14,7 @@ COLUMNS = ("place", "node", "kind", "by", "since", "phase", "doing")
 def add_commands(cli: CommandLine) -> None:
     """Add the plugin's command to the group `node`."""
 
-    @cli.group("node").command("queue")
+    @cli.group("node").command("queue", listing=True)
     def queue() -> None:
         """Show who holds the flush lock and who waits for it, first come first."""
         coordinator = cli.connect()
@@ -33,7 +33,7 @@ def _row(coordinator: Coordinator, index: int, place: Place) -> dict[str, object
         "node": ticket.node,
         "kind": ticket.kind.value,
         "by": ticket.by,
-        "since": ticket.since,
+        "since": Moment(ticket.since),
         "phase": operation.phase.value if operation and current else "",
         "doing": _doing(operation) if operation and current else "",
         "operation": ticket.operation,

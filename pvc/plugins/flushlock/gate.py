@@ -39,7 +39,8 @@ class FlushLock:
                     self._held[operation.id] = name
                     return Entered()
                 case Queue(_, before):
-                    return Waiting(_in_words(before[0]), len(before))
+                    first = before[0]
+                    return Waiting(_in_words(first), len(before), first.ticket.since if first.ticket else None)
                 case Draw():
                     self._draw(operation)
                 case Renew(name):

@@ -1,0 +1,108 @@
+"""The program `pvc`: builds the application, hands it to core's commands and the plugins', runs it."""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import pvc
+from pvc.cli import cluster, config, node, plugin
+from pvc.cli.application import Application
+from pvc.cli.output import Format
+from pvc.core.config.document import Document, find_config, read
+from pvc.core.config.schema import FEATURES, ROLES
+from pvc.core.errors import PvcError
+from pvc.core.plugins import Plugins, installed
+from pvc.core.threads import ThreadRuntime
+
+TOOLS = ("lab",)
+"""Plugins that only bring commands of their own; the client always has them, whatever the node's file says."""
+
+log = logging.getLogger("pvc")
+
+
+def main() -> None:
+    """Entry point of `pvc`."""
+    logging.basicConfig(stream=sys.stderr, format="pvc: %(message)s", level=logging.WARNING)
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+    application = build(_option("--config"))
+    try:
+        application.app(standalone_mode=True)
+    except PvcError as error:  # the CLI's edge: a message for the person, and nothing else
+        print(f"pvc: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader, `head` for example, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    finally:
+        application.close()
+
+
+def build(config_path: str | None) -> Application:
+    """The application with all commands; a bad configuration is kept for the first command that needs it."""
+    problem: PvcError | None = None
+    document = Document()
+    try:
+        document = read(find_config(config_path, os.environ))
+    except PvcError as error:
+        problem = error
+    plugins = Plugins(log)
+    for name in _client_plugins(document.values.get("plugins")):
+        try:
+            plugins.load([name])
+        except PvcError as error:  # one broken plugin must not take the other commands away
+            log.warning("%s", error)
+    application = Application(ThreadRuntime(), document, plugins, problem)
+    _add_global_options(application)
+    for part in (cluster, node, config, plugin):
+        part.add_commands(application)
+    plugins.commands(application)
+    return application
+
+
+def _client_plugins(switches: object) -> list[str]:
+    """Which plugins' commands the client has: roles and features unless switched off, and what the file names.
+
+    Roles do not count here: a laptop has none and manages VMs all the same.
+    """
+    named = {name: on for name, on in switches.items() if isinstance(on, bool)} if isinstance(switches, dict) else {}
+    wanted = {**dict.fromkeys((*ROLES, *FEATURES), True), **named}
+    points = installed()
+    return [name for name, on in wanted.items() if on and name in points] + [t for t in TOOLS if t in points]
+
+
+def _option(name: str) -> str | None:
+    """The value of an option that must be known before commands exist."""
+    arguments = sys.argv[1:]
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            return None
+        if argument == name and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _add_global_options(application: Application) -> None:
+    @application.app.callback()
+    def options(
+        zookeeper: Annotated[
+            str | None,
+            typer.Option(envvar="PVC_ZOOKEEPER", help="Servers, host:port,host:port[/root]; else the file's."),
+        ] = None,
+        config_file: Annotated[
+            str | None, typer.Option("--config", help="Configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml).")
+        ] = None,
+        output_format: Annotated[
+            Format, typer.Option("--format", help="How listings are printed.", show_choices=True)
+        ] = Format.TABLE,
+        version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    ) -> None:
+        if version:
+            typer.echo(f"pvc {pvc.__version__}")
+            raise typer.Exit
+        application.zookeeper = zookeeper
+        application.format = output_format

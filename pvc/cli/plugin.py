@@ -1,0 +1,36 @@
+"""`pvc plugin list`."""
+
+from importlib.metadata import EntryPoint
+
+from pvc.cli.application import Application
+from pvc.core.config.schema import ROLES
+from pvc.core.config.validation import enabled_plugins
+from pvc.core.plugins import FUTURE_ROLES, installed
+
+
+def add_commands(cli: Application) -> None:
+    """Add the group `plugin`."""
+    group = cli.group("plugin", help="Roles, features and third-party plugins.")
+
+    @group.command("list", listing=True)
+    def list_plugins() -> None:
+        """Show every plugin that is installed, and whether the configuration here switches it on."""
+        points = installed()
+        enabled = enabled_plugins(cli.document, sorted(points))
+        hooks = {status.name: status.hooks for status in cli.plugins.status()}
+        rows = [
+            {
+                "name": name,
+                "kind": "role" if name in ROLES else "plugin",
+                "enabled": name in enabled,
+                "version": _version(points.get(name)),
+                "origin": points[name].value if name in points else "not in this version",
+                "hooks": list(hooks.get(name, ())),
+            }
+            for name in sorted({*points, *FUTURE_ROLES})
+        ]
+        cli.show(rows, ("name", "kind", "enabled", "version", "origin"))
+
+
+def _version(point: EntryPoint | None) -> str | None:
+    return point.dist.version if point is not None and point.dist is not None else None

@@ -1,0 +1,37 @@
+"""From a file name to settings and plugins: the same path for the daemon, the client and `pvc config check`."""
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pvc.core.config.document import Document, find_config, read
+from pvc.core.config.settings import Config
+from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.plugins import Plugins, installed
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A validated configuration and the plugins that it names."""
+
+    config: Config
+    plugins: Plugins
+
+
+def load(path: str | None, log: logging.Logger, environment: Mapping[str, str] | None = None) -> Setup:
+    """Read the configuration (see `find_config`) and load the plugins it switches on.
+
+    Raises ConfigError with every problem, PluginProblem.
+    """
+    document = read(find_config(path, os.environ if environment is None else environment))
+    known = sorted(installed())
+    plugins = Plugins(log)
+    plugins.load(enabled_plugins(document, known))
+    return Setup(settings(document, plugins), plugins)
+
+
+def settings(document: Document, plugins: Plugins) -> Config:
+    """The settings of a document, given the plugins it names. Raises ConfigError."""
+    return validate(document, plugins.schemas(), sorted(installed()), host_name=socket.gethostname())

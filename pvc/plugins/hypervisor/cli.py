@@ -1,0 +1,278 @@
+"""`pvc vm`: defining, running and moving VMs. Talks to the tree only; imports no hypervisor."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pvc.core import keys
+from pvc.core.commands import CommandLine, Moment
+from pvc.core.coordination import Coordinator
+from pvc.core.lookup import all_vms, find_vm
+from pvc.core.mirror import Mirror
+from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
+from pvc.core.records import Garbage, decode
+from pvc.core.waiting import wait_for
+from pvc.plugins.hypervisor import requests
+from pvc.plugins.hypervisor.decide.definition import LARGEST, BadDefinition, read_definition
+from pvc.plugins.hypervisor.records import VmRecords, read_vm
+
+COLUMNS = ("name", "state", "node", "wanted", "home", "policy", "memory", "vcpus", "reason")
+TIMED_OUT = 6
+"""The wait ended before the thing waited for did; the same code as for operations."""
+
+Verdict = str | None
+"""What a wait has found: None for nothing yet, "" for what was hoped for, else why it will not come."""
+
+
+def add_commands(cli: CommandLine) -> None:
+    """Add the group `vm`."""
+    _add_definitions(cli)
+    _add_listing(cli)
+    _add_running(cli)
+    _add_moving(cli)
+
+
+def _add_definitions(cli: CommandLine) -> None:
+    group = cli.group("vm", help="Virtual machines.")
+    Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
+
+    @group.command("define")
+    def define(
+        file: Annotated[Path, typer.Argument(help="libvirt domain XML with name, uuid, memory and vcpu; - for stdin.")],
+        node: Annotated[
+            str | None, typer.Option(help="Where it belongs; default: most room.", autocompletion=cli.complete_nodes)
+        ] = None,
+        policy: Annotated[Policy, typer.Option(help="What a flush may do to it.")] = Policy.LIVE,
+        limit: Annotated[list[str] | None, typer.Option("--limit", help="Only run on this node; repeatable.")] = None,
+        spread: Annotated[str | None, typer.Option(help="Keep apart from other VMs of this group.")] = None,
+    ) -> None:
+        """Make a VM known to the cluster. It is not started."""
+        definition = read_definition(_read(file))
+        vm = requests.define(cli.connect(), definition, node, policy=policy, nodes=tuple(limit or ()), spread=spread)
+        cli.say(f"{vm.name} is defined on {vm.node}; start it with `pvc vm start {vm.name}`")
+
+    @group.command("undefine")
+    def undefine(
+        name: Name,
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask, and power it off if it runs.")] = False,
+    ) -> None:
+        """Make the cluster forget a VM, its console log included. Asks before it powers a running one off."""
+        coordinator = cli.connect()
+        vm = find_vm(coordinator, name)
+        if _must_be_stopped(coordinator, vm):
+            cli.confirm(f"{vm.name} is not stopped. Power it off and forget it?", yes=yes)
+            requests.stop(coordinator, vm, now=True)
+            _await(cli, vm, _is_stopped, 60.0, "stopped")
+        else:
+            cli.confirm(f"Forget {vm.name}?", yes=yes)
+        requests.undefine(coordinator, vm)
+        cli.say(f"{vm.name} is forgotten")
+
+
+def _add_listing(cli: CommandLine) -> None:
+    group = cli.group("vm")
+    Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
+
+    @group.command("list", listing=True)
+    def list_vms(
+        node: Annotated[
+            str | None, typer.Option(help="Only those on this node.", autocompletion=cli.complete_nodes)
+        ] = None,
+    ) -> None:
+        """Show all VMs."""
+        coordinator = cli.connect()
+        vms, garbage = all_vms(coordinator)
+        for error in garbage:
+            cli.note(f"pvc: {error}")
+        rows = [_row(vm, actual) for vm, actual in zip(vms, _actuals(coordinator, vms), strict=True)]
+        cli.show([row for row in rows if node is None or node in (row["node"], row["assigned"])], COLUMNS)
+
+    @group.command("info", listing=True)
+    def info(name: Name) -> None:
+        """Show everything about one VM."""
+        coordinator = cli.connect()
+        vm = find_vm(coordinator, name)
+        row = _row(vm, _actuals(coordinator, [vm])[0])
+        cli.show([row], list(row), one=True)
+
+    @group.command("dump")
+    def dump(name: Name) -> None:
+        """Print the libvirt XML that a VM is defined by."""
+        coordinator = cli.connect()
+        vm = find_vm(coordinator, name)
+        znode = coordinator.get(keys.vm_xml(vm.uuid))
+        cli.say(znode.data.decode(errors="replace").rstrip() if znode else "")
+
+
+def _add_running(cli: CommandLine) -> None:
+    group = cli.group("vm")
+    Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
+    Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is so.")]
+    Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait.")]
+
+    @group.command("start")
+    def start(name: Name, wait: Wait = True, timeout: Timeout = 60.0) -> None:
+        """Start a VM."""
+        vm = requests.start(cli.connect(), find_vm(cli.connect(), name))
+        _await_if(cli, wait, vm, _is_running, timeout, "running")
+
+    @group.command("shutdown")
+    def shutdown(name: Name, wait: Wait = True, timeout: Timeout = 180.0) -> None:
+        """Have a VM's guest shut down."""
+        vm = requests.stop(cli.connect(), find_vm(cli.connect(), name), now=False)
+        _await_if(cli, wait, vm, _is_stopped, timeout, "stopped")
+
+    @group.command("stop")
+    def stop(
+        name: Name,
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+        wait: Wait = True,
+        timeout: Timeout = 60.0,
+    ) -> None:
+        """Power a VM off, without asking its guest."""
+        vm = find_vm(cli.connect(), name)
+        if _must_be_stopped(cli.connect(), vm):
+            cli.confirm(f"Power {vm.name} off without asking its guest?", yes=yes)
+        vm = requests.stop(cli.connect(), vm, now=True)
+        _await_if(cli, wait, vm, _is_stopped, timeout, "stopped")
+
+    @group.command("restart")
+    def restart(name: Name, wait: Wait = True, timeout: Timeout = 240.0) -> None:
+        """Have a VM's guest shut down, and start it again."""
+        vm = requests.restart(cli.connect(), find_vm(cli.connect(), name))
+        _await_if(cli, wait, vm, _is_running, timeout, "running")
+
+
+def _add_moving(cli: CommandLine) -> None:
+    group = cli.group("vm")
+    Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
+    Target = Annotated[
+        str | None, typer.Argument(help="The node; default: most room.", autocompletion=cli.complete_nodes)
+    ]
+    Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is so.")]
+    Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait.")]
+
+    @group.command("move")
+    def move(name: Name, target: Target = None, wait: Wait = True, timeout: Timeout = 600.0) -> None:
+        """Move a VM for good: the node it goes to is its new home."""
+        vm = requests.send(cli.connect(), find_vm(cli.connect(), name), target, keep_home=False)
+        _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
+
+    @group.command("migrate")
+    def migrate(name: Name, target: Target = None, wait: Wait = True, timeout: Timeout = 600.0) -> None:
+        """Move a VM for a while: it remembers its home."""
+        vm = requests.send(cli.connect(), find_vm(cli.connect(), name), target, keep_home=True)
+        _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
+
+    @group.command("unmigrate")
+    def unmigrate(name: Name, wait: Wait = True, timeout: Timeout = 600.0) -> None:
+        """Bring a VM back to its home."""
+        vm = requests.send_home(cli.connect(), find_vm(cli.connect(), name))
+        _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
+
+
+def _await_if(
+    cli: CommandLine, wait: bool, vm: Vm, judge: Callable[[VmRecords], Verdict], timeout: float, hoped: str
+) -> None:
+    if wait:
+        _await(cli, vm, judge, timeout, hoped)
+    cli.say(f"{vm.name} is {hoped}" if wait else f"{vm.name} is to be {hoped}")
+
+
+def _await(cli: CommandLine, vm: Vm, judge: Callable[[VmRecords], Verdict], timeout: float, hoped: str) -> None:
+    """Wait for a verdict on the VM; ends the command unless it is what was hoped for."""
+
+    def look(mirror: Mirror) -> Verdict:
+        records = read_vm(mirror, vm.uuid)
+        return "it is not defined any more" if records is None else judge(records)
+
+    try:
+        verdict = wait_for(cli.connect(), cli.runtime, look, timeout)
+    except KeyboardInterrupt:
+        cli.fail(f"detached; {vm.name} is still to be {hoped}, see `pvc vm info {vm.name}`", 130)
+    if verdict is None:
+        cli.fail(f"{vm.name} is not {hoped} after {timeout:g} s; `pvc vm info {vm.name}` shows how it is", TIMED_OUT)
+    if verdict:
+        cli.fail(f"{vm.name} is not {hoped}: {verdict}")
+
+
+def _is_running(records: VmRecords) -> Verdict:
+    vm, actual = records.vm, records.actual
+    if vm.state is VmState.STOPPED:
+        return actual.reason or "somebody stopped it"
+    if actual.generation < vm.generation and actual.state is not ActualState.RUNNING:
+        return None
+    if actual.state is ActualState.FAILED:
+        return actual.reason
+    return "" if actual.state is ActualState.RUNNING and actual.restart >= vm.restart else None
+
+
+def _is_stopped(records: VmRecords) -> Verdict:
+    if records.vm.state is VmState.RUNNING:
+        return "somebody started it again"
+    return "" if records.actual.state is ActualState.STOPPED else None
+
+
+def _is_on(node: str) -> Callable[[VmRecords], Verdict]:
+    def judge(records: VmRecords) -> Verdict:
+        vm, actual = records.vm, records.actual
+        if vm.node != node:
+            return actual.failed_move or f"somebody sent it to {vm.node}"
+        if actual.node == node:
+            return "" if actual.state is ActualState.RUNNING else None
+        return "" if actual.node is None and vm.state is VmState.STOPPED else None
+
+    return judge
+
+
+def _must_be_stopped(coordinator: Coordinator, vm: Vm) -> bool:
+    records = read_vm(coordinator, vm.uuid)
+    return records is not None and (
+        records.actual.state is not ActualState.STOPPED or records.vm.state is not VmState.STOPPED
+    )
+
+
+def _read(file: Path) -> str:
+    """The text of a file, or of standard input. Raises BadDefinition."""
+    try:
+        if str(file) == "-":
+            return typer.get_text_stream("stdin").read(LARGEST + 1)
+        with file.open(encoding="utf-8") as stream:
+            return stream.read(LARGEST + 1)
+    except OSError as error:
+        raise BadDefinition(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadDefinition(f"{file} is not UTF-8 text; is it the right file?") from error
+
+
+def _actuals(coordinator: Coordinator, vms: list[Vm]) -> list[VmActual | None]:
+    paths = [keys.vm_actual(vm.uuid) for vm in vms]
+    found: list[VmActual | None] = []
+    for path, znode in zip(paths, coordinator.get_many(paths), strict=True):
+        try:
+            found.append(None if znode is None else decode(VmActual, znode.data, path))
+        except Garbage:
+            found.append(None)
+    return found
+
+
+def _row(vm: Vm, actual: VmActual | None) -> dict[str, Any]:
+    return {
+        "name": vm.name,
+        "state": actual.state if actual else "unreadable",
+        "node": actual.node if actual and actual.node else None,
+        "target": actual.target if actual else None,
+        "wanted": vm.state,
+        "assigned": vm.node,
+        "home": vm.home,
+        "policy": vm.policy,
+        "memory": vm.memory,
+        "vcpus": vm.vcpus,
+        "limit": list(vm.nodes),
+        "spread": vm.spread,
+        "since": Moment(actual.since) if actual and actual.since else None,
+        "reason": (actual.failed_move or actual.reason) if actual else "its record cannot be read",
+        "uuid": vm.uuid,
+    }
