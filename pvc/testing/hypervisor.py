@@ -7,13 +7,8 @@ here looks at a real clock: time passes as the Runtime says.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
-from xml.etree.ElementTree import ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 
 from pvc.core.runtime import Runtime
 from pvc.plugins.hypervisor.host import (
@@ -28,44 +23,16 @@ from pvc.plugins.hypervisor.host import (
     MigrationProgress,
     NoSuchGuest,
 )
-from pvc.testing.migration import Action, CopyPace, MigrationPhase, Pause, SimulatedMigration
+from pvc.testing.guests import FakeGuest, parsed_guest
+from pvc.testing.migration import MigrationPhase, SimulatedMigration
+from pvc.testing.plans import Plans
 
-MIB = 1 << 20
 EXECUTING = frozenset({GuestState.RUNNING, GuestState.SHUTTING_DOWN})
-UNITS = {"b": 1, "bytes": 1, "KB": 1000, "k": 1024, "KiB": 1024, "MB": 10**6, "M": MIB, "MiB": MIB, "GiB": 1 << 30}
-"""libvirt's units of memory that definitions in tests may use."""
 
 Listener = Callable[[GuestEvent | None], None]
 
 
-@dataclass(slots=True)
-class FakeGuest:
-    """One guest on one host."""
-
-    uuid: str
-    name: str
-    xml: str
-    memory: int
-    """Bytes."""
-    state: GuestState
-
-
-@dataclass(slots=True)
-class _Fault:
-    """An error planned for the next `times` occasions; None: for all."""
-
-    error: str
-    phase: MigrationPhase
-    times: int | None
-
-    def take(self) -> bool:
-        if self.times is None:
-            return True
-        self.times -= 1
-        return self.times >= 0
-
-
-class FakeFabric:
+class FakeFabric(Plans):
     """All simulated hosts, the networks between them, and what tests plan to go wrong.
 
     `copy_seconds` is how long copying a guest's memory takes, `shutdown_seconds` how long a guest needs to power
@@ -75,8 +42,7 @@ class FakeFabric:
     def __init__(
         self, runtime: Runtime, copy_seconds: float = 1.0, shutdown_seconds: float = 1.0, moment: float = 0.05
     ) -> None:
-        self.runtime = runtime
-        self.copy_seconds = copy_seconds
+        super().__init__(runtime, copy_seconds)
         self.shutdown_seconds = shutdown_seconds
         self.moment = moment
         self.twice: list[str] = []
@@ -86,11 +52,6 @@ class FakeFabric:
         self._hosts: dict[str, FakeHypervisor] = {}
         self._addresses: dict[str, str] = {}
         self._cuts: set[frozenset[str]] = set()
-        self._paces: dict[str, CopyPace] = {}
-        self._deaf: set[str] = set()
-        self._faults: dict[str, list[_Fault]] = {}
-        self._start_faults: dict[str, list[_Fault]] = {}
-        self._actions: dict[tuple[str, MigrationPhase], list[Action]] = {}
         self._migrations: list[SimulatedMigration] = []
         self._lock = runtime.mutex()
         self._due: list[tuple[FakeHypervisor, GuestEvent | None]] = []
@@ -112,50 +73,6 @@ class FakeFabric:
     def migrating(self, uuid: str) -> SimulatedMigration | None:
         """That guest's migration in flight."""
         return next((each for each in self._migrations if each.uuid == uuid and not each.over), None)
-
-    def set_copy_seconds(self, uuid: str, seconds: float) -> None:
-        """How long copying this guest takes."""
-        self._paces[uuid] = CopyPace(seconds)
-
-    def never_converges(self, uuid: str, enough_downtime: float | None = None) -> None:
-        """Copying this guest ends only by abort, post-copy, or a longest pause of at least `enough_downtime` s."""
-        self._paces[uuid] = CopyPace(self.copy_seconds, converges=False, enough_downtime=enough_downtime)
-
-    def ignores_shutdown(self, uuid: str, ignores: bool = True) -> None:
-        """This guest takes no notice of requests to power itself off."""
-        (self._deaf.add if ignores else self._deaf.discard)(uuid)
-
-    def fail_migration(
-        self,
-        what: str,
-        error: str = "internal error: planned by the test",
-        times: int | None = 1,
-        phase: MigrationPhase = MigrationPhase.COPYING,
-    ) -> None:
-        """Let the next `times` migrations (None: all) of guest `what`, or to host `what`, fail on entering `phase`.
-
-        COPYING fails after the guest has appeared on the target; from SWITCHED on, it stays on the target and is
-        never confirmed. `times` 0 takes the plans for `what` back.
-        """
-        self._faults.setdefault(what, []).append(_Fault(error, phase, times))
-        if times == 0:
-            del self._faults[what]
-
-    def fail_start(self, what: str, error: str = "internal error: planned by the test", times: int | None = 1) -> None:
-        """Let the next `times` starts (None: all) of guest `what`, or on host `what`, fail; 0 takes it back."""
-        self._start_faults.setdefault(what, []).append(_Fault(error, MigrationPhase.BEGIN, times))
-        if times == 0:
-            del self._start_faults[what]
-
-    def call_at(self, uuid: str, phase: MigrationPhase, action: Callable[[], None]) -> None:
-        """Call `action` once, when a migration of that guest reaches `phase`."""
-        self._actions.setdefault((uuid, phase), []).append(lambda _: action())
-
-    def pause_at(self, uuid: str, phase: MigrationPhase) -> Pause:
-        """Let that guest's next migration stand still at `phase`: `wait` for it there, then let it `go_on`."""
-        pause = Pause(self.runtime)
-        self._actions.setdefault((uuid, phase), []).append(pause.hold)
-        return pause
 
     def cut(self, host: str, other: str) -> None:
         """Cut the network between two hosts; migrations between them fail."""
@@ -195,22 +112,14 @@ class FakeFabric:
         """Queue an event for the host's listeners; with the lock held."""
         self._due.append((host, event))
 
-    def start_fault(self, uuid: str, host: str) -> str | None:
-        """The error that the test planned for this start."""
-        return next((f.error for what in (uuid, host) for f in self._start_faults.get(what, ()) if f.take()), None)
-
-    def is_deaf(self, uuid: str) -> bool:
-        """Whether the guest ignores requests to power off."""
-        return uuid in self._deaf
-
     def begin_migration(self, guest: FakeGuest, source: str, options: MigrationOptions) -> SimulatedMigration:
         """Start a migration beside the caller; with the lock held. Raises HypervisorError if the source refuses."""
         if self.migrating(guest.uuid) is not None:
             raise HypervisorError(f"guest {guest.name}: another migration of it is in progress")
-        target = self._reach_target(source, options)
-        pace = self._paces.get(guest.uuid, CopyPace(self.copy_seconds))
+        target = self._reach_target(guest.uuid, source, options)
+        pace = self.pace(guest.uuid)
         migration = SimulatedMigration(
-            self.runtime, self, guest.uuid, source, target, options, guest.memory, pace, self._take_actions
+            self.runtime, self, guest.uuid, source, target, options, guest.memory, pace, self.take_actions
         )
         self._migrations = [*(each for each in self._migrations if not each.over), migration]
         self.most_at_once = max(self.most_at_once, len(self._migrations))
@@ -222,18 +131,18 @@ class FakeFabric:
         self._reach_host(migration.source, migration.target)
         guest = self.host(migration.source).guest(migration.uuid)
         self.host(migration.target).add(FakeGuest(guest.uuid, guest.name, guest.xml, guest.memory, GuestState.INCOMING))
-        self._fail_as_planned(migration, MigrationPhase.COPYING)
+        self.fail_as_planned((migration.uuid, migration.target), MigrationPhase.COPYING)
 
     def switch(self, migration: SimulatedMigration) -> None:
         """Source LEAVING, target RUNNING."""
         self.host(migration.source).set_state(migration.uuid, GuestState.LEAVING)
         self.host(migration.target).set_state(migration.uuid, GuestState.RUNNING)
         migration.phase = MigrationPhase.SWITCHED
-        self._fail_as_planned(migration, MigrationPhase.SWITCHED)
+        self.fail_as_planned((migration.uuid, migration.target), MigrationPhase.SWITCHED)
 
     def confirm(self, migration: SimulatedMigration) -> None:
         """The guest is gone from the source."""
-        self._fail_as_planned(migration, MigrationPhase.CONFIRMED)
+        self.fail_as_planned((migration.uuid, migration.target), MigrationPhase.CONFIRMED)
         self.host(migration.source).remove(migration.uuid, EndReason.MIGRATED)
 
     def roll_back(self, migration: SimulatedMigration) -> None:
@@ -251,7 +160,7 @@ class FakeFabric:
         for each in self._migrations:
             if each.over or host not in (each.source, each.target):
                 continue
-            switched = each.phase in (MigrationPhase.SWITCHED, MigrationPhase.CONFIRMED)
+            switched = each.phase is MigrationPhase.SWITCHED  # once CONFIRMED the source has nothing to resume
             if host == each.source:
                 each.fail(HypervisorGone(f"the hypervisor of {host} went away"))
             elif lost and switched and not each.post_copy:
@@ -268,16 +177,7 @@ class FakeFabric:
                     host.remove(uuid, reason)
                     self.guest_gone(uuid, host.name)
 
-    def _take_actions(self, uuid: str, phase: MigrationPhase) -> list[Action]:
-        return self._actions.pop((uuid, phase), [])
-
-    def _fail_as_planned(self, migration: SimulatedMigration, phase: MigrationPhase) -> None:
-        for what in (migration.uuid, migration.target):
-            for fault in self._faults.get(what, ()):
-                if fault.phase is phase and fault.take():
-                    raise HypervisorError(fault.error)
-
-    def _reach_target(self, source: str, options: MigrationOptions) -> str:
+    def _reach_target(self, uuid: str, source: str, options: MigrationOptions) -> str:
         named = urlsplit(options.uri).hostname or ""
         target = self._addresses.get(named, named)
         self._reach_host(source, target)
@@ -285,9 +185,7 @@ class FakeFabric:
             raise HypervisorError(f"migration address {options.address} is not one of {target}")
         if target == source:
             raise HypervisorError(f"cannot migrate a guest of {source} to {source} itself")
-        for fault in self._faults.get(target, ()):
-            if fault.phase is MigrationPhase.BEGIN and fault.take():
-                raise HypervisorError(fault.error)
+        self.fail_as_planned((uuid, target), MigrationPhase.BEGIN)
         return target
 
     def _reach_host(self, source: str, target: str) -> None:
@@ -343,9 +241,7 @@ class FakeHypervisor:
         """See Hypervisor."""
         with self._call("start"):
             guest = parsed_guest(xml)
-            error = self._fabric.start_fault(guest.uuid, self.name)
-            if error is not None:
-                raise HypervisorError(error)
+            self._fabric.fail_start_as_planned(guest.uuid, self.name)
             self.add(guest)
 
     def shutdown(self, uuid: str) -> None:
@@ -453,10 +349,14 @@ class FakeHypervisor:
             raise NoSuchGuest(f"{self.name} has no guest {uuid}")
         return guest
 
+    def state_of(self, uuid: str) -> GuestState | None:
+        """The guest's true state here, even while nothing answers; None: it is not here."""
+        guest = self._guests.get(uuid)
+        return None if guest is None else guest.state
+
     def executes(self, uuid: str) -> bool:
         """Whether that guest executes here at this moment."""
-        guest = self._guests.get(uuid)
-        return guest is not None and guest.state in EXECUTING
+        return self.state_of(uuid) in EXECUTING
 
     def executing(self) -> list[FakeGuest]:
         """All guests that execute here."""
@@ -525,19 +425,3 @@ class FakeHypervisor:
             if self._guests.get(guest.uuid) is guest:
                 self.remove(guest.uuid, EndReason.SHUTDOWN)
                 self._fabric.guest_gone(guest.uuid, self.name)
-
-
-def parsed_guest(xml: str) -> FakeGuest:
-    """The guest that a libvirt definition describes, as if it ran. Raises HypervisorError for what is none."""
-    try:
-        domain = fromstring(xml)
-    except (ParseError, DefusedXmlException) as error:
-        raise HypervisorError(f"the definition is no XML: {error}; correct it") from error
-    uuid, name = domain.findtext("uuid"), domain.findtext("name")
-    if domain.tag != "domain" or not uuid or not name:
-        raise HypervisorError("the definition lacks a <domain> with <uuid> and <name>; add them")
-    memory = domain.find("memory")
-    size = 128 * MIB
-    if memory is not None and memory.text:
-        size = int(memory.text) * UNITS[memory.get("unit", "KiB")]
-    return FakeGuest(uuid.strip(), name.strip(), xml, size, GuestState.RUNNING)

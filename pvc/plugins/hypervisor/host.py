@@ -120,7 +120,8 @@ class Hypervisor(Protocol):
 
     def listen(self, listener: Callable[[GuestEvent | None], None]) -> None:
         """Call `listener` on a foreign thread for every event, and with None when the connection came or went (then
-        everything may have changed). It must return at once."""
+        everything may have changed). It must return at once. The connection is made by a call, also after it was
+        lost: until the next call there are no events."""
 
     def guests(self) -> Mapping[str, Guest]:
         """All guests that are here, by UUID."""

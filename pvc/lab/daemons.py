@@ -1,0 +1,132 @@
+"""The daemons of a lab: how each is started and how one sees that it really works."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pvc.lab import settings
+from pvc.lab.errors import LabError
+from pvc.lab.shape import Host, Kind, Shape
+
+ZOOKEEPER_CLASSES = "/usr/share/java/slf4j-simple.jar:/usr/share/java/zookeeper.jar"
+"""The second names all it needs but a logger; this one writes to standard error."""
+
+PRIVATE = {
+    "run": "/run/libvirt",
+    "lib": "/var/lib/libvirt",
+    "log": "/var/log/libvirt",
+    "cache": "/var/cache/libvirt",
+    "etc-libvirt": "/etc/libvirt",
+    "etc-pvc": "/etc/pvc",
+    "run-pvc": "/run/pvc",
+}
+"""A node's own directories: name in its state directory, and what it lies over."""
+
+LOST_AT_BOOT = ("run", "run-pvc")
+"""Those of them that a real machine empties when it boots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """One program that runs on one host."""
+
+    name: str
+    host: Host
+    command: tuple[str, ...]
+    ready: tuple[str, ...]
+    """A command on that host whose exit code 0 and output with `sign` says that the daemon works; empty: not known.
+
+    It has a time limit of its own: a server that is just starting may take a connection and never answer it.
+    """
+    sign: str = ""
+
+
+def daemons(shape: Shape, state: Path) -> tuple[Daemon, ...]:
+    """All daemons of a lab, those that others need first."""
+    servers = [zookeeper(host, state) for host in shape.of_kind(Kind.ZOOKEEPER)]
+    nodes = shape.of_kind(Kind.NODE)
+    return (
+        *servers,
+        *(libvirtd(host) for host in nodes),
+        *(pvcd(host) for host in nodes if not shape.bare),
+    )
+
+
+def zookeeper(host: Host, state: Path) -> Daemon:
+    """A ZooKeeper server, tuned to start fast and to write without waiting for the disk."""
+    directory = state / host.name
+    options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no"]
+    logger = ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"]
+    main = ["org.apache.zookeeper.server.quorum.QuorumPeerMain", str(directory / "zoo.cfg")]
+    ask = f"echo srvr | busybox nc {host.address} 2181"
+    command = ("java", *options, *logger, "-cp", ZOOKEEPER_CLASSES, *main)
+    return Daemon("zookeeper", host, command, ("timeout", "3", "sh", "-c", ask), "Mode: ")
+
+
+def libvirtd(host: Host) -> Daemon:
+    """libvirtd; it works once it knows what QEMU can do, which it finds out when first asked."""
+    command = ("libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
+    ask = (
+        "timeout",
+        "20",
+        "virsh",
+        "--connect",
+        "qemu:///system",
+        "domcapabilities",
+        "--virttype",
+        "qemu",
+        "--machine",
+        "pc",
+    )
+    return Daemon("libvirtd", host, command, ask, "<machine>")
+
+
+def pvcd(host: Host) -> Daemon:
+    """The product's daemon. Whether it works only the cluster can tell: its node is alive there."""
+    return Daemon("pvcd", host, (str(program("pvcd")), "--config", "/etc/pvc/pvc.yaml"), ())
+
+
+def program(name: str) -> Path:
+    """A program of this installation. Raises LabError later, where it is used, not here."""
+    return Path(sys.executable).with_name(name)
+
+
+def require_programs(names: Sequence[str]) -> None:
+    """Raises LabError if a program of this installation is missing."""
+    for name in names:
+        if not program(name).exists():
+            raise LabError(f"{program(name)} is missing; install the package there: `pip install -e .`, or use --bare")
+
+
+def write_host(shape: Shape, lab: str, host: Host, state: Path) -> None:
+    """Make a host's directory and write what it and its daemons read."""
+    (state / host.name).mkdir()
+    (state / host.name / "machine-id").write_text(settings.machine_id_text(lab, host))
+    if host.kind is Kind.ZOOKEEPER:
+        _write_zookeeper(shape, host, state)
+    elif host.kind is Kind.NODE:
+        _write_node(shape, lab, host, state)
+
+
+def _write_zookeeper(shape: Shape, host: Host, state: Path) -> None:
+    data = state / host.name / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "myid").write_text(f"{host.number}\n")
+    (state / host.name / "zoo.cfg").write_text(settings.zookeeper_text(shape, data))
+
+
+def _write_node(shape: Shape, lab: str, host: Host, state: Path) -> None:
+    directory = state / host.name
+    for name in PRIVATE:
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    (directory / "etc-libvirt" / "libvirtd.conf").write_text(settings.libvirtd_text(lab, host))
+    (directory / "etc-libvirt" / "qemu.conf").write_text(settings.qemu_text())
+    (directory / "etc-pvc" / "pvc.yaml").write_text(settings.pvc_text(shape, host))
+
+
+def binds(host: Host, state: Path) -> Mapping[Path, str]:
+    """What is bound over what on a host."""
+    own = state / host.name
+    directories = PRIVATE if host.kind is Kind.NODE else {}
+    return {own / "machine-id": "/etc/machine-id", **{own / name: target for name, target in directories.items()}}

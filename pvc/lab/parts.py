@@ -1,0 +1,139 @@
+"""The hosts and daemons of a running lab: which of them live, starting those that do not, waiting until they work."""
+
+import shutil
+from collections.abc import Callable, Sequence
+
+from pvc.core.process import Finished
+from pvc.core.runtime import Runtime
+from pvc.lab import daemons, pidfile
+from pvc.lab.daemons import Daemon
+from pvc.lab.deadline import tail_of, wait_until
+from pvc.lab.errors import LabError
+from pvc.lab.namespaces import Namespaces
+from pvc.lab.network import Network
+from pvc.lab.product import Product
+from pvc.lab.shape import Host, Shape
+from pvc.lab.state import State
+
+READY_TIME = {"zookeeper": 30.0, "libvirtd": 60.0, "pvcd": 30.0}
+"""Seconds until a daemon must work; libvirtd's include looking QEMU over, which some machines take 10 s for."""
+
+RunOnHost = Callable[[Sequence[str], str], Finished]
+"""Runs a command on the host of that name."""
+
+Row = dict[str, str | int | None]
+"""One line of a listing."""
+
+
+class Parts:
+    """The parts of one lab of a known shape."""
+
+    def __init__(
+        self,
+        state: State,
+        shape: Shape,
+        namespaces: Namespaces,
+        network: Network,
+        product: Product,
+        runtime: Runtime,
+        run: RunOnHost,
+    ) -> None:
+        self._state = state
+        self._shape = shape
+        self._namespaces = namespaces
+        self._network = network
+        self._product = product
+        self._runtime = runtime
+        self._run = run
+
+    def daemons_of(self, host: Host) -> list[Daemon]:
+        """What should run on a host, those that others need first."""
+        return [daemon for daemon in daemons.daemons(self._shape, self._state.path) if daemon.host == host]
+
+    def ensure_host(self, host: Host) -> bool:
+        """Boot a host that is down; False if it was up."""
+        if self._namespaces.host_init(host):
+            return False
+        for name in daemons.LOST_AT_BOOT:
+            if (directory := self._state.path / host.name / name).exists():
+                shutil.rmtree(directory)
+                directory.mkdir()
+        self._namespaces.start_host(host, daemons.binds(host, self._state.path))
+        self._network.plug(host, connected=True)
+        return True
+
+    def ensure(self, daemon: Daemon) -> bool:
+        """Start a daemon that is dead; False if it lived. Does not wait until it works."""
+        record = self._state.record(daemon.host, daemon.name)
+        if pidfile.state(pidfile.recorded(record)):
+            return False
+        record.unlink(missing_ok=True)
+        self._namespaces.start_daemon(daemon.host, daemon.name, daemon.command)
+        return True
+
+    def wait_ready(self, daemon: Daemon) -> None:
+        """Wait until a daemon works. Raises LabError, with the end of its log, if it ends or takes too long."""
+        if not daemon.ready:
+            self.wait_nodes([daemon.host])
+            return
+        log, record = self._state.log(daemon.host, daemon.name), self._state.record(daemon.host, daemon.name)
+        what = f"{daemon.name} of {daemon.host.name}"
+
+        def missing() -> str | None:
+            if pidfile.state(pidfile.recorded(record)) is None:
+                raise LabError(f"{what} has ended; {tail_of(log)}")
+            done = self._run(daemon.ready, daemon.host.name)
+            return None if done.code == 0 and daemon.sign in done.stdout else f"{what} does not answer"
+
+        wait_until(self._runtime, READY_TIME[daemon.name], missing, log=log)
+
+    def wait_nodes(self, hosts: Sequence[Host]) -> None:
+        """Wait until the cluster sees the nodes alive. Raises LabError like `wait_ready`."""
+        names = [host.name for host in hosts]
+
+        def missing() -> str | None:
+            for host in hosts:
+                if pidfile.state(pidfile.recorded(self._state.record(host, "pvcd"))) is None:
+                    raise LabError(f"pvcd of {host.name} has ended; {tail_of(self._state.log(host, 'pvcd'))}")
+            rest = self._product.missing_nodes(names)
+            return f"the cluster does not see {', '.join(rest)} alive" if rest else None
+
+        wait_until(self._runtime, READY_TIME["pvcd"], missing, log=self._state.log(hosts[0], "pvcd"), pause=0.2)
+
+    def vm_processes(self, host: Host) -> dict[str, pidfile.Process]:
+        """The QEMU processes of a node by VM name."""
+        if (init := self._namespaces.host_init(host)) is None:
+            return {}
+        inside = pidfile.inside(init)
+        found = {}
+        for record in sorted((self._state.path / host.name / "run" / "qemu").glob("*.pid")):
+            number = record.read_text().strip()
+            if record.stem != "driver" and number.isdigit() and int(number) in inside:
+                found[record.stem] = inside[int(number)]
+        return found
+
+    def rows(self) -> list[Row]:
+        """One row per host, daemon and VM process: what it is, where, and whether it runs."""
+        cuts = self._network.cuts(self._shape.hosts())
+        rows: list[Row] = []
+        for host in self._shape.hosts():
+            init = self._namespaces.host_init(host)
+            cut = " ".join(cuts.get(host.name, []))
+            rows.append(_row(host, "host", init) | {"address": host.address, "cut_from": cut})
+            for daemon in self.daemons_of(host):
+                rows.append(_row(host, daemon.name, pidfile.recorded(self._state.record(host, daemon.name))))
+            rows += [_row(host, f"qemu {vm}", process) for vm, process in self.vm_processes(host).items()]
+        return rows
+
+
+def _row(host: Host, what: str, process: pidfile.Process | None) -> Row:
+    letter = pidfile.state(process)
+    words = {None: "dead", "T": "stopped"}
+    return {
+        "host": host.name,
+        "process": what,
+        "state": words.get(letter, "running"),
+        "pid": process.pid if process and letter else None,
+        "address": "",
+        "cut_from": "",
+    }

@@ -1,0 +1,109 @@
+"""What a lab consists of: its hosts, their names and addresses, its VMs. Pure values, no I/O."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from pvc.lab.errors import LabError
+
+MOST_NODES = 100
+MOST_VMS = 1000
+
+
+class Kind(Enum):
+    """What a host of the lab is there for."""
+
+    CLIENT = "client"
+    """Runs nothing: where an administrator sits."""
+    ZOOKEEPER = "zookeeper"
+    """Runs one ZooKeeper server."""
+    NODE = "node"
+    """Runs libvirtd, pvcd and VMs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine of the lab: a set of namespaces with an address on the lab's network."""
+
+    name: str
+    kind: Kind
+    address: str
+
+    @property
+    def number(self) -> int:
+        """Its place among the hosts of its kind, from 1."""
+        return int(re.sub(r"\D", "", self.name) or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a lab was asked to be."""
+
+    nodes: int = 3
+    vms: int = 6
+    zookeepers: int = 1
+    vm_image: str = "tiny"
+    """`tiny`: the lab's own kernel, up in a second; `linux`: Debian's cloud kernel."""
+    vm_memory: int | None = None
+    """MiB per VM; None: what the image needs."""
+    vm_args: str = ""
+    """Added to the kernel command line of each VM."""
+    node_memory: int | None = None
+    """MiB that each node claims to have for VMs; None: what libvirt says."""
+    bare: bool = False
+    """ZooKeeper and libvirtd only: no pvcd, no VMs."""
+
+    def check(self) -> None:
+        """Raises LabError for a shape that cannot be made."""
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise LabError(f"a lab has 1 to {MOST_NODES} nodes, not {self.nodes}; choose another --nodes")
+        if not 0 <= self.vms <= MOST_VMS:
+            raise LabError(f"a lab has 0 to {MOST_VMS} VMs, not {self.vms}; choose another --vms")
+        if self.zookeepers not in (1, 3, 5):
+            raise LabError(
+                f"{self.zookeepers} ZooKeeper servers make no sensible majority; choose --zookeepers 1, 3 or 5"
+            )
+        if self.vm_image not in ("tiny", "linux"):
+            raise LabError(f"there is no VM image {self.vm_image!r}; choose --vm-image tiny or linux")
+
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts: the client, the ZooKeeper servers, the nodes."""
+        return (
+            Host("client", Kind.CLIENT, "10.77.0.2"),
+            *(Host(f"zk{i}", Kind.ZOOKEEPER, f"10.77.1.{i}") for i in range(1, self.zookeepers + 1)),
+            *(Host(f"hv{i}", Kind.NODE, f"10.77.2.{i}") for i in range(1, self.nodes + 1)),
+        )
+
+    def of_kind(self, kind: Kind) -> tuple[Host, ...]:
+        """The hosts of one kind."""
+        return tuple(host for host in self.hosts() if host.kind is kind)
+
+    def host(self, name: str) -> Host:
+        """The host of that name. Raises LabError if there is none."""
+        for host in self.hosts():
+            if host.name == name:
+                return host
+        names = ", ".join(host.name for host in self.hosts())
+        raise LabError(f"the lab has no host {name}; it has {names}")
+
+    def placement(self) -> dict[str, str]:
+        """Each VM and the node it starts on, round robin."""
+        return {f"vm{i + 1}": f"hv{i % self.nodes + 1}" for i in range(self.vms)}
+
+    def zookeeper_hosts(self) -> tuple[str, ...]:
+        """host:port of each ZooKeeper server."""
+        return tuple(f"{host.name}:2181" for host in self.of_kind(Kind.ZOOKEEPER))
+
+
+def to_json(shape: Shape) -> str:
+    """The shape as text to keep."""
+    return json.dumps(asdict(shape), indent=1) + "\n"
+
+
+def from_json(text: str) -> Shape:
+    """The shape that was kept. Raises LabError if the text is not one."""
+    try:
+        return Shape(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise LabError(f"the lab was made by another version ({error}); take it down with `pvc lab down`") from error

@@ -1,0 +1,138 @@
+"""What a lab consists of, and the texts made from it: no process is started here."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pvc.lab import settings
+from pvc.lab.errors import LabError
+from pvc.lab.network import bridge_batch, cut_commands, cuts_in, heal_commands
+from pvc.lab.shape import Kind, Shape, from_json, to_json
+from pvc.lab.state import State
+from pvc.lab.vm import vm_id, vm_xml
+
+
+def test_vms_are_spread_round_robin() -> None:
+    nodes = ["hv1", "hv2", "hv3", "hv1", "hv2", "hv3"]
+    assert Shape(nodes=3, vms=6).placement() == {f"vm{i}": node for i, node in enumerate(nodes, 1)}
+
+
+def test_every_host_has_a_name_and_an_address_of_its_own() -> None:
+    hosts = Shape(nodes=100, zookeepers=5).hosts()
+    assert len({host.name for host in hosts}) == len({host.address for host in hosts}) == 106
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (Shape(nodes=0), "1 to 100 nodes, not 0"),
+        (Shape(nodes=101), "1 to 100 nodes, not 101"),
+        (Shape(vms=-1), "0 to 1000 VMs, not -1"),
+        (Shape(zookeepers=2), "choose --zookeepers 1, 3 or 5"),
+        (Shape(vm_image="windows"), "no VM image 'windows'; choose --vm-image tiny or linux"),
+    ],
+)
+def test_a_shape_that_cannot_be_made_is_refused(shape: Shape, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        shape.check()
+
+
+def test_a_shape_is_kept_and_read_again() -> None:
+    shape = Shape(nodes=2, vms=9, vm_args="rate=10", node_memory=512)
+    assert from_json(to_json(shape)) == shape
+
+
+def test_a_shape_of_another_version_is_refused_and_says_what_to_do() -> None:
+    with pytest.raises(LabError, match=r"made by another version.*take it down"):
+        from_json('{"nodes": 2, "sheep": 4}')
+
+
+@pytest.mark.parametrize("name", ["", "Lab", "a/b", "..", "9lab", "x" * 21])
+def test_a_bad_name_for_a_lab_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="is no name for a lab"):
+        State(name, Path("/tmp"))
+
+
+def test_a_directory_too_deep_for_sockets_is_refused() -> None:
+    with pytest.raises(LabError, match="set PVC_LAB_DIR to a shorter directory"):
+        State("lab", Path("/tmp") / ("x" * 60))
+
+
+def test_the_longest_path_to_a_socket_fits() -> None:
+    state = State("l" * 20, Path("/tmp") / ("x" * 34))
+    assert len(f"{state.path}/hv100/run/libvirt-admin-sock") < 100
+
+
+def test_a_node_tells_its_daemon_who_it_is() -> None:
+    shape = Shape(zookeepers=3, node_memory=512)
+    text = settings.pvc_text(shape, shape.host("hv2"))
+    assert yaml.safe_load(text) == {
+        "node": "hv2",
+        "address": "10.77.2.2",
+        "zookeeper": {"hosts": ["zk1:2181", "zk2:2181", "zk3:2181"], "session_timeout": 4},
+        "roles": {"hypervisor": True},
+        "plugins": {"flushlock": True, "consolelog": True},
+        "hypervisor": {"uri": "qemu:///system", "memory": 512},
+    }
+
+
+def test_only_several_zookeepers_are_a_quorum() -> None:
+    assert "server." not in settings.zookeeper_text(Shape(), Path("/d"))
+    assert "server.3=zk3:2888:3888" in settings.zookeeper_text(Shape(zookeepers=3), Path("/d"))
+
+
+def test_no_two_libvirts_have_the_same_identity() -> None:
+    texts = [settings.libvirtd_text(lab, host) for lab in ("a", "b") for host in Shape().of_kind(Kind.NODE)]
+    identities = {line for text in texts for line in text.splitlines() if line.startswith("host_uuid")}
+    assert len(identities) == 6
+
+
+def test_a_vm_has_a_console_and_a_power_button_but_no_log() -> None:
+    xml = vm_xml("vm<1>", vm_id("lab", "vm1"), 64, Path("/k"), "name=vm1 text='a&b'", Path("/i"))
+    root = ET.fromstring(xml)
+    assert root.findtext("name") == "vm<1>"
+    assert root.findtext("os/cmdline") == "name=vm1 text='a&b'"
+    assert root.findtext("os/initrd") == "/i"
+    assert root.find("features/acpi") is not None
+    assert root.find("devices/serial/target") is not None
+    assert root.find("devices/serial/log") is None
+
+
+def test_each_host_has_one_cable_to_the_bridge() -> None:
+    lines = bridge_batch(Shape(nodes=2).hosts()).splitlines()
+    assert [line for line in lines if "master lan" in line] == [
+        f"link set {name} master lan up" for name in ("client", "zk1", "hv1", "hv2")
+    ]
+
+
+def listing(isolated: list[str], cut: list[tuple[str, str]]) -> str:
+    """What `nft --json list table` prints, in short."""
+    sets = [
+        {"set": {"name": "isolated", "elem": isolated}} if isolated else {"set": {"name": "isolated"}},
+        {"set": {"name": "cut", "elem": [{"concat": list(pair)} for pair in cut]}},
+    ]
+    return json.dumps({"nftables": [{"metainfo": {}}, *sets]})
+
+
+def test_a_cut_goes_both_ways() -> None:
+    shape = Shape()
+    text = cut_commands(shape.host("hv1"), [shape.host("zk1")])
+    assert text == "add element bridge pvc_lab cut { 10.77.2.1 . 10.77.1.1, 10.77.1.1 . 10.77.2.1 }\n"
+
+
+def test_cuts_are_told_by_name() -> None:
+    names = {host.address: host.name for host in Shape().hosts()}
+    text = listing(["hv3"], [("10.77.2.1", "10.77.1.1"), ("10.77.1.1", "10.77.2.1")])
+    assert cuts_in(text, names) == {"hv1": ["zk1"], "hv3": ["all"], "zk1": ["hv1"]}
+    assert cuts_in(listing([], []), names) == {}
+
+
+def test_healing_one_host_leaves_the_cuts_of_others() -> None:
+    text = listing(["hv3", "hv1"], [("10.77.2.1", "10.77.1.1"), ("10.77.2.2", "10.77.1.1")])
+    assert heal_commands(text, Shape().host("hv1")).splitlines() == [
+        'delete element bridge pvc_lab isolated { "hv1" }',
+        "delete element bridge pvc_lab cut { 10.77.2.1 . 10.77.1.1 }",
+    ]
