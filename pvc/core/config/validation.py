@@ -88,8 +88,8 @@ def _missing_roles(document: Document, known_plugins: Sequence[str]) -> list[Pro
             document.file,
             document.line(("roles", name)),
             ("roles", name),
-            "the plugin of this role is not installed",
-            suggestion=f"installed: {', '.join(sorted(known_plugins)) or 'none'}",
+            "this version of pvc does not have this role yet",
+            suggestion=f"set roles.{name}: false",
         )
         for name in ROLES
         if given.get(name) is True and name not in known_plugins
