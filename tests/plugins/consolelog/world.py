@@ -210,7 +210,7 @@ class Reader:
         return told
 
     def place(self) -> int:
-        """Where in STREAM the reader is after all it saw; fails if anything came twice, out of order, or unannounced."""
+        """Where in STREAM the reader is after all it saw; fails if anything came twice or out of order."""
         place = 0
         certain = True
         for told in self.story():

@@ -1,0 +1,68 @@
+"""Hooks of the console log, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pvc.core.commands import CommandLine
+from pvc.core.context import Context
+from pvc.core.hookspecs import hookimpl
+from pvc.core.model import Vm
+from pvc.core.observers import VmObserver
+from pvc.core.service import Service
+
+if TYPE_CHECKING:
+    from pvc.plugins.consolelog.service import ConsoleLog
+
+
+class ConsoleLogPlugin:
+    """Publishes serial consoles and shows them. One instance per daemon; command lines load no door of the daemon."""
+
+    def __init__(self) -> None:
+        self._service: ConsoleLog | None = None
+
+    @hookimpl
+    def pvc_config_schema(self) -> Mapping[str, Any]:
+        from pvc.plugins.consolelog.schema import SCHEMA
+
+        return SCHEMA
+
+    @hookimpl
+    def pvc_services(self, context: Context) -> Sequence[Service]:
+        return [self._the_service(context)]
+
+    @hookimpl
+    def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
+        return [self._the_service(context)]
+
+    @hookimpl
+    def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
+        from pvc.plugins.consolelog.definition import log_path, with_log
+        from pvc.plugins.consolelog.schema import SECTION, settings
+
+        chosen = settings(context.config.section(SECTION))
+        return with_log(xml, log_path(chosen.directory, vm.name, vm.uuid), chosen.append)
+
+    @hookimpl
+    def pvc_commands(self, cli: CommandLine) -> None:
+        from pvc.plugins.consolelog.cli import add_commands
+
+        add_commands(cli)
+
+    def _the_service(self, context: Context) -> "ConsoleLog":
+        if self._service is None:
+            from pvc.plugins.consolelog.inotify import DirectoryFiles
+            from pvc.plugins.consolelog.schema import SECTION, settings
+            from pvc.plugins.consolelog.service import ConsoleLog
+
+            chosen = settings(context.config.section(SECTION))
+            self._service = ConsoleLog(
+                node=context.node,
+                connect=lambda: context.connect("consolelog"),
+                open_files=lambda wake: DirectoryFiles(
+                    chosen.directory, context.runtime, wake, chosen.interval, context.log
+                ),
+                runtime=context.runtime,
+                settings=chosen,
+                log=context.log,
+            )
+        return self._service
