@@ -19,8 +19,8 @@ test: check
 	$(BIN)/pytest -m "zookeeper or libvirt or lab"
 
 check: setup
-	$(BIN)/ruff check pvc tests bench
-	$(BIN)/ruff format --check pvc tests bench
+	$(BIN)/ruff check pvc tests bench docs
+	$(BIN)/ruff format --check pvc tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/pytest -m "not zookeeper and not libvirt and not lab"

@@ -18,6 +18,7 @@ from pvc.core.config.document import Document
 from pvc.core.config.settings import Config, ZooKeeperSettings
 from pvc.core.coordination import CoordinationError, Coordinator
 from pvc.core.errors import PvcError
+from pvc.core.plugins import Plugins
 from pvc.core.runtime import Runtime
 from pvc.core.setup import settings
 
@@ -59,9 +60,20 @@ class Group:
 class Application:
     """The running `pvc`."""
 
-    def __init__(self, runtime: Runtime, document: Document, plugins: "Any", problem: PvcError | None) -> None:
-        """`document` and `plugins` are what `main` has read and loaded; `problem` is what was wrong with them."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        document: Document,
+        plugins: Plugins,
+        problem: PvcError | None = None,
+        connect: Callable[[Config], Coordinator] | None = None,
+    ) -> None:
+        """`document` and `plugins` are what `main` has read and loaded; `problem` is what was wrong with the file.
+
+        `connect` reaches the cluster; None: ZooKeeper, as the configuration says.
+        """
         self.runtime = runtime
+        self._connect = connect or self._reach_zookeeper
         self.format = Format.TABLE
         self.zookeeper: str | None = None
         self.app = typer.Typer(
@@ -91,7 +103,7 @@ class Application:
         return self._config
 
     @property
-    def plugins(self) -> Any:
+    def plugins(self) -> Plugins:
         """The loaded plugins, for `pvc plugin list`."""
         return self._plugins
 
@@ -116,9 +128,7 @@ class Application:
 
     def connect(self) -> Coordinator:
         if self._coordinator is None:
-            from pvc.core.zookeeper import connect  # only now: `--help` and completion of words need no kazoo
-
-            self._coordinator = connect(self.config.zookeeper, runtime=self.runtime, name=self.user, log=log)
+            self._coordinator = self._connect(self.config)
         return self._coordinator
 
     def close(self) -> None:
@@ -151,6 +161,11 @@ class Application:
 
     def complete_vms(self, incomplete: str) -> list[str]:
         return self._names(keys.NAMES, incomplete)
+
+    def _reach_zookeeper(self, config: Config) -> Coordinator:
+        from pvc.core.zookeeper import connect  # only now: `--help` needs no kazoo
+
+        return connect(config.zookeeper, runtime=self.runtime, name=self.user, log=log)
 
     def _names(self, path: str, incomplete: str) -> list[str]:
         """Names below a path that begin so; none if the cluster does not answer quickly."""

@@ -6,6 +6,7 @@ from typing import Any
 from pvc.cli.application import Application
 from pvc.cli.node import node_rows
 from pvc.core.lookup import all_vms
+from pvc.core.model import NodeState
 from pvc.core.tree import tree_ops
 
 
@@ -32,7 +33,7 @@ def add_commands(cli: Application) -> None:
         row: dict[str, Any] = {
             "nodes": len(nodes),
             "nodes_alive": sum(row["alive"] for row in nodes),
-            "nodes_out_of_service": [row["name"] for row in nodes if row["state"] != "ready"],
+            "nodes_out_of_service": [row["name"] for row in nodes if row["state"] is not NodeState.READY],
             "operations": [f"{row['name']} {row['operation']}" for row in nodes if row["active"]],
             "vms": len(vms),
             "findings": findings,

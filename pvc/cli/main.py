@@ -54,11 +54,15 @@ def build(config_path: str | None) -> Application:
             plugins.load([name])
         except PvcError as error:  # one broken plugin must not take the other commands away
             log.warning("%s", error)
-    application = Application(ThreadRuntime(), document, plugins, problem)
+    return furnish(Application(ThreadRuntime(), document, plugins, problem))
+
+
+def furnish(application: Application) -> Application:
+    """Add core's and the plugins' commands."""
     _add_global_options(application)
     for part in (cluster, node, config, plugin):
         part.add_commands(application)
-    plugins.commands(application)
+    application.plugins.commands(application)
     return application
 
 

@@ -27,6 +27,9 @@ class WaitFormat(StrEnum):
     JSONL = "jsonl"
 
 
+DEADLINE = 86400.0
+"""Seconds that an operation may take unless it is told otherwise: nothing waits for ever."""
+
 COLUMNS = ("name", "state", "alive", "operation", "roles", "vms", "memory", "memory_used", "load", "problems")
 
 
@@ -76,7 +79,7 @@ def _add_operations(cli: Application) -> None:
         float | None, typer.Option(min=0, help="With --wait: seconds to follow it; it goes on after that.")
     ]
     Deadline = Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which the operation itself gives up, in the queue too.")
+        float, typer.Option(min=1, help="Seconds after which the operation itself gives up, in the queue too.")
     ]
     Reason = Annotated[str, typer.Option(help="Why; stored and shown to others.")]
     NoQueue = Annotated[bool, typer.Option("--no-queue", help="Fail at once if it would have to wait its turn.")]
@@ -88,7 +91,7 @@ def _add_operations(cli: Application) -> None:
         name: Name,
         wait: Wait = False,
         timeout: Timeout = None,
-        deadline: Deadline = None,
+        deadline: Deadline = DEADLINE,
         reason: Reason = "",
         no_queue: NoQueue = False,
         parallel: Parallel = None,
@@ -103,7 +106,7 @@ def _add_operations(cli: Application) -> None:
         name: Name,
         wait: Wait = False,
         timeout: Timeout = None,
-        deadline: Deadline = None,
+        deadline: Deadline = DEADLINE,
         reason: Reason = "",
         no_queue: NoQueue = False,
         parallel: Parallel = None,
@@ -143,7 +146,7 @@ def _ask(
     kind: OperationKind,
     name: str,
     reason: str,
-    deadline: float | None,
+    deadline: float,
     no_queue: bool,
     parallel: int | None,
 ) -> Operation:
@@ -158,7 +161,7 @@ def _ask(
         by=cli.user,
         requested=now,
         reason=reason,
-        deadline=None if deadline is None else now + deadline,
+        deadline=now + deadline,
         queue=not no_queue,
         parallel=parallel,
     )

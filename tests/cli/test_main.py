@@ -1,0 +1,97 @@
+"""The program as a whole: options, configuration problems, plugins' commands, import cost."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from pvc.cli.application import Application
+from pvc.cli.main import build
+from pvc.core.commands import DuplicateCommand
+from pvc.core.config.document import Document
+from pvc.core.plugins import Plugins
+from pvc.core.process import Finished, SystemProcesses
+from pvc.core.threads import ThreadRuntime
+
+
+def pvc(*words: str, **environment: str) -> Finished:
+    """Run the program as a user does, in a process of its own."""
+    command = [sys.executable, "-c", "from pvc.cli.main import main; main()", *words]
+    return SystemProcesses().run(command, timeout=60, env={"PVC_CONFIG": "", **environment})
+
+
+def test_a_second_command_of_one_name_is_refused() -> None:
+    application = Application(ThreadRuntime(), Document(), Plugins(logging.getLogger()))
+    group = application.group("vm")
+    group.command("fly")(lambda: None)
+    with pytest.raises(DuplicateCommand, match="pvc vm fly"):
+        group.command("fly")(lambda: None)
+    with pytest.raises(DuplicateCommand):
+        application.group("").command("vm")(lambda: None)
+
+
+def test_every_command_explains_itself() -> None:
+    for words in ((), ("node",), ("vm",), ("config",), ("plugin",), ("lab",), ("node", "flush"), ("vm", "log")):
+        done = pvc(*words, "-h")
+        assert done.code == 0 and "Usage:" in done.stdout, (words, done)
+
+
+def test_an_unreachable_zookeeper_is_named_with_the_seconds_that_were_tried(tmp_path: Path) -> None:
+    path = tmp_path / "pvc.yaml"
+    path.write_text("zookeeper: {hosts: ['127.0.0.1:1'], connect_timeout: 1}\n")
+    done = pvc("--config", str(path), "node", "list")
+    assert done.code == 1
+    assert "127.0.0.1:1" in done.stderr and "within 1 s" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_config_check_shows_every_problem_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "pvc.yaml"
+    path.write_text("node: hv1\nroles: {networking: true}\nzookeper: 1\n")
+    done = pvc("config", "check", str(path))
+    assert done.code == 1
+    assert f"{path}:2: roles.networking: this version of pvc does not have this role yet" in done.stderr
+    assert "did you mean 'zookeeper'?" in done.stderr
+
+
+def test_config_show_is_complete_with_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "pvc.yaml"
+    path.write_text("node: hv1\n")
+    done = pvc("config", "show", str(path))
+    assert done.code == 0
+    assert "node: hv1" in done.stdout and "concurrent: 1" in done.stdout and "session_timeout" in done.stdout
+
+
+def test_a_broken_file_does_not_take_the_commands_away_that_need_none(tmp_path: Path) -> None:
+    path = tmp_path / "pvc.yaml"
+    path.write_text("node: [\n")
+    assert pvc("--config", str(path), "vm", "-h").code == 0
+    done = pvc("--config", str(path), "vm", "list")
+    assert done.code == 1 and "pvc.yaml:" in done.stderr
+
+
+def test_a_feature_that_is_switched_off_has_no_commands(tmp_path: Path) -> None:
+    path = tmp_path / "pvc.yaml"
+    path.write_text("plugins: {consolelog: false, flushlock: false}\n")
+    commands = [line.split()[:1] for line in pvc("--config", str(path), "vm", "-h").stdout.splitlines()]
+    assert ["start"] in commands and ["log"] not in commands
+    assert "queue" not in pvc("--config", str(path), "node", "-h").stdout
+
+
+def test_the_client_needs_neither_libvirt_nor_inotify() -> None:
+    code = (
+        "import sys; from pvc.cli.main import build; build(None); "
+        "print(sorted({'libvirt', 'inotify_simple', 'kazoo'} & set(sys.modules)))"
+    )
+    done = SystemProcesses().run([sys.executable, "-c", code], timeout=60)
+    assert done.stdout.strip() == "[]", done
+
+
+def test_plugin_list_shows_roles_that_are_not_there_yet() -> None:
+    done = pvc("plugin", "list", "--format", "json")
+    assert '"networking"' in done.stdout and '"not in this version"' in done.stdout
+
+
+def test_building_the_application_names_all_commands_once() -> None:
+    application = build(None)
+    assert application.group("vm") is application.group("vm")
