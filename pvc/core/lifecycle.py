@@ -13,6 +13,8 @@ from pvc.core.service import Service
 
 LONGEST_PAUSE = 60.0
 """Seconds between tries of a service that keeps failing."""
+CONFLICTS_IN_A_ROW = 20
+"""Refused writes after which looking again does not help: from then on they count as failures."""
 STOP_WITHIN = 5.0
 """Seconds that a service may take over its last step before the daemon ends without it."""
 
@@ -36,6 +38,8 @@ class ServiceStatus:
     state: ServiceState = ServiceState.WAITING
     failures: int = 0
     """Failed steps in a row."""
+    conflicts: int = 0
+    """Refused writes in a row."""
     last_error: str = ""
 
 
@@ -106,18 +110,25 @@ class Lifecycle:
             if was_waiting:
                 return pause
         except Conflict as conflict:  # somebody else was faster: look again
+            status.conflicts += 1
+            if status.conflicts > CONFLICTS_IN_A_ROW:
+                return self._failed(service, status, conflict)
             self._log.debug("service %s: %s; looking again", service.name, conflict)
-            pause = 0.0
+            return 0.0
         except Exception as error:  # the step boundary: contained, counted, retried
-            status.failures += 1
-            status.state, status.last_error = ServiceState.FAILING, str(error)
-            pause = min(LONGEST_PAUSE, 2.0 ** (status.failures - 1))
-            self._log.error("service %s: %s; again in %g s", service.name, error, pause, exc_info=error)
-            return pause
-        status.state, status.failures = ServiceState.RUNNING, 0
+            return self._failed(service, status, error)
+        status.state, status.failures, status.conflicts = ServiceState.RUNNING, 0, 0
         if was_waiting:
             for other in self._services:
-                other.wake.set()
+                if service.name in other.after:
+                    other.wake.set()
+        return pause
+
+    def _failed(self, service: Service, status: ServiceStatus, error: Exception) -> float:
+        status.failures += 1
+        status.state, status.last_error = ServiceState.FAILING, str(error)
+        pause = min(LONGEST_PAUSE, 2.0 ** min(status.failures - 1, 16))
+        self._log.error("service %s: %s; again in %g s", service.name, error, pause, exc_info=error)
         return pause
 
     def _wait_out(self, service: Service, pause: float) -> None:

@@ -75,7 +75,7 @@ def _uuid(text: str) -> str | None:
 
 def _uuid_of_name(coordinator: Coordinator, name: str) -> str | None:
     znode = coordinator.get(keys.name(name)) if _is_plain(name) else None
-    return None if znode is None else znode.data.decode(errors="replace")
+    return None if znode is None else _uuid(znode.data.decode(errors="replace"))
 
 
 def _is_plain(name: str) -> bool:

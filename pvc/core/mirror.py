@@ -7,6 +7,9 @@ watch or a changed session wakes the service. One mirror belongs to one service;
 from pvc.core.coordination import Coordinator, SessionState, Znode
 from pvc.core.runtime import Runtime, Signal
 
+LOOK_AFRESH = 30.0
+"""Seconds after which everything is asked for again though no watch has fired: the safety net for a lost event."""
+
 
 class Mirror:
     """Read-through, watch-invalidated view of the tree."""
@@ -14,6 +17,8 @@ class Mirror:
     def __init__(self, coordinator: Coordinator, runtime: Runtime, wake: Signal) -> None:
         self._coordinator = coordinator
         self._wake = wake
+        self._runtime = runtime
+        self._looked_afresh = runtime.monotonic()
         self._lock = runtime.mutex()
         self._generation = 0
         self._nodes: dict[str, Znode | None] = {}
@@ -22,6 +27,7 @@ class Mirror:
 
     def get(self, path: str) -> Znode | None:
         """The node as last seen; None if it does not exist. Raises Disconnected if it must be asked for and cannot."""
+        self._look_afresh_sometimes()
         with self._lock:
             if path in self._nodes:
                 return self._nodes[path]
@@ -35,6 +41,7 @@ class Mirror:
 
     def children(self, path: str) -> tuple[str, ...] | None:
         """The names below a node as last seen; None if it does not exist. Raises Disconnected like `get`."""
+        self._look_afresh_sometimes()
         with self._lock:
             if path in self._children:
                 return self._children[path]
@@ -47,8 +54,9 @@ class Mirror:
         return names
 
     def forget(self) -> None:
-        """Drop everything: the next reads ask the cluster. The slow periodic look that covers a lost event."""
+        """Drop everything: the next reads ask the cluster."""
         with self._lock:
+            self._looked_afresh = self._runtime.monotonic()
             self._generation += 1
             self._nodes.clear()
             self._children.clear()
@@ -58,6 +66,10 @@ class Mirror:
         with self._lock:
             self._nodes.pop(path, None)
             self._children.pop(path, None)
+
+    def _look_afresh_sometimes(self) -> None:
+        if self._runtime.monotonic() - self._looked_afresh >= LOOK_AFRESH:
+            self.forget()
 
     def _session_changed(self, state: SessionState) -> None:
         if state is not SessionState.SUSPENDED:

@@ -313,3 +313,9 @@ class VmActual:
     """The `restart` count that has been carried out."""
     failed_move: str = ""
     """Why the last move did not happen; cleared by the next start or move."""
+    former: str | None = None
+    """The other side of its last migration. Should a copy run there all the same, that copy is the one to go: libvirt
+    resumes the source when the target's libvirt dies right after it has resumed the guest."""
+    reprieved: float = 0.0
+    """When a request to its guest to shut down was taken back: the guest may follow it all the same, and is then
+    started again."""

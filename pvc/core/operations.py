@@ -72,21 +72,19 @@ class OperationService:
         self._registered = registered
         self._gates = tuple(gates)
         self._steps = tuple(steps)
-        self._to_leave: Operation | None = None
+        self._at_gates: Operation | None = None
         self._last_look = 0.0
 
     def step(self) -> float:
         if not self._registered():
             return 1.0
         self._look_afresh_sometimes()
-        self._leave_gates()
         record = self._read()
+        self._leave_gates(record)
         if record is None or record.operation.phase in FINAL:
             return IDLE
-        if record.operation.phase is Phase.QUEUED:
-            return self._queue(record)
         try:
-            return self._proceed(record)
+            return self._queue(record) if record.operation.phase is Phase.QUEUED else self._proceed(record)
         except TurnLost as lost:
             self._requeue(record, str(lost))
             return 0.0
@@ -125,6 +123,7 @@ class OperationService:
 
     def _enter(self, operation: Operation) -> Entered | Waiting | Refused:
         """The answer of the first gate that is not open."""
+        self._at_gates = operation
         for gate in self._gates:
             answer = gate.enter(operation)
             if not isinstance(answer, Entered):
@@ -182,8 +181,10 @@ class OperationService:
         return Progress(outcomes, finished=True, left=tuple(left))
 
     def _finish(self, record: _Record, end: End, progress: Progress, guards: tuple[Check, ...]) -> None:
-        if record.operation.phase is Phase.PLANNING:
-            record = self._write(record, replace(record.operation, phase=Phase.MOVING), guards)
+        operation = record.operation
+        if operation.phase is Phase.PLANNING:
+            move(self._log, self._thing(operation), operation.phase, Phase.MOVING, PHASE_MOVES, "nothing to move")
+            record = self._write(record, replace(operation, phase=Phase.MOVING), guards)
         state = state_after(record.operation, end.phase)
         node_ops = [] if state is None else self._node_ops(state, end.message)
         self._end(record, end.phase, end.message, progress.outcomes, guards, node_ops)
@@ -210,9 +211,9 @@ class OperationService:
         )
         move(self._log, self._thing(operation), operation.phase, phase, PHASE_MOVES, message)
         history = Create(keys.history_prefix(), encode(new), sequence=True)
+        self._at_gates = operation
         self._guarded(guards, [*node_ops, self._put(record, new), history])
-        self._to_leave = new
-        self._leave_gates()
+        self._leave_gates(None)
         self._prune_history()
 
     def _requeue(self, record: _Record, why: str) -> None:
@@ -226,12 +227,17 @@ class OperationService:
             move(self._log, self._thing(operation), operation.phase, Phase.QUEUED, PHASE_MOVES, f"lost its turn: {why}")
             self._write(fresh, replace(operation, phase=Phase.QUEUED), ())
 
-    def _leave_gates(self) -> None:
-        """Leave the gates of an ended operation; tried again at the next step if the cluster cannot be reached."""
-        if self._to_leave is not None:
-            for gate in reversed(self._gates):
-                gate.leave(self._to_leave)
-            self._to_leave = None
+    def _leave_gates(self, record: _Record | None) -> None:
+        """Leave the gates unless the operation that went to them still is at it. What counts is the record: the answer
+        to the write that ended it may have been lost."""
+        gone = self._at_gates
+        if gone is None:
+            return
+        if record is not None and record.operation.id == gone.id and record.operation.phase not in FINAL:
+            return
+        for gate in reversed(self._gates):
+            gate.leave(gone)
+        self._at_gates = None
 
     def _node_ops(self, state: NodeState, why: str) -> list[Op]:
         path = keys.node(self._node)

@@ -6,7 +6,7 @@ plugin is called by itself, so that one that fails is logged, counted and left o
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from importlib.metadata import EntryPoint, entry_points
@@ -44,6 +44,18 @@ class Ordered(Protocol):
 
 OrderedThing = TypeVar("OrderedThing", bound=Ordered)
 
+_SHAPES: Mapping[str, Callable[[Any], Any]] = {
+    "pvc_config_schema": dict,
+    "pvc_services": list,
+    "pvc_flush_gates": list,
+    "pvc_flush_steps": list,
+    "pvc_vm_observers": list,
+    "pvc_placement": dict,
+    "pvc_node_facts": dict,
+    "pvc_health": list,
+}
+"""What core makes of each answer while it still can blame the plugin; an answer of another kind is a failure."""
+
 
 @dataclass(slots=True)
 class PluginStatus:
@@ -65,9 +77,12 @@ def installed() -> dict[str, EntryPoint]:
 def ordered(things: Sequence[OrderedThing]) -> list[OrderedThing]:
     """The things so that each comes after those it names in `after`; names that are not there do not count.
 
-    Raises PluginProblem for a circle.
+    Raises PluginProblem for a circle, and for two of one name: one of them would silently be left out.
     """
     by_name = {thing.name: thing for thing in things}
+    if len(by_name) < len(things):
+        names = sorted({thing.name for thing in things if sum(other.name == thing.name for other in things) > 1})
+        raise PluginProblem(f"two plugins use the same name for a part of theirs ({', '.join(names)}); switch one off")
     sorter = TopologicalSorter({name: [a for a in thing.after if a in by_name] for name, thing in by_name.items()})
     try:
         return [by_name[name] for name in sorter.static_order()]
@@ -94,7 +109,7 @@ class Plugins:
 
         Raises PluginProblem.
         """
-        points = installed()
+        points = installed() if set(names) - set(ready or ()) else {}
         for name in names:
             if ready and name in ready:
                 self._register(name, ready[name], "given", "")
@@ -209,7 +224,8 @@ class Plugins:
             return []
         others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
         try:
-            return list(self._manager.subset_hook_caller(hook, others)(**arguments))
+            shape = _SHAPES.get(hook, _as_it_is)
+            return [shape(answer) for answer in self._manager.subset_hook_caller(hook, others)(**arguments)]
         except Exception as error:  # contained: this is what a plugin's failure looks like from core
             self._failed(name, hook, error)
             if required:
@@ -221,6 +237,10 @@ class Plugins:
         status.failures += 1
         status.last_error = f"{hook}: {error}"
         self._log.error("plugin %s failed in %s: %s", name, hook, error, exc_info=error)
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
 
 
 def _why_missing(name: str, points: Mapping[str, EntryPoint]) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pvc.core import keys
@@ -97,11 +98,13 @@ class SimCluster:
         nodes: int | Mapping[str, Mapping[str, Any]] = 3,
         *,
         seed: int = 0,
+        latency: tuple[float, float] = (0.0005, 0.003),
         plugins: Sequence[str] = ("flushlock",),
         ready: Callable[[str], Mapping[str, object]] = lambda _node: {},
     ) -> None:
         """`nodes`: how many, or for each name further configuration (`{"hypervisor": {"memory": 1024}}`).
 
+        `latency`: the shortest and longest time, in seconds, that a call to ZooKeeper takes, and news from there.
         `plugins`: the features to switch on; `ready(node)` gives plugin objects to use instead of the installed.
         """
         self.world = World(seed)
@@ -109,6 +112,7 @@ class SimCluster:
         self.fabric = FakeFabric(self.world.process("fabric"))
         self._features = tuple(plugins)
         self._ready = ready
+        self._latency = latency
         self.log = Log(self.world)
         named = {f"hv{i + 1}": {} for i in range(nodes)} if isinstance(nodes, int) else nodes
         self.client_process = self.world.process("client")
@@ -120,6 +124,7 @@ class SimCluster:
         """Take everything down, so that nothing is left behind."""
         for name in self.nodes:
             self.kill_daemon(name)
+            self._logger(name).handlers.clear()  # loggers are never forgotten, and would keep all of this
         self.ensemble.close()
 
     def __enter__(self) -> "SimCluster":
@@ -135,29 +140,30 @@ class SimCluster:
         self.run(2.0)
 
     def start_daemon(self, name: str) -> None:
-        """Start a node's daemon, as its service manager would."""
+        """Start a node's daemon, as its service manager would. Raises Disconnected while no server answers."""
         node = self.nodes[name]
         node.machine.start()
         process = self.world.process(name)
-        log = logging.getLogger(f"pvc.simulated.{id(self)}.{name}")
+        log = self._logger(name)
         log.setLevel(logging.INFO)
         log.propagate = False
         log.handlers = [self.log]
         plugins = Plugins(log)
         plugins.load(
             [*(role for role, on in node.config.roles.items() if on), *self._features],
-            {"hypervisor": HypervisorPlugin(lambda _context: node.host), **self._ready(name)},
+            {"hypervisor": HypervisorPlugin(lambda _context: node.host), **self._objects(name)},
         )
         node.sessions = []
 
         def connect(purpose: str) -> FakeCoordinator:
             session = self.ensemble.connect(f"{name}/{purpose}")
             node.sessions.append(session)
-            session.latency = lambda: self.world.random.uniform(0.0005, 0.003)
+            session.latency = session.delay = lambda: self.world.random.uniform(*self._latency)
             return session
 
+        session = connect("daemon")
         node.process = process
-        node.daemon = Daemon(node.config, plugins, connect("daemon"), connect, process, node.machine, log)
+        node.daemon = Daemon(node.config, plugins, session, connect, process, node.machine, log)
         node.daemon.start()
 
     def kill_daemon(self, name: str) -> None:
@@ -290,6 +296,9 @@ class SimCluster:
     def _node(self, name: str, extra: Mapping[str, Any]) -> SimNode:
         return SimNode(name, SimMachine(name), self.fabric.host(name), self._config(name, extra))
 
+    def _logger(self, name: str) -> logging.Logger:
+        return logging.getLogger(f"pvc.simulated.{id(self)}.{name}")
+
     def _config(self, name: str, extra: Mapping[str, Any]) -> Config:
         values = {"node": name, "plugins": dict.fromkeys(("flushlock", "consolelog"), False), **extra}
         values["plugins"] = {**values["plugins"], **dict.fromkeys(self._features, True)}
@@ -297,8 +306,23 @@ class SimCluster:
         document = parse(_as_yaml(values), f"{name}.yaml")
         roles = {"hypervisor": True, **dict(extra.get("roles", {}))}
         plugins = Plugins(logging.getLogger("pvc.simulated"))
-        plugins.load([*(role for role, on in roles.items() if on), *self._features], dict(self._ready(name)))
-        return validate(document, plugins.schemas(), sorted(installed()), host_name=name)
+        plugins.load(
+            [*(role for role, on in roles.items() if on), *self._features],
+            {"hypervisor": HypervisorPlugin(), **self._objects(name)},
+        )
+        return validate(document, plugins.schemas(), sorted({*_known(), *self._features}), host_name=name)
+
+    def _objects(self, name: str) -> dict[str, object]:
+        """The features' plugin objects: those given, else new ones of what is installed."""
+        given = dict(self._ready(name))
+        loaded = {feature: _known()[feature]() for feature in self._features if feature in set(_known()) - set(given)}
+        return {**given, **{feature: it() if isinstance(it, type) else it for feature, it in loaded.items()}}
+
+
+@cache
+def _known() -> Mapping[str, Callable[[], Any]]:
+    """What loads each installed plugin; looked up once, because a cluster starts many daemons."""
+    return {name: cache(point.load) for name, point in installed().items()}
 
 
 def _as_yaml(values: Mapping[str, Any]) -> str:

@@ -94,7 +94,7 @@ class FakeEnsemble:
             for kind in _TOLD[change]:
                 for armed in self._watches.pop((kind, path), ()):
                     del armed.session._watches[armed]
-                    calls.append(armed.watch)
+                    calls += armed.session._told(armed.watch)
         return applied, calls
 
     def _arm(self, armed: "_Armed") -> None:
@@ -127,6 +127,8 @@ class FakeCoordinator:
         self.name = name
         self.latency: Callable[[], float] = float
         """Seconds that each call takes before it acts; at 0 it does not even give other tasks a turn."""
+        self.delay: Callable[[], float] = float
+        """Seconds that the news of a change takes to reach the watches of this client."""
         self._ensemble = ensemble
         self._lock = ensemble._lock
         self._state = SessionState.CONNECTED
@@ -134,6 +136,7 @@ class FakeCoordinator:
         # The first is what this client believes; the second is 0 as soon as the servers have forgotten the session.
         self._link = True
         self._lose: bool | None = None
+        self._events_to_lose = 0
         self._listeners: list[Callable[[SessionState], None]] = []
         self._watches: dict[_Armed, None] = {}
         self._countdown: Signal | None = None
@@ -230,6 +233,27 @@ class FakeCoordinator:
         """Let the next commit raise Disconnected, having been applied or not. The session stays connected."""
         with self._lock:
             self._lose = applied
+
+    def lose_events(self, count: int) -> None:
+        """Let the next `count` watches that should fire stay silent. ZooKeeper would not; whoever trusts in nothing but
+        watches is found out."""
+        with self._lock:
+            self._events_to_lose = count
+
+    def _told(self, watch: Watch) -> _Calls:
+        """What tells the client that a watch has fired: at once, or after the time that news takes to travel."""
+        if self._events_to_lose > 0:
+            self._events_to_lose -= 1
+            return []
+        pause = self.delay()
+        if pause <= 0:
+            return [watch]
+        return [partial(self._ensemble.runtime.spawn, f"news for {self.name}", partial(self._tell_later, watch, pause))]
+
+    def _tell_later(self, watch: Watch, pause: float) -> None:
+        self._ensemble.runtime.sleep(pause)
+        if self._state is not SessionState.CLOSED:
+            watch()
 
     def _travel(self) -> None:
         pause = self.latency()

@@ -70,9 +70,10 @@ class FakeFabric(Plans):
         """Names of the hosts on which that guest executes at this moment."""
         return sorted(host.name for host in self._hosts.values() if host.executes(uuid))
 
-    def migrating(self, uuid: str) -> SimulatedMigration | None:
-        """That guest's migration in flight."""
-        return next((each for each in self._migrations if each.uuid == uuid and not each.over), None)
+    def migrating(self, uuid: str, source: str | None = None) -> SimulatedMigration | None:
+        """That guest's migration in flight, away from `source` or, with None, from anywhere."""
+        flights = (each for each in self._migrations if each.uuid == uuid and not each.over)
+        return next((each for each in flights if source in (None, each.source)), None)
 
     def cut(self, host: str, other: str) -> None:
         """Cut the network between two hosts; migrations between them fail."""
@@ -114,7 +115,7 @@ class FakeFabric(Plans):
 
     def begin_migration(self, guest: FakeGuest, source: str, options: MigrationOptions) -> SimulatedMigration:
         """Start a migration beside the caller; with the lock held. Raises HypervisorError if the source refuses."""
-        if self.migrating(guest.uuid) is not None:
+        if self.migrating(guest.uuid, source) is not None:
             raise HypervisorError(f"guest {guest.name}: another migration of it is in progress")
         target = self._reach_target(guest.uuid, source, options)
         pace = self.pace(guest.uuid)
@@ -248,7 +249,7 @@ class FakeHypervisor:
         """See Hypervisor."""
         with self._call("shutdown"):
             guest = self.guest(uuid)
-            if self._fabric.migrating(uuid) is not None:
+            if self._fabric.migrating(uuid, self.name) is not None:
                 raise HypervisorError(f"guest {guest.name}: cannot be shut down while it is migrated")
             if not self._fabric.is_deaf(uuid):
                 self._fabric.runtime.spawn(f"shutdown of {guest.name}", partial(self._power_down, guest))
@@ -411,8 +412,7 @@ class FakeHypervisor:
 
     def _outgoing(self, uuid: str) -> SimulatedMigration | None:
         self.guest(uuid)
-        migration = self._fabric.migrating(uuid)
-        return migration if migration is not None and migration.source == self.name else None
+        return self._fabric.migrating(uuid, self.name)
 
     def _power_down(self, guest: FakeGuest) -> None:
         self._fabric.runtime.sleep(self._fabric.shutdown_seconds)

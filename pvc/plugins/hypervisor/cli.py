@@ -86,7 +86,8 @@ def _add_listing(cli: CommandLine) -> None:
         vms, garbage = all_vms(coordinator)
         for error in garbage:
             cli.note(f"pvc: {error}")
-        rows = [_row(vm, actual) for vm, actual in zip(vms, _actuals(coordinator, vms), strict=True)]
+        alive = _live_nodes(coordinator)
+        rows = [_row(vm, actual, alive) for vm, actual in zip(vms, _actuals(coordinator, vms), strict=True)]
         cli.show([row for row in rows if node is None or node in (row["node"], row["assigned"])], COLUMNS)
 
     @group.command("info", listing=True)
@@ -94,7 +95,7 @@ def _add_listing(cli: CommandLine) -> None:
         """Show everything about one VM."""
         coordinator = cli.connect()
         vm = find_vm(coordinator, name)
-        row = _row(vm, _actuals(coordinator, [vm])[0])
+        row = _row(vm, _actuals(coordinator, [vm])[0], _live_nodes(coordinator))
         cli.show([row], list(row), one=True)
 
     @group.command("dump")
@@ -186,7 +187,12 @@ def _await(cli: CommandLine, vm: Vm, judge: Callable[[VmRecords], Verdict], time
 
     def look(mirror: Mirror) -> Verdict:
         records = read_vm(mirror, vm.uuid)
-        return "it is not defined any more" if records is None else judge(records)
+        if records is None:
+            return "it is not defined any more"
+        holder = records.actual.node
+        if holder is not None and mirror.get(keys.node_session(holder)) is None:
+            return f"the daemon of {holder}, where it was last, does not answer; it may still run there"
+        return judge(records)
 
     try:
         verdict = wait_for(cli.connect(), cli.runtime, look, timeout)
@@ -258,7 +264,21 @@ def _actuals(coordinator: Coordinator, vms: list[Vm]) -> list[VmActual | None]:
     return found
 
 
-def _row(vm: Vm, actual: VmActual | None) -> dict[str, Any]:
+def _live_nodes(coordinator: Coordinator) -> set[str]:
+    names = coordinator.children(keys.NODES) or ()
+    sessions = coordinator.get_many([keys.node_session(name) for name in names])
+    return {name for name, session in zip(names, sessions, strict=True) if session is not None}
+
+
+def _reason(actual: VmActual | None, alive: set[str]) -> str:
+    if actual is None:
+        return "its record cannot be read"
+    if actual.node is not None and actual.node not in alive:
+        return f"the daemon of {actual.node} does not answer: this is what was last known"
+    return actual.failed_move or actual.reason
+
+
+def _row(vm: Vm, actual: VmActual | None, alive: set[str]) -> dict[str, Any]:
     return {
         "name": vm.name,
         "state": actual.state if actual else "unreadable",
@@ -273,6 +293,7 @@ def _row(vm: Vm, actual: VmActual | None) -> dict[str, Any]:
         "limit": list(vm.nodes),
         "spread": vm.spread,
         "since": Moment(actual.since) if actual and actual.since else None,
-        "reason": (actual.failed_move or actual.reason) if actual else "its record cannot be read",
+        "node_alive": actual.node in alive if actual and actual.node else None,
+        "reason": _reason(actual, alive),
         "uuid": vm.uuid,
     }

@@ -84,6 +84,7 @@ class MigrateFlag(IntFlag):
     PEER2PEER = 2
     AUTO_CONVERGE = 1 << 13
     POSTCOPY = 1 << 15
+    TLS = 1 << 16
     PARALLEL = 1 << 17
 
 
@@ -113,6 +114,8 @@ def migration_flags(options: MigrationOptions) -> int:
         flags |= MigrateFlag.POSTCOPY
     if options.connections > 1:
         flags |= MigrateFlag.PARALLEL
+    if options.tls:
+        flags |= MigrateFlag.TLS
     return int(flags)
 
 

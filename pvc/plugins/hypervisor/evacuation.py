@@ -119,10 +119,13 @@ class Evacuation:
         excluded: Mapping[str, str],
     ) -> Choice:
         reserved: dict[str, dict[str, int]] = {}
+        spread: dict[str, dict[str, str]] = {}
         for item in items:
             target = promised.get(item.uuid) or (item.vm.node if item.vm.node != self._me else None)
             if target is not None:
                 reserved.setdefault(target, {})[item.uuid] = item.vm.memory
+                spread.setdefault(target, {}).update({item.uuid: item.vm.spread} if item.vm.spread else {})
+        candidates = [replace(node, spread={**node.spread, **spread.get(node.name, {})}) for node in candidates]
         verdicts = self._context.plugins.placement(vm, tuple(node.name for node in candidates))
         return choose_node(vm, candidates, reserved=reserved, verdicts=verdicts, excluded=excluded)
 

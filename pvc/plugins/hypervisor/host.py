@@ -89,6 +89,8 @@ class MigrationOptions:
     """Allow `switch_to_post_copy`: the rest of the memory follows after the guest runs on the target."""
     connections: int = 1
     """Parallel connections for the memory."""
+    tls: bool = False
+    """Encrypt the memory on its way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ dies in between, the next look at the records and at the hypervisor tells how to
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from pvc.core import keys
@@ -12,11 +13,11 @@ from pvc.core.context import Context
 from pvc.core.coordination import Check, Conflict, Coordinator, Op
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Node, Vm, VmActual
-from pvc.core.observers import VmChange, VmEvent
+from pvc.core.observers import VmChange
 from pvc.core.records import Garbage, decode
 from pvc.core.states import note
 from pvc.plugins.hypervisor.decide.vm import now_on
-from pvc.plugins.hypervisor.host import Hypervisor, HypervisorError, MigrationOptions
+from pvc.plugins.hypervisor.host import Hypervisor, HypervisorError, MigrationOptions, NoSuchGuest
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
 from pvc.plugins.hypervisor.settings import MigrationSettings
 
@@ -28,7 +29,16 @@ class OrderVoid(HypervisorError):
 class VmJobs:
     """Starts and migrates VMs of this node."""
 
-    def __init__(self, context: Context, hypervisor: Hypervisor, mirror: Mirror, settings: MigrationSettings) -> None:
+    def __init__(
+        self,
+        context: Context,
+        hypervisor: Hypervisor,
+        mirror: Mirror,
+        settings: MigrationSettings,
+        tell: Callable[[Vm, VmChange, str | None], None],
+    ) -> None:
+        """`tell(vm, change, peer)` tells the observers."""
+        self._tell = tell
         self._me = context.node
         self._context = context
         self._coordinator: Coordinator = context.coordinator
@@ -51,6 +61,7 @@ class VmJobs:
             restart=vm.restart,
             failures=0 if vm.generation > records.actual.generation else records.actual.failures,
             failed_move="",
+            former=None,
         )
         records = self._commit(records, starting, "starting", claim)
         try:
@@ -60,11 +71,12 @@ class VmJobs:
             raise
         running = replace(starting, state=ActualState.RUNNING, since=self._context.runtime.now())
         self._commit(records, running, "started", ())
-        self._tell(records, VmChange.STARTED)
+        self._tell(records.vm, VmChange.STARTED, None)
 
-    def migrate(self, records: VmRecords, target: str) -> None:
+    def migrate(self, records: VmRecords, target: str, version: int) -> None:
         """Claim the move under the guards of who ordered it, migrate, record the new holder of the lease.
 
+        `version`: of the target's record when the target was found fit; a flush asked for since then changes it.
         Raises OrderVoid or HypervisorError; where the guest is then must be looked up.
         """
         node = self._target(target)
@@ -78,14 +90,27 @@ class VmJobs:
         )
         guards = tuple(Check(path) for path in records.vm.guards)
         try:
-            records = self._commit(records, migrating, f"to {target}", (*guards, *self._target_ops(records, target)))
+            records = self._commit(
+                records, migrating, f"to {target}", (*guards, *self._target_ops(records, target, version))
+            )
         except Conflict as conflict:
             if conflict.op in guards:
                 raise OrderVoid(f"the operation that ordered its move to {target} has lost its turn") from conflict
             raise
         self._hypervisor.migrate(records.vm.uuid, options)
-        self._tell(records, VmChange.DEPARTED, peer=target)
+        self._tell(records.vm, VmChange.DEPARTED, target)
         self._arrived(records, target)
+
+    def discard(self, records: VmRecords) -> None:
+        """Power off the copy of a VM that runs elsewhere, if the records still say so at this very moment.
+
+        The check matters: a copy that has just arrived by a migration that these records know nothing of is the VM.
+        """
+        self._coordinator.commit(records.put())
+        try:
+            self._hypervisor.destroy(records.vm.uuid)
+        except NoSuchGuest:  # it has gone by itself
+            return
 
     def _arrived(self, records: VmRecords, target: str) -> None:
         """Give the lease away, unless the target, which sees the guest too, was faster."""
@@ -96,6 +121,7 @@ class VmJobs:
             target=None,
             since=self._context.runtime.now(),
             reason=f"arrived from {self._me}",
+            former=self._me,
         )
         vm = records.vm
         for _attempt in range(2):
@@ -133,10 +159,8 @@ class VmJobs:
             raise HypervisorError(f"there is no node {name}")
         return decode(Node, znode.data, keys.node(name))
 
-    def _target_ops(self, records: VmRecords, target: str) -> list[Op]:
+    def _target_ops(self, records: VmRecords, target: str, version: int) -> list[Op]:
         """Demand that the target is as it was looked at, alive, and will look at the VM."""
-        znode = self._mirror.get(keys.node(target))
-        version = -1 if znode is None else znode.version
         return [
             Check(keys.node(target), version),
             Check(keys.node_session(target)),
@@ -154,6 +178,7 @@ class VmJobs:
             auto_converge=settings.auto_converge,
             post_copy=settings.post_copy,
             connections=settings.connections,
+            tls=settings.tls,
         )
 
     def _commit(self, records: VmRecords, actual: VmActual, why: str, ops: tuple[Op, ...]) -> VmRecords:
@@ -164,8 +189,3 @@ class VmJobs:
         self._coordinator.commit([*ops, *records.put(vm=vm, actual=actual)])
         self._mirror.drop(keys.vm_actual(records.vm.uuid))
         note(self._log, f"vm {records.vm.name}", records.actual.state.value, actual.state.value, why)
-
-    def _tell(self, records: VmRecords, change: VmChange, peer: str | None = None) -> None:
-        vm = records.vm
-        xml = self._hypervisor.xml(vm.uuid) if change is VmChange.STARTED else ""
-        self._context.plugins.vm_changed(VmEvent(change, vm.uuid, vm.name, xml, peer))

@@ -63,6 +63,14 @@ _MIGRATION: dict[str, Any] = {
         "default": 1,
         "meta": {"help": "Parallel connections for the memory of one VM.", "unit": "connections"},
     },
+    "tls": {
+        "type": "boolean",
+        "default": False,
+        "meta": {
+            "help": "Encrypt the memory on its way; QEMU needs certificates for that (migrate_tls_x509_cert_dir in "
+            "qemu.conf). The scheme of `uri` says how the control connection is protected."
+        },
+    },
     "deadline_per_gib": {
         "type": "float",
         "min": 1,

@@ -17,7 +17,15 @@ from pvc.core.states import note
 from pvc.plugins.hypervisor.cluster import read_candidate
 from pvc.plugins.hypervisor.decide import vm as decide
 from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate
-from pvc.plugins.hypervisor.host import EndReason, Guest, GuestEvent, Hypervisor, HypervisorGone, NoSuchGuest
+from pvc.plugins.hypervisor.host import (
+    EndReason,
+    Guest,
+    GuestEvent,
+    Hypervisor,
+    HypervisorError,
+    HypervisorGone,
+    NoSuchGuest,
+)
 from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
@@ -27,6 +35,8 @@ LOOK = 10.0
 """Seconds between looks when no event comes."""
 LOOK_AFRESH = 60.0
 """Seconds between looks that trust nothing remembered: the safety net for a lost event."""
+GOING = 0.2
+"""Seconds between looks at a guest that libvirt has said to be gone but still lists."""
 BUTTON_AGAIN = 15.0
 """Seconds after which a guest that did not react is asked to shut down again."""
 
@@ -58,13 +68,14 @@ class VmService:
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._inbox: Inbox[GuestEvent | None] = Inbox(self.wake)
         self._jobs = Jobs(context.runtime, self.wake)
-        self._work = VmJobs(context, hypervisor, self._mirror, settings.migration)
+        self._work = VmJobs(context, hypervisor, self._mirror, settings.migration, self._tell)
         self._migrations = Migrations(context, hypervisor, settings.migration)
         self._ended: dict[str, EndReason] = {}
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()
         self._pressed: dict[str, float] = {}
         self._findings: dict[str, Finding] = {}
+        self._found: dict[str, Finding] = {}
         self._claims: dict[str, Vm] = {}
         self._looked_afresh = 0.0
         hypervisor.listen(self._inbox.put)
@@ -74,18 +85,15 @@ class VmService:
             return 1.0
         self._take_events()
         self._look_afresh_sometimes()
+        self._found = {}
         try:
-            guests = self._hypervisor.guests()
+            pause = self._attend_all(self._hypervisor.guests())
         except HypervisorGone as gone:
-            self._findings = {"": Finding("hypervisor", Severity.CRITICAL, str(gone))}
-            return 2.0
-        self._findings.pop("", None)
-        node_state = self._node_state()
-        pause = LOOK
-        seen = [self._see(uuid, guests) for uuid in self._uuids(guests)]
-        for one in seen:
-            pause = min(pause, self._attend(one, node_state))
-        self._publish_claims(seen)
+            self._found = {"": Finding("hypervisor", Severity.CRITICAL, str(gone))}
+            pause = 2.0
+        if self._found != self._findings:
+            self._findings = self._found
+            self._context.refresh_facts()
         return pause
 
     def stop(self) -> None:
@@ -99,6 +107,15 @@ class VmService:
     def claims(self) -> Mapping[str, Vm]:
         """The VMs that need memory on this node now: here, arriving, or about to start."""
         return self._claims
+
+    def _attend_all(self, guests: Mapping[str, Guest]) -> float:
+        node_state = self._node_state()
+        pause = LOOK
+        seen = [self._see(uuid, guests) for uuid in self._uuids(guests)]
+        for one in seen:
+            pause = min(pause, self._attend(one, node_state))
+        self._publish_claims(seen)
+        return pause
 
     def _take_events(self) -> None:
         for event in self._inbox.drain():
@@ -127,7 +144,6 @@ class VmService:
     def _see(self, uuid: str, guests: Mapping[str, Guest]) -> _Seen:
         try:
             records = read_vm(self._mirror, uuid)
-            self._findings.pop(uuid, None)
         except Garbage as garbage:
             records = None
             self._finding(uuid, Severity.CRITICAL, str(garbage))
@@ -135,7 +151,7 @@ class VmService:
 
     def _attend(self, seen: _Seen, node_state: NodeState) -> float:
         """Take the next step for one VM; the seconds until it wants to be looked at again."""
-        if seen.uuid in self._findings:  # its records cannot be read: hands off
+        if seen.uuid in self._found:  # its records cannot be read: hands off
             return LOOK
         try:
             action = decide.next_action(self._view(seen, node_state))
@@ -146,6 +162,11 @@ class VmService:
             self._log.debug("vm %s: %s; looking again", self._name(seen.uuid), conflict)
             self._forget_records(seen.uuid)
             return 0.0
+        except HypervisorGone:
+            raise
+        except HypervisorError as error:  # one VM's trouble: the others must be attended to all the same
+            self._finding(seen.uuid, Severity.WARNING, f"VM {self._name(seen.uuid)}: {error}")
+            return LOOK
 
     def _is_outdated(self, seen: _Seen) -> bool:
         """Whether the guest has changed since it was looked at: the records were read later and may know more."""
@@ -190,6 +211,9 @@ class VmService:
                 return self._press(uuid)
             case decide.PowerOff():
                 self._start_job(uuid, partial(self._power_off, uuid))
+            case decide.Discard(why):
+                self._log.info("vm %s: removing the copy that its migration left here: %s", records.vm.name, why)
+                self._start_job(uuid, partial(self._work.discard, records))
             case decide.Settle():
                 self._settle(records, action)
                 return 0.0
@@ -200,6 +224,8 @@ class VmService:
     def _wait(self, seen: _Seen, records: VmRecords) -> float:
         """Nothing to decide; but a guest that is here must be known to observers, and a migration wants tending."""
         actual = records.actual
+        if seen.guest and seen.uuid in self._ended:
+            return GOING
         if seen.guest and actual.node == self._me and actual.state is ActualState.RUNNING:
             if seen.uuid not in self._told:
                 self._tell(records.vm, VmChange.ADOPTED)
@@ -207,7 +233,8 @@ class VmService:
         if actual.state is ActualState.MIGRATING and actual.node == self._me:
             return self._migrations.tend(records)
         if actual.state is ActualState.FAILED and actual.node == self._me:
-            return max(0.1, actual.since + decide.pause_before_start(actual.failures) - self._runtime.now())
+            due = actual.since + decide.pause_before_start(actual.failures) - self._runtime.now()
+            return due if due > 0 else LOOK
         return LOOK if seen.guest is None else 1.0
 
     def _claim(self, records: VmRecords) -> tuple[Op, ...]:
@@ -224,13 +251,16 @@ class VmService:
 
     def _move(self, seen: _Seen, records: VmRecords, target: str) -> float:
         error = self._errors.pop(seen.uuid, "")
-        why = error or self._unfit(records.vm, read_candidate(self._mirror, target))
-        if why:
+        candidate = read_candidate(self._mirror, target)
+        why = error or self._unfit(records.vm, candidate)
+        if why or candidate is None:
             actual = replace(records.actual, failed_move=f"cannot move to {target}: {why}")
             self._settle(records, decide.Settle(actual, actual.failed_move, vm=decide.now_on(records.vm, self._me)))
             return 0.0
+        if seen.uuid in candidate.vms:  # the remains of its last stay are still there
+            return LOOK
         self._migrations.begin(seen.uuid)
-        self._start_job(seen.uuid, partial(self._work.migrate, records, target))
+        self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version))
         return 1.0
 
     def _unfit(self, vm: Vm, target: Candidate | None) -> str:
@@ -241,6 +271,8 @@ class VmService:
             return f"it has no {ROLE} role"
         if not target.alive:
             return "its daemon does not answer"
+        if target.flush_asked:
+            return "it is waiting to be flushed"
         if target.state is NodeState.READY or (target.state is NodeState.UNFLUSHING and vm.home == target.name):
             return ""
         return f"it is {target.state.value}"
@@ -299,7 +331,6 @@ class VmService:
             self._coordinator.commit([*checks, Delete(path)])
             self._mirror.drop(keys.node_vms(self._me))
         self._told.discard(seen.uuid)
-        self._findings.pop(seen.uuid, None)
         self._ended.pop(seen.uuid, None)
 
     def _forget_records(self, uuid: str) -> None:
@@ -307,12 +338,16 @@ class VmService:
         self._mirror.drop(keys.vm_actual(uuid))
 
     def _publish_claims(self, seen: list[_Seen]) -> None:
-        claims = {one.uuid: one.records.vm for one in seen if one.records and self._claims_memory(one.records)}
+        claims = {one.uuid: one.records.vm for one in seen if one.records and self._claims_memory(one, one.records)}
         if claims != self._claims:
             self._claims = claims
             self._context.refresh_facts()
 
-    def _claims_memory(self, records: VmRecords) -> bool:
+    def _claims_memory(self, seen: _Seen, records: VmRecords) -> bool:
+        """Whether it needs memory here. What a migration has not yet cleared away does, and nothing can come back as
+        long as it is there."""
+        if seen.guest is not None:
+            return True
         actual, vm = records.actual, records.vm
         if self._me in (actual.node, actual.target):
             return actual.state is not ActualState.STOPPED
@@ -323,11 +358,9 @@ class VmService:
         return NodeState.READY if znode is None else decode(Node, znode.data, keys.node(self._me)).state
 
     def _finding(self, uuid: str, severity: Severity, text: str) -> None:
-        finding = Finding("hypervisor", severity, text)
+        finding = self._found[uuid] = Finding("hypervisor", severity, text)
         if self._findings.get(uuid) != finding:
-            self._findings[uuid] = finding
             self._log.warning("%s", text)
-            self._context.refresh_facts()
 
     def _name(self, uuid: str) -> str:
         znode = self._mirror.get(keys.vm(uuid))

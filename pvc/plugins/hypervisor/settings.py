@@ -17,6 +17,7 @@ class MigrationSettings:
     auto_converge: bool
     post_copy: bool
     connections: int
+    tls: bool
     deadline_per_gib: float
 
 

@@ -145,9 +145,9 @@ def test_a_plain_migration_is_live_and_peer_to_peer_and_names_no_address() -> No
 
 def test_every_option_reaches_libvirt() -> None:
     options = MigrationOptions(
-        URI, "10.0.0.2", bandwidth=50, downtime=0.5, auto_converge=True, post_copy=True, connections=4
+        URI, "10.0.0.2", bandwidth=50, downtime=0.5, auto_converge=True, post_copy=True, connections=4, tls=True
     )
-    extra = MigrateFlag.AUTO_CONVERGE | MigrateFlag.POSTCOPY | MigrateFlag.PARALLEL
+    extra = MigrateFlag.AUTO_CONVERGE | MigrateFlag.POSTCOPY | MigrateFlag.PARALLEL | MigrateFlag.TLS
     assert migration_flags(options) == MigrateFlag.LIVE | MigrateFlag.PEER2PEER | extra
     assert migration_parameters(options) == {
         "migrate_uri": "tcp://10.0.0.2",

@@ -18,6 +18,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 MEBIBYTE = 1024 * 1024
 
+MOST_MEMORY = 2**40
+"""MiB, which is an exbibyte; also keeps the number within what a record can hold."""
+
 UNITS = {
     **dict.fromkeys(("b", "bytes"), 1),
     **dict.fromkeys(("k", "kib"), 1024),
@@ -70,7 +73,7 @@ def read_definition(text: str) -> Definition:
 
 
 def _parse(text: str) -> Element:
-    if len(text.encode()) > LARGEST:
+    if len(text.encode(errors="replace")) > LARGEST:
         raise BadDefinition(f"the definition has more than {LARGEST // 1024} KiB; is it the right file?")
     try:
         root: Element = fromstring(text, forbid_dtd=True)
@@ -105,7 +108,10 @@ def _memory(root: Element, problems: list[str]) -> int:
     if unit.lower() not in UNITS:
         problems.append(f"<memory unit='{unit}'>: use one of b, KiB, MiB, GiB, TiB")
         return 0
-    return -(-amount * UNITS[unit.lower()] // MEBIBYTE)
+    memory = -(-amount * UNITS[unit.lower()] // MEBIBYTE)
+    if memory > MOST_MEMORY:
+        problems.append(f"<memory unit='{unit}'>{amount}</memory> is more than any host has")
+    return memory
 
 
 def _is_uuid(text: str) -> bool:

@@ -10,7 +10,7 @@ from enum import Enum
 
 from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
 from pvc.plugins.hypervisor.decide.placement import Choice
-from pvc.plugins.hypervisor.host import Guest
+from pvc.plugins.hypervisor.host import Guest, GuestState
 
 
 class Stage(Enum):
@@ -70,8 +70,8 @@ def stage(me: str, item: Item) -> Stage:
         return Stage.CHANGING
     if actual.target == me and (item.guest is not None or item.source_alive):
         return Stage.CHANGING
-    if actual.node is None and item.guest is not None:
-        return Stage.CHANGING
+    if item.guest is not None and (actual.node is None or item.guest.state is not GuestState.LEAVING):
+        return Stage.CHANGING  # whatever the records say: a node with a guest is not empty
     if vm.node == me and vm.state is VmState.RUNNING and (actual.node is None or actual.target == me):
         return Stage.ASSIGNED
     return Stage.AWAY
@@ -102,7 +102,7 @@ def plan_flush(
     `choose(vm, promised, excluded)` picks a target; `promised` maps the VMs ordered in this very plan to their targets,
     `excluded` maps nodes to reasons against them. Largest VM first, by name among equals.
     """
-    outcomes = dict(before)
+    outcomes = _still_known(before, items)
     for item in items:
         outcome = _progressed(me, item, before.get(item.uuid), limits, now)
         if outcome is not None:
@@ -143,7 +143,7 @@ def plan_unflush(
 
     `lack(vm, promised)` says why a VM does not fit at home beside those ordered in this plan; empty: it does.
     """
-    outcomes = dict(before)
+    outcomes = _still_known(before, items)
     orders: list[Order] = []
     promised: list[Vm] = []
     for item in items:
@@ -192,20 +192,29 @@ def _progressed(me: str, item: Item, before: Outcome | None, limits: Limits, now
     if here is Stage.AWAY:
         return _gone(item, before, now)
     if here is Stage.LEAVING:
-        since = before.since if before.state is OutcomeState.MOVING else now
-        return replace(before, state=OutcomeState.MOVING, target=item.vm.node, since=since, why="")
-    if before.state is OutcomeState.MOVED:  # it has come back, or a new one of that UUID has: begin anew
+        return _leaving(item, before, limits, now)
+    if before.state in (OutcomeState.MOVED, OutcomeState.LEFT_ALONE):
+        # It has come back, or a new one of that UUID has: begin anew.
         before = Outcome(item.vm.name, OutcomeState.WAITING, source=me, since=now)
     if here is Stage.CHANGING:
-        waited = now - (before.since if before.since is not None else now)
-        if before.state is OutcomeState.WAITING and waited > limits.patience:
-            return replace(before, state=OutcomeState.KEPT, why=f"has been {_doing(item)} for {waited:.0f} s")
+        waited = _waited(item, before, now)
+        if before.state in (OutcomeState.WAITING, OutcomeState.MOVING) and waited > limits.patience:
+            return replace(before, state=OutcomeState.KEPT, why=_standstill(me, item, waited))
         return before
     if item.vm.policy is Policy.KEEP and here is Stage.HERE:
         return replace(before, state=OutcomeState.KEPT, why="its policy is keep")
     if before.state is OutcomeState.MOVING:
         return _failed(before, before.target or "", item.actual.failed_move or "did not go", limits)
     return before
+
+
+def _leaving(item: Item, before: Outcome, limits: Limits, now: float) -> Outcome:
+    """It was ordered away: it moves, unless it waits for somebody who may never answer."""
+    waited = _waited(item, before, now)
+    if _stands_still(item, before, waited, limits):
+        return replace(before, state=OutcomeState.KEPT, why=before.why or _standstill(item.actual.node, item, waited))
+    since = before.since if before.state is OutcomeState.MOVING else now
+    return replace(before, state=OutcomeState.MOVING, target=item.vm.node, since=since, why="")
 
 
 def _gone(item: Item, before: Outcome, now: float) -> Outcome:
@@ -250,6 +259,9 @@ def _homing(me: str, item: Item, before: Outcome | None, limits: Limits, now: fl
         return _failed(before, me, actual.failed_move or "did not go", limits)
     if vm.node == me and actual.node == me and actual.state is ActualState.FAILED:
         return replace(before, state=OutcomeState.KEPT, why=actual.reason)
+    waited = _waited(item, before, now)
+    if _stands_still(item, before, waited, limits):
+        return replace(before, state=OutcomeState.KEPT, why=_standstill(actual.node, item, waited))
     if vm.node == me:
         return replace(before, state=OutcomeState.MOVING, target=me)
     return before
@@ -266,5 +278,46 @@ def _no_target(outcome: Outcome, choice: Choice) -> str:
     return f"no node can take it: {reasons or 'there is no other node'}{last}"
 
 
-def _doing(item: Item) -> str:
-    return item.actual.state.value if item.actual.state is not ActualState.MIGRATING else "arriving"
+def _still_known(before: Mapping[str, Outcome], items: Sequence[Item]) -> dict[str, Outcome]:
+    """The outcomes so far; what has vanished meanwhile is nothing to wait for."""
+    known = {item.uuid for item in items}
+    under_way = (OutcomeState.WAITING, OutcomeState.MOVING)
+    return {
+        uuid: outcome
+        if uuid in known or outcome.state not in under_way
+        else replace(outcome, state=OutcomeState.LEFT_ALONE, why="is not defined any more")
+        for uuid, outcome in before.items()
+    }
+
+
+def _waited(item: Item, before: Outcome, now: float) -> float:
+    """Seconds since the operation has had to do with the VM as it is now."""
+    return now - max(before.since if before.since is not None else now, item.actual.since)
+
+
+def _stands_still(item: Item, before: Outcome, waited: float, limits: Limits) -> bool:
+    """Whether it has been on its way, or between two states, for too long: whoever should act may never do so.
+
+    A migration has a deadline of its own, and so has a guest that is to leave by shutting down: the node that carries
+    it out keeps it, if it can.
+    """
+    state = item.actual.state
+    own_deadline = state is ActualState.STOPPING and item.vm.policy is Policy.SHUTDOWN
+    waits_for_turn = before.state is OutcomeState.WAITING and state not in (
+        ActualState.STARTING,
+        ActualState.STOPPING,
+        ActualState.DEPARTED,
+    )
+    if state is ActualState.MIGRATING or waits_for_turn:
+        return False
+    return waited > limits.patience * (2 if own_deadline else 1)
+
+
+def _standstill(me: str | None, item: Item, waited: float) -> str:
+    actual = item.actual
+    if actual.state is ActualState.DEPARTED:
+        return f"left for {actual.target}, which has not said for {waited:.0f} s whether it has it"
+    if item.guest is not None and actual.node not in (None, me) and actual.target != me:
+        return f"runs here though {actual.node} holds its lease"
+    doing = "arriving" if actual.state is ActualState.MIGRATING else actual.state.value
+    return f"has been {doing} for {waited:.0f} s"

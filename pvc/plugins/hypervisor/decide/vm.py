@@ -61,6 +61,13 @@ class PowerOff:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """Remove the copy that a migration has left here: the VM runs, or ran, elsewhere, and its lease says where."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Migrate the running guest."""
 
@@ -99,7 +106,7 @@ class Alarm:
     text: str
 
 
-Action = Wait | Start | PressPowerButton | PowerOff | Move | AbortMove | Settle | Forget | Alarm
+Action = Wait | Start | PressPowerButton | PowerOff | Discard | Move | AbortMove | Settle | Forget | Alarm
 
 
 def next_action(view: VmView) -> Action:
@@ -143,6 +150,9 @@ def _move_withdrawn(view: VmView, vm: Vm) -> bool:
 
 def _with_guest(view: VmView, vm: Vm, guest: Guest) -> Action:
     """The lease is ours and the guest is here."""
+    if _is_left_over(guest) and view.actual.state is ActualState.MIGRATING:
+        departed = replace(view.actual, state=ActualState.DEPARTED, since=view.now)
+        return Settle(departed, "was handed over without confirmation", change=VmChange.DEPARTED, peer=departed.target)
     if guest.state in (GuestState.LEAVING, GuestState.INCOMING):
         return Wait("between two nodes")
     if guest.moving:
@@ -183,14 +193,22 @@ def _go_down(view: VmView, vm: Vm) -> Action:
         return PressPowerButton()
     if leaves_cold(vm, view.me):
         if view.now - view.actual.since > view.shutdown_timeout:
-            return _stay(view, vm, f"its guest did not shut down within {view.shutdown_timeout:g} s")
+            stay = _stay(view, vm, f"its guest did not shut down within {view.shutdown_timeout:g} s")
+            return replace(stay, actual=replace(stay.actual, reprieved=view.now))
         return PressPowerButton()
-    return Settle(replace(view.actual, state=ActualState.RUNNING), "is to go on running")
+    return Settle(replace(view.actual, state=ActualState.RUNNING, reprieved=view.now), "is to go on running")
 
 
 def _stay(view: VmView, vm: Vm, why: str) -> Settle:
     """The move did not happen: the guest runs here and stays."""
-    actual = replace(view.actual, state=ActualState.RUNNING, target=None, reason="", failed_move=why)
+    actual = replace(
+        view.actual,
+        state=ActualState.RUNNING,
+        target=None,
+        reason="",
+        failed_move=why,
+        former=view.actual.target or view.actual.former,
+    )
     return Settle(actual, f"stays: {why}", vm=now_on(vm, view.me))
 
 
@@ -227,8 +245,9 @@ def _ended(view: VmView, vm: Vm) -> Action:
             reason="was migrated away by other means than pvc; make sure that it runs nowhere, then start it",
         )
         return Settle(failed, failed.reason, change=VmChange.DEPARTED)
-    if vm.restart > actual.restart:
-        starting = replace(actual, state=ActualState.STARTING, since=view.now, restart=vm.restart)
+    late = view.ended is EndReason.SHUTDOWN and view.now - actual.reprieved <= view.shutdown_timeout
+    if vm.restart > actual.restart or (vm.node == view.me and (late or actual.state is ActualState.STOPPING)):
+        starting = replace(actual, state=ActualState.STARTING, since=view.now, restart=vm.restart, reprieved=0.0)
         return Settle(starting, "is down, starts again", change=VmChange.STOPPED)
     if vm.node != view.me:
         return _release(view, f"is down, {vm.node} starts it", change=VmChange.STOPPED)
@@ -282,11 +301,15 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
     """The lease is free, or another's."""
     guest, holder = view.guest, view.actual.node
     if guest is not None and guest.state is GuestState.RUNNING:
+        if holder is not None and view.actual.state is ActualState.RUNNING and view.actual.former == view.me:
+            return Discard(f"its migration left it running here though it runs on {holder}")
         if holder is not None:
             return Alarm(f"runs here though {holder} holds its lease; find out which copy is the right one")
         adopted = replace(vm, state=VmState.RUNNING, node=view.me, stop_now=False)
         return Settle(_running(view, vm, "adopted"), "found running here", vm=adopted, change=VmChange.ADOPTED)
     if guest is not None:
+        if _is_left_over(guest) and view.actual.state in (ActualState.RUNNING, ActualState.STOPPED):
+            return Discard(f"it runs on {holder}" if holder else "neither node could go on with it")
         return Wait("between two nodes")
     if holder is None and _wanted_here(view, vm):
         if view.node_state is NodeState.READY or (view.node_state is NodeState.UNFLUSHING and vm.home == view.me):
@@ -295,6 +318,11 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
     if vm.node != view.me and vm.home != view.me:
         return Forget()
     return Wait()
+
+
+def _is_left_over(guest: Guest) -> bool:
+    """Whether a migration that is over has left the guest here, handed over and never confirmed: nobody resumes it."""
+    return guest.state is GuestState.LEAVING and not guest.moving
 
 
 def _wanted_here(view: VmView, vm: Vm) -> bool:
@@ -310,6 +338,8 @@ def _running(view: VmView, vm: Vm, why: str) -> VmActual:
         generation=vm.generation,
         restart=view.actual.restart,
         failures=view.actual.failures,
+        reprieved=view.actual.reprieved,
+        former=view.actual.node if view.actual.node != view.me else view.actual.former,
     )
 
 

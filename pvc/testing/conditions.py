@@ -1,0 +1,67 @@
+"""What a scenario may expect of a simulated cluster, by kind; each answer says what is so instead."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pvc.plugins.flushlock.tickets import read_queue
+from pvc.testing.cluster import SimCluster
+
+
+def unmet(cluster: SimCluster, conditions: Mapping[str, Any]) -> list[str]:
+    """The conditions that do not hold, in words; ValueError for one that does not exist.
+
+    Each is a mapping from a node or VM to what it should be; `queue` is the list of the nodes whose operations have
+    a ticket, in order.
+    """
+    found: list[str] = []
+    for kind, wanted in conditions.items():
+        if kind == "queue":
+            queue = [place.ticket.node if place.ticket else "?" for place in read_queue(cluster.client)]
+            found += [] if queue == wanted else [f"the queue is {queue}, not {wanted}"]
+            continue
+        if kind not in _LOOKS:
+            raise ValueError(f"there is no condition {kind!r}; use one of queue, {', '.join(sorted(_LOOKS))}")
+        for name, value in wanted.items():
+            found += _compared(kind, name, value, _LOOKS[kind](cluster, name))
+    return found
+
+
+def _compared(kind: str, name: str, wanted: Any, is_so: Any) -> list[str]:
+    if isinstance(wanted, Mapping):
+        return [text for part, value in wanted.items() for text in _compared(kind, part, value, is_so.get(part))]
+    met = wanted in (is_so or "") if kind in _WORDS and wanted else is_so == wanted
+    return [] if met else [f"{kind} of {name} is {is_so!r}, not {wanted!r}"]
+
+
+def _outcomes(cluster: SimCluster, node: str) -> dict[str, str]:
+    return {outcome.name: outcome.state.value for outcome in cluster.operation(node).outcomes.values()}
+
+
+def _reasons(cluster: SimCluster, node: str) -> dict[str, str]:
+    return {outcome.name: outcome.why for outcome in cluster.operation(node).outcomes.values()}
+
+
+def _taken(cluster: SimCluster, name: str) -> str:
+    daemon = cluster.nodes[name].daemon
+    return str(daemon.taken or "") if daemon else ""
+
+
+_LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
+    "phase": lambda cluster, node: cluster.operation(node).phase.value,
+    "message": lambda cluster, node: cluster.operation(node).message,
+    "waiting": lambda cluster, node: cluster.operation(node).waiting,
+    "outcome": _outcomes,
+    "why": _reasons,
+    "node": lambda cluster, node: cluster.node(node).state.value,
+    "taken": _taken,
+    "where": lambda cluster, vm: ",".join(cluster.fabric.running(cluster.vm(vm).uuid)),
+    "vm": lambda cluster, vm: cluster.actual(vm).state.value,
+    "holder": lambda cluster, vm: cluster.actual(vm).node,
+    "wanted": lambda cluster, vm: cluster.vm(vm).state.value,
+    "assigned": lambda cluster, vm: cluster.vm(vm).node,
+    "home": lambda cluster, vm: cluster.vm(vm).home,
+    "reason": lambda cluster, vm: cluster.actual(vm).reason,
+    "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
+}
+_WORDS = frozenset({"message", "waiting", "why", "taken", "reason", "failed_move"})
+"""Conditions that ask for a part of a text."""

@@ -1,0 +1,352 @@
+"""The verbs of a scenario: what an administrator asks for and what goes wrong, done to a simulated cluster.
+
+A step is a mapping of one verb to its argument: `{flush: hv1}`, `{flush: {node: hv1, parallel: 2}}`, or the bare verb.
+What the cluster refuses raises PvcError; `refused` expects it. Nothing here looks at a real clock.
+"""
+
+import difflib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pvc.core import keys
+from pvc.core.errors import PvcError
+from pvc.core.model import NodeSession
+from pvc.plugins.hypervisor import requests
+from pvc.testing.cluster import SimCluster, SimMachine, SimNode
+from pvc.testing.conditions import unmet
+from pvc.testing.migration import MigrationPhase
+
+Step = str | Mapping[str, Any]
+
+
+class ScenarioError(PvcError):
+    """A scenario says something that cannot be done, or what it expects is not so."""
+
+
+class TwinMachine(SimMachine):
+    """A second process under a name that is taken: beside the first daemon, or on a machine of its own."""
+
+    def __init__(self, first: SimMachine, same: bool) -> None:
+        super().__init__("twin")
+        self._first = first
+        self._same = same
+
+    def identity(self) -> str:
+        return self._first.identity() if self._same else super().identity()
+
+    def this_process(self) -> NodeSession:
+        boot = self._first.this_process().boot
+        return replace(super().this_process(), pid=9999, boot=boot) if self._same else super().this_process()
+
+    def is_gone(self, session: NodeSession) -> bool:
+        return self._first.is_gone(session) if self._same else super().is_gone(session)
+
+
+class Steps:
+    """Performs steps on one cluster, one after another."""
+
+    def __init__(self, cluster: SimCluster, *, lenient: bool = False) -> None:
+        """`lenient`: what is refused at a moment that `when` waited for is an answer like another."""
+        self.cluster = cluster
+        self._lenient = lenient
+        self._verbs = {
+            name: getattr(self, name)
+            for name in dir(type(self))
+            if not name.startswith("_") and callable(getattr(self, name)) and name != "perform"
+        }
+
+    def perform(self, step: Step) -> None:
+        """Do one step. Raises ScenarioError, or what the request raises."""
+        verb, argument = parsed(step)
+        do = self._verbs.get(verb)
+        if do is None:
+            close = difflib.get_close_matches(verb, self._verbs, n=3)
+            raise ScenarioError(f"there is no step {verb!r}; use one of {', '.join(close or sorted(self._verbs))}")
+        if isinstance(argument, Mapping) and verb not in ("expect", "until"):
+            do(**argument)
+        elif argument is None:
+            do()
+        else:
+            do(argument)
+
+    # The daemons and what they stand on
+
+    def start(self, node: str) -> None:
+        """Start a node's daemon if it does not run and the host has power."""
+        if self._node(node).process is None:
+            self.cluster.start_daemon(node)
+
+    def stop(self, node: str) -> None:
+        """Stop a node's daemon as its service manager would, and wait for it."""
+        it = self._node(node)
+        if it.process is None or it.daemon is None:
+            return
+        task = it.process.spawn("stop", it.daemon.stop)
+        self.cluster.run_until(lambda: not task.alive(), 60.0)
+        self.cluster.kill_daemon(node)
+
+    def kill(self, node: str) -> None:
+        """`kill -9` of a node's daemon."""
+        self._node(node)
+        self.cluster.kill_daemon(node)
+
+    def restart(self, node: str) -> None:
+        """Kill a node's daemon and start it again at once."""
+        self.kill(node)
+        self.start(node)
+
+    def twin(self, node: str, machine: str) -> None:
+        """Start a second daemon of that name, called `twin` here, on the `same` or on `another` machine."""
+        first = self._node(node)
+        double = TwinMachine(first.machine, machine == "same")
+        self.cluster.nodes["twin"] = SimNode("twin", double, self.cluster.fabric.host("twin"), first.config)
+        self.cluster.start_daemon("twin")
+
+    def lose_session(self, node: str, calls: int = 0) -> None:
+        """The session of a node's daemon expires and a new one begins at once: now, or during the call that comes after
+        so many `calls`, between what it has decided and what it writes."""
+        it = self._node(node)
+        if it.process is None:
+            return
+        if not calls:
+            self.cluster.lose_session(node)
+            return
+        session, usual, left = it.sessions[0], it.sessions[0].latency, itertools.count(calls, -1)
+
+        def latency() -> float:
+            if next(left) <= 0:
+                session.latency = usual
+                session.expire()
+                session.resume()
+            return usual()
+
+        session.latency = latency
+
+    def lose_events(self, node: str, count: int) -> None:
+        """The next watches of a node's daemon stay silent."""
+        for session in self._node(node).sessions[:1] if self._node(node).process else ():
+            session.lose_events(count)
+
+    def suspend(self, node: str) -> None:
+        """Cut a node's daemon off from ZooKeeper."""
+        for session in self._node(node).sessions if self._node(node).process else ():
+            session.suspend()
+
+    def resume(self, node: str) -> None:
+        """Undo `suspend`."""
+        for session in self._node(node).sessions if self._node(node).process else ():
+            session.resume()
+
+    def lose_answer(self, node: str, arrived: bool) -> None:
+        """The connection breaks during the daemon's next write, after the write `arrived` at the servers or before."""
+        for session in self._node(node).sessions[:1] if self._node(node).process else ():
+            session.lose_next_commit(applied=arrived)
+
+    def power_off(self, node: str) -> None:
+        """A host loses power."""
+        self._node(node)
+        self.cluster.power_off(node)
+
+    def power_on(self, node: str) -> None:
+        """A host without power boots, and its daemon starts."""
+        if self._node(node).process is None:
+            self.cluster.power_on(node)
+
+    def libvirtd_down(self, node: str) -> None:
+        """The hypervisor's daemon of a host dies; guests run on."""
+        self._node(node).host.down()
+
+    def libvirtd_up(self, node: str) -> None:
+        """Undo `libvirtd_down`."""
+        self._node(node).host.up()
+
+    def zookeeper_down(self) -> None:
+        """All ZooKeeper servers go down."""
+        self.cluster.ensemble.stop()
+
+    def zookeeper_up(self) -> None:
+        """Undo `zookeeper_down`."""
+        self.cluster.ensemble.start()
+
+    def cut(self, one: str, other: str) -> None:
+        """Cut the migration network between two hosts."""
+        self.cluster.fabric.cut(one, other)
+
+    def heal(self, one: str, other: str) -> None:
+        """Undo `cut`."""
+        self.cluster.fabric.heal(one, other)
+
+    # Requests
+
+    def flush(self, node: str, deadline: float | None = None, **how: Any) -> None:
+        """Ask for a flush; `deadline` in seconds from now, the rest as in Operation."""
+        self._ask("flush", node, deadline, how)
+
+    def unflush(self, node: str, deadline: float | None = None, **how: Any) -> None:
+        """Ask for an unflush, like `flush`."""
+        self._ask("unflush", node, deadline, how)
+
+    def cancel(self, node: str, now: bool = False) -> None:
+        """Ask the operation of a node to end; `now`: abort the move in flight."""
+        self.cluster.cancel(node, "now" if now else "after-current")
+
+    def define(self, name: str, node: str, **how: Any) -> None:
+        """Define a VM and start it, unless `run: false`."""
+        if "nodes" in how:
+            how["nodes"] = tuple(how["nodes"])
+        self.cluster.define(name, node, **how)
+
+    def undefine(self, vm: str) -> None:
+        """Forget a VM."""
+        requests.undefine(self.cluster.client, self.cluster.vm(vm))
+
+    def start_vm(self, vm: str) -> None:
+        """Have a VM run."""
+        requests.start(self.cluster.client, self.cluster.vm(vm))
+
+    def stop_vm(self, vm: str, now: bool = False) -> None:
+        """Have a VM shut down by its guest, or powered off `now`."""
+        requests.stop(self.cluster.client, self.cluster.vm(vm), now=now)
+
+    def restart_vm(self, vm: str) -> None:
+        """Have a VM shut down and started again."""
+        requests.restart(self.cluster.client, self.cluster.vm(vm))
+
+    def move(self, vm: str, to: str | None = None) -> None:
+        """Have a VM go to a node for good."""
+        requests.send(self.cluster.client, self.cluster.vm(vm), to, keep_home=False)
+
+    def migrate(self, vm: str, to: str | None = None) -> None:
+        """Have a VM go to a node and remember its home."""
+        requests.send(self.cluster.client, self.cluster.vm(vm), to, keep_home=True)
+
+    def unmigrate(self, vm: str) -> None:
+        """Have a VM go home."""
+        requests.send_home(self.cluster.client, self.cluster.vm(vm))
+
+    # Guests and migrations
+
+    def start_by_hand(self, vm: str, node: str) -> None:
+        """Somebody starts a VM that runs nowhere with the tools of a node's hypervisor, past the cluster."""
+        xml = self.cluster.client.get(keys.vm_xml(self._uuid(vm)))
+        if xml is None or self.cluster.fabric.running(self._uuid(vm)):
+            raise ScenarioError(f"{vm} runs already, or has no definition")
+        self._node(node).host.start(xml.data.decode())
+
+    def guest_crashes(self, vm: str) -> None:
+        """The guest dies."""
+        self.cluster.fabric.guest_crashes(self._uuid(vm))
+
+    def guest_powers_off(self, vm: str) -> None:
+        """The guest powers itself off."""
+        self.cluster.fabric.guest_powers_off(self._uuid(vm))
+
+    def ignores_shutdown(self, vm: str, ignores: bool = True) -> None:
+        """The guest does not react to requests to power off."""
+        self.cluster.fabric.ignores_shutdown(self._uuid(vm), ignores)
+
+    def copies(self, vm: str, seconds: float) -> None:
+        """Copying the guest's memory takes so long."""
+        self.cluster.fabric.set_copy_seconds(self._uuid(vm), seconds)
+
+    def never_converges(self, vm: str) -> None:
+        """The guest dirties its memory faster than it is copied."""
+        self.cluster.fabric.never_converges(self._uuid(vm))
+
+    def fail_migration(self, what: str, times: int | None = 1, phase: str = "copying") -> None:
+        """The next migrations of a VM, or to a node, fail on entering a phase."""
+        key = what if what in self.cluster.nodes else self._uuid(what)
+        self.cluster.fabric.fail_migration(key, times=times, phase=MigrationPhase(phase))
+
+    def fail_start(self, what: str, times: int | None = 1) -> None:
+        """The next starts of a VM, or on a node, fail."""
+        key = what if what in self.cluster.nodes else self._uuid(what)
+        self.cluster.fabric.fail_start(key, times=times)
+
+    def when(self, vm: str, reaches: str, do: Sequence[Step]) -> None:
+        """Do steps at the instant at which a migration of the VM reaches a phase."""
+        phase = MigrationPhase(reaches)
+        self.cluster.fabric.call_at(self._uuid(vm), phase, partial(self._all, do))
+
+    # Time, and what is expected
+
+    def run(self, seconds: float) -> None:
+        """Let so many simulated seconds pass."""
+        self.cluster.run(seconds)
+
+    def until(self, conditions: Mapping[str, Any]) -> None:
+        """Let time pass until the conditions hold, at most `within` seconds (120)."""
+        wanted = dict(conditions)
+        within = float(wanted.pop("within", 120.0))
+        if not self.cluster.run_until(lambda: not unmet(self.cluster, wanted), within):
+            raise ScenarioError(f"not within {within:g} s: {'; '.join(unmet(self.cluster, wanted))}")
+
+    def expect(self, conditions: Mapping[str, Any]) -> None:
+        """The conditions hold now."""
+        if wrong := unmet(self.cluster, conditions):
+            raise ScenarioError("; ".join(wrong))
+
+    def finish(self, node: str, within: float = 600.0) -> None:
+        """Let time pass until the operation of a node has ended and left its gates."""
+        self.cluster.finish(node, within)
+        self.cluster.run(0.1)
+
+    def settle(self) -> None:
+        """Let time pass until every VM that should run does."""
+        self.cluster.settle()
+
+    def refused(self, step: Step, why: str) -> None:
+        """The step is refused, with `why` in the message."""
+        try:
+            self.perform(step)
+        except PvcError as error:
+            if why not in str(error):
+                raise ScenarioError(f"refused, but not because {why!r}: {error}") from error
+            return
+        raise ScenarioError(f"{step} was not refused")
+
+    def _ask(self, kind: str, node: str, deadline: float | None, how: Mapping[str, Any]) -> None:
+        until = None if deadline is None else self.cluster.client_process.now() + deadline
+        self.cluster.ask(kind, node, deadline=until, **how)
+
+    def _all(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            try:
+                self.perform(step)
+            except PvcError:
+                if not self._lenient:
+                    raise
+
+    def _uuid(self, vm: str) -> str:
+        return self.cluster.vm(vm).uuid
+
+    def _node(self, name: str) -> SimNode:
+        if name not in self.cluster.nodes:
+            raise ScenarioError(f"there is no node {name}; the scenario has {', '.join(self.cluster.nodes)}")
+        return self.cluster.nodes[name]
+
+
+def parsed(step: Step) -> tuple[str, Any]:
+    """The verb of a step and its argument. Raises ScenarioError."""
+    if isinstance(step, str):
+        return step, None
+    if len(step) != 1:
+        raise ScenarioError(f"a step has one verb, this one has {len(step)}: {dict(step)}")
+    return next(iter(step.items()))
+
+
+def described(step: Step) -> str:
+    """The step in one line, as the log shows it."""
+    verb, argument = parsed(step)
+    return verb if argument is None else f"{verb} {_flat(argument)}"
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_flat(part)}" for key, part in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + "; ".join(_flat(part) for part in value) + "]"
+    return str(value)

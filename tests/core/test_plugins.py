@@ -1,0 +1,442 @@
+"""Loading plugins and calling their hooks: what is missing is named, and what fails is contained."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import pytest
+
+from pvc.core import hookspecs
+from pvc.core.commands import CommandLine
+from pvc.core.config.settings import Config
+from pvc.core.context import Context, Verdict
+from pvc.core.hookspecs import hookimpl
+from pvc.core.model import Finding, Operation, Severity, Vm, VmState
+from pvc.core.observers import VmChange, VmEvent
+from pvc.core.plugins import PluginFailed, PluginProblem, Plugins, installed, ordered
+from pvc.core.turns import Entered, Progress, Turn
+from pvc.testing.coordinator import FakeEnsemble
+from pvc.testing.runtime import World
+
+log = logging.getLogger("test.plugins")
+
+VM = Vm("8b1a5e0c-7a1f-4a54-9d0e-1f2f6f1b0a01", "web", VmState.RUNNING, "hv1", 128, 1)
+EVENT = VmEvent(VmChange.STARTED, VM.uuid, VM.name)
+
+
+def loaded(**plugins: object) -> Plugins:
+    """Plugins with these objects loaded and bound."""
+    made = Plugins(log)
+    made.load(list(plugins), plugins)
+    process = World().process("hv1")
+    ensemble = FakeEnsemble(process)
+    made.bind(
+        Context(
+            node="hv1",
+            config=Config(node="hv1"),
+            runtime=process,
+            coordinator=ensemble.connect("hv1"),
+            connect=ensemble.connect,
+            log=log,
+            plugins=made,
+            operations_wake=process.signal(),
+            registered=lambda: True,
+            refresh_facts=lambda: None,
+        )
+    )
+    return made
+
+
+@dataclass
+class Part:
+    """A service, gate or step: only name and order count here."""
+
+    name: str
+    after: tuple[str, ...] = ()
+    wake: Any = None
+
+    def step(self) -> float:
+        return 1.0
+
+    def stop(self) -> None: ...
+
+    def enter(self, operation: Operation) -> Entered:
+        return Entered()
+
+    def guard(self, operation: Operation) -> Sequence[Any]:
+        return []
+
+    def leave(self, operation: Operation) -> None: ...
+
+    def vacate(self, turn: Turn) -> Progress:
+        return Progress(finished=True)
+
+    def restore(self, turn: Turn) -> Progress:
+        return Progress(finished=True)
+
+
+class Observer:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.seen: list[VmEvent] = []
+        self._error = error
+
+    def vm_changed(self, event: VmEvent) -> None:
+        self.seen.append(event)
+        if self._error:
+            raise self._error
+
+
+class Everything:
+    """Implements every hook; `fails` makes each of them raise."""
+
+    def __init__(self, mark: str = "a", fails: bool = False, parts: Sequence[Part] = ()) -> None:
+        self.mark = mark
+        self.fails = fails
+        self.parts = list(parts) or [Part(mark)]
+        self.observer = Observer()
+        self.commands: list[object] = []
+
+    def _say(self, answer: Any) -> Any:
+        if self.fails:
+            raise ValueError(f"{self.mark} fails on purpose")
+        return answer
+
+    @hookimpl
+    def pvc_config_schema(self) -> Mapping[str, Any]:
+        return cast(Mapping[str, Any], self._say({self.mark: {"type": "string"}}))
+
+    @hookimpl
+    def pvc_services(self, context: Context) -> Sequence[Any]:
+        return cast(Sequence[Any], self._say(self.parts))
+
+    @hookimpl
+    def pvc_flush_gates(self, context: Context) -> Sequence[Any]:
+        return cast(Sequence[Any], self._say(self.parts))
+
+    @hookimpl
+    def pvc_flush_steps(self, context: Context) -> Sequence[Any]:
+        return cast(Sequence[Any], self._say(self.parts))
+
+    @hookimpl
+    def pvc_vm_observers(self, context: Context) -> Sequence[Any]:
+        return cast(Sequence[Any], self._say([self.observer]))
+
+    @hookimpl
+    def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
+        return cast(str, self._say(f"{xml}{self.mark}"))
+
+    @hookimpl
+    def pvc_placement(self, context: Context, vm: Vm, nodes: Sequence[str]) -> Mapping[str, Verdict]:
+        return cast(Mapping[str, Verdict], self._say({node: Verdict(score=1.0) for node in nodes}))
+
+    @hookimpl
+    def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
+        return cast(Mapping[str, Any], self._say({self.mark: context.node, "shared": self.mark}))
+
+    @hookimpl
+    def pvc_health(self, context: Context) -> Sequence[Finding]:
+        return cast(Sequence[Finding], self._say([Finding(self.mark, Severity.OK, "fine")]))
+
+    @hookimpl
+    def pvc_commands(self, cli: CommandLine) -> None:
+        self.commands.append(cli)
+        self._say(None)
+
+
+def names(things: Sequence[Any]) -> list[str]:
+    return [thing.name for thing in things]
+
+
+# One test for each hook: what it is called with, that all answers arrive, and what a plugin that fails does to them.
+
+
+def test_hook_pvc_config_schema() -> None:
+    plugins = loaded(one=Everything("a"), two=Everything("b"))
+    assert plugins.schemas() == {"one": {"a": {"type": "string"}}, "two": {"b": {"type": "string"}}}
+    with pytest.raises(PluginFailed, match="plugin bad failed in pvc_config_schema: b fails on purpose"):
+        loaded(good=Everything("a"), bad=Everything("b", fails=True)).schemas()
+
+
+def test_hook_pvc_services() -> None:
+    one = Everything(parts=[Part("late", after=("early",))])
+    two = Everything(parts=[Part("early")])
+    assert names(loaded(one=one, bad=Everything(fails=True), two=two).services()) == ["early", "late"]
+
+
+def test_hook_pvc_flush_gates() -> None:
+    assert names(loaded(one=Everything("a"), two=Everything("b")).gates()) == ["a", "b"]
+    with pytest.raises(PluginFailed):  # a flush must not run past a gate that could not be made
+        loaded(one=Everything("a"), bad=Everything(fails=True)).gates()
+
+
+def test_hook_pvc_flush_steps() -> None:
+    one = Everything(parts=[Part("vms", after=("gateways",))])
+    two = Everything(parts=[Part("gateways")])
+    assert names(loaded(one=one, two=two).steps()) == ["gateways", "vms"]
+    with pytest.raises(PluginFailed):  # "flushed" must not be said without having asked every role
+        loaded(one=Everything("a"), bad=Everything(fails=True)).steps()
+
+
+def test_hook_pvc_vm_observers() -> None:
+    one, two = Everything("a"), Everything("b")
+    one.observer = Observer(ValueError("on purpose"))
+    plugins = loaded(one=one, bad=Everything(fails=True), two=two)
+    plugins.vm_changed(EVENT)
+    assert (one.observer.seen, two.observer.seen) == ([EVENT], [EVENT])
+    assert [(status.name, status.failures) for status in plugins.status()] == [("one", 1), ("bad", 1), ("two", 0)]
+
+
+def test_hook_pvc_vm_definition() -> None:
+    assert loaded(one=Everything("a"), two=Everything("b")).vm_definition(VM, "<x/>") == "<x/>ab"
+    with pytest.raises(PluginFailed, match="plugin bad failed in pvc_vm_definition"):
+        loaded(one=Everything("a"), bad=Everything(fails=True)).vm_definition(VM, "<x/>")
+
+
+def test_hook_pvc_placement() -> None:
+    class Veto:
+        @hookimpl
+        def pvc_placement(self, nodes: Sequence[str]) -> Mapping[str, Verdict]:
+            return {"hv2": Verdict("no such network", -5.0)}
+
+    plugins = loaded(one=Everything(), veto=Veto(), bad=Everything(fails=True), two=Everything())
+    assert plugins.placement(VM, ("hv1", "hv2")) == {
+        "hv1": Verdict("", 2.0),
+        "hv2": Verdict("no such network (veto)", -3.0),
+    }
+
+
+def test_hook_pvc_node_facts() -> None:
+    plugins = loaded(one=Everything("a"), bad=Everything(fails=True), two=Everything("b"))
+    assert plugins.facts() == {"a": "hv1", "b": "hv1", "shared": "b"}
+
+
+def test_hook_pvc_health() -> None:
+    plugins = loaded(one=Everything("a"), bad=Everything("b", fails=True))
+    findings = plugins.health()
+    assert findings[0] == Finding("a", Severity.OK, "fine")
+    assert (findings[1].source, findings[1].severity) == ("plugin bad", Severity.WARNING)
+    assert "b fails on purpose" in findings[1].text
+
+
+def test_hook_pvc_commands() -> None:
+    one, two = Everything("a"), Everything("b")
+    cli = cast(CommandLine, object())
+    plugins = loaded(one=one, bad=Everything(fails=True), two=two)
+    plugins.commands(cli)
+    assert (one.commands, two.commands) == ([cli], [cli])
+    assert [finding.source for finding in plugins.findings()] == ["plugin bad"]
+
+
+def test_every_hook_has_a_test_and_an_example() -> None:
+    hooks = {name for name in vars(hookspecs.Hooks) if name.startswith("pvc_")}
+    assert {f"test_hook_{hook}" for hook in hooks} <= set(globals())
+    assert hooks <= set(vars(Everything))
+
+
+# Failure is contained.
+
+
+@pytest.mark.parametrize(
+    ("hook", "ask", "answer"),
+    [
+        ("pvc_services", Plugins.services, Part("not a list")),
+        ("pvc_health", Plugins.health, 7),
+        ("pvc_node_facts", Plugins.facts, "text"),
+        ("pvc_placement", lambda plugins: plugins.placement(VM, ("hv1",)), ["hv1"]),
+    ],
+)
+def test_an_answer_of_the_wrong_kind_is_the_plugins_failure(
+    hook: str, ask: Callable[[Plugins], object], answer: object
+) -> None:
+    def implementation(context: Context) -> object:
+        return answer
+
+    wrong = ModuleType("wrong")
+    setattr(wrong, hook, hookimpl(implementation))
+    plugins = loaded(wrong=wrong, good=Everything("a"))
+    assert ask(plugins)
+    assert [(status.name, status.failures) for status in plugins.status()] == [("wrong", 1), ("good", 0)]
+
+
+def test_failures_are_counted_and_logged_with_their_origin(caplog: pytest.LogCaptureFixture) -> None:
+    plugins = loaded(bad=Everything("b", fails=True))
+    for _ in range(3):
+        plugins.facts()
+    (status,) = plugins.status()
+    assert status.failures == 4  # the observers were asked for by bind()
+    assert status.last_error == "pvc_node_facts: b fails on purpose"
+    assert "plugin bad failed in pvc_node_facts: b fails on purpose" in caplog.text
+
+
+def test_nothing_but_schemas_and_commands_can_be_asked_for_before_bind() -> None:
+    plugins = Plugins(log)
+    plugins.load(["one"], {"one": Everything()})
+    assert plugins.schemas()
+    with pytest.raises(RuntimeError, match="bind"):
+        plugins.services()
+
+
+# Order.
+
+
+def test_parts_are_ordered_by_after_and_absent_names_do_not_count() -> None:
+    parts = [Part("c", ("b",)), Part("b", ("a", "nobody")), Part("a")]
+    assert names(ordered(parts)) == ["a", "b", "c"]
+
+
+def test_parts_that_wait_for_each_other_are_refused_by_name() -> None:
+    with pytest.raises(PluginProblem, match=r"circle.*a"):
+        ordered([Part("a", ("b",)), Part("b", ("a",))])
+
+
+def test_two_parts_of_one_name_are_refused_rather_than_one_dropped() -> None:
+    with pytest.raises(PluginProblem, match=r"same name.*vms"):
+        ordered([Part("vms"), Part("other"), Part("vms")])
+
+
+# Loading.
+
+
+@pytest.mark.parametrize("name", ["hypervisor", "flushlock", "consolelog"])
+def test_a_built_in_is_loaded_by_its_entry_point(name: str) -> None:
+    plugins = Plugins(log)
+    plugins.load([name])
+    (status,) = plugins.status()
+    assert status.origin.startswith(f"pvc.plugins.{name}.plugin:")
+    assert "pvc_config_schema" in status.hooks
+    assert list(plugins.schemas()) == [name]
+
+
+def test_a_plugin_that_is_not_installed_is_an_error_that_lists_what_is() -> None:
+    with pytest.raises(PluginProblem, match=r"plugin flushlok is not installed.*consolelog, flushlock, hypervisor"):
+        Plugins(log).load(["flushlok"])
+
+
+@pytest.mark.parametrize("role", ["networking", "storage"])
+def test_a_role_of_the_future_says_that_this_version_does_not_have_it(role: str) -> None:
+    with pytest.raises(PluginProblem, match=rf"does not have the {role} role yet; set roles.{role}: false"):
+        Plugins(log).load([role])
+
+
+def test_a_hook_that_does_not_exist_is_refused() -> None:
+    class Misspelt:
+        @hookimpl
+        def pvc_flush_gate(self) -> None: ...
+
+    with pytest.raises(PluginProblem, match=r"plugin misspelt implements a hook that does not exist.*pvc_flush_gate"):
+        Plugins(log).load(["misspelt"], {"misspelt": Misspelt()})
+
+
+@dataclass
+class Shop:
+    """Installs third-party plugins for one test."""
+
+    directory: Path
+
+    def install(self, name: str, source: str, what: str = "") -> None:
+        module = f"third_party_{name}"
+        (self.directory / f"{module}.py").write_text(source)
+        info = self.directory / f"{module}-2.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 2.5\n")
+        (info / "entry_points.txt").write_text(f"[{hookspecs.GROUP}]\n{name} = {module}{what}\n")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Shop(tmp_path)
+
+
+FACTS = """
+from pvc.core.hookspecs import hookimpl
+
+@hookimpl
+def pvc_node_facts():
+    return {"colour": "green"}
+"""
+
+CLASS = """
+from pvc.core.hookspecs import hookimpl
+
+class Plugin:
+    made = 0
+    def __init__(self):
+        Plugin.made += 1
+        self.number = Plugin.made
+
+    @hookimpl
+    def pvc_node_facts(self):
+        return {"number": self.number}
+"""
+
+
+def bound(*names: str) -> Plugins:
+    plugins = Plugins(log)
+    plugins.load(names)
+    plugins.bind(cast(Context, object()))
+    return plugins
+
+
+def test_a_third_partys_module_is_loaded_with_its_version(shop: Shop) -> None:
+    shop.install("lamp", FACTS)
+    plugins = bound("lamp")
+    assert plugins.facts() == {"colour": "green"}
+    assert [(status.name, status.version, status.hooks) for status in plugins.status()] == [
+        ("lamp", "2.5", ("pvc_node_facts",))
+    ]
+
+
+def test_a_class_is_made_anew_for_each_daemon(shop: Shop) -> None:
+    shop.install("lamps", CLASS, ":Plugin")
+    assert [bound("lamps").facts(), bound("lamps").facts()] == [{"number": 1}, {"number": 2}]
+
+
+def test_an_installed_plugin_that_is_not_named_is_not_imported(shop: Shop) -> None:
+    shop.install("dark", "raise SystemError('must not be imported')")
+    bound("flushlock")
+    assert "dark" in installed()
+    assert "third_party_dark" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "why"),
+    [
+        ("lacking", "import does_not_exist_at_all", "No module named 'does_not_exist_at_all'"),
+        ("angry", "raise ValueError('on purpose')", "on purpose"),
+        ("illiterate", "def broken(:", "invalid syntax"),
+    ],
+)
+def test_a_plugin_whose_import_fails_is_an_error_that_names_it(shop: Shop, name: str, source: str, why: str) -> None:
+    shop.install(name, source)
+    with pytest.raises(PluginProblem, match=rf"plugin {name} cannot be loaded.*{why}"):
+        Plugins(log).load([name])
+
+
+def test_a_class_that_cannot_be_made_is_an_error_that_names_it(shop: Shop) -> None:
+    shop.install("needy", "class Plugin:\n    def __init__(self, needs):\n        pass\n", ":Plugin")
+    with pytest.raises(PluginProblem, match="plugin needy cannot be loaded"):
+        Plugins(log).load(["needy"])
+
+
+# Watching hook calls.
+
+
+def test_every_hook_call_is_logged_if_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PVC_TRACE_HOOKS", "1")
+    with caplog.at_level(logging.INFO):
+        loaded(one=Everything()).facts()
+    assert any(message.startswith("hook pvc_node_facts") for message in caplog.messages)
+
+
+def test_no_hook_call_is_logged_otherwise(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("PVC_TRACE_HOOKS", raising=False)
+    with caplog.at_level(logging.INFO):
+        loaded(one=Everything()).facts()
+    assert caplog.messages == []

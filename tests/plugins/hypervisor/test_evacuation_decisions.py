@@ -1,0 +1,500 @@
+"""What a flush and an unflush do about each VM, as tables, and that both come to an end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
+from pvc.plugins.hypervisor.decide.evacuation import (
+    Item,
+    Limits,
+    Order,
+    Plan,
+    Stage,
+    left_behind,
+    plan_flush,
+    plan_unflush,
+    stage,
+)
+from pvc.plugins.hypervisor.decide.placement import Choice
+from pvc.plugins.hypervisor.host import GuestState
+from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, guest, vm
+
+WAITING, MOVING, MOVED, KEPT, LEFT_ALONE = OutcomeState
+STOPPED, STARTING, RUNNING, STOPPING, MIGRATING, DEPARTED, FAILED = ActualState
+PATIENCE = 60.0
+LIMITS = Limits(parallel=1, retries=1, patience=PATIENCE)
+LONG_AGO = NOW - PATIENCE - 1
+
+
+def item(
+    wanted: Vm | None = None,
+    state: ActualState = RUNNING,
+    node: str | None = ME,
+    target: str | None = None,
+    seen: GuestState | None = None,
+    alive: bool = True,
+    **actual: Any,
+) -> Item:
+    wanted = wanted or vm()
+    there = None if seen is None else guest(seen, uuid=wanted.uuid, name=wanted.name)
+    return Item(wanted.uuid, wanted, VmActual(state, node, target, **actual), there, alive)
+
+
+STAGES: list[tuple[str, Item, Stage]] = [
+    ("runs here", item(seen=GuestState.RUNNING), Stage.HERE),
+    ("ordered away", item(vm(node=OTHER)), Stage.LEAVING),
+    ("migrates away", item(vm(node=OTHER), MIGRATING, target=OTHER), Stage.LEAVING),
+    ("departed, the target has not spoken", item(vm(node=OTHER), DEPARTED, target=OTHER), Stage.LEAVING),
+    ("being started here", item(state=STARTING), Stage.CHANGING),
+    ("being stopped here", item(vm(state=VmState.STOPPED), STOPPING), Stage.CHANGING),
+    ("wanted stopped, still runs", item(vm(state=VmState.STOPPED)), Stage.CHANGING),
+    ("to be restarted", item(vm(restart=1)), Stage.CHANGING),
+    ("a move was withdrawn", item(state=MIGRATING, target=OTHER), Stage.CHANGING),
+    ("failed here, would be tried again here", item(state=FAILED), Stage.ASSIGNED),
+    ("failed here, wanted elsewhere", item(vm(node=OTHER), FAILED), Stage.CHANGING),
+    ("failed here, wanted stopped", item(vm(state=VmState.STOPPED), FAILED), Stage.CHANGING),
+    ("stopped, would be started here", item(state=STOPPED, node=None), Stage.ASSIGNED),
+    ("stopped and wanted so", item(vm(state=VmState.STOPPED), STOPPED, node=None), Stage.AWAY),
+    ("stopped, would be started elsewhere", item(vm(node=OTHER), STOPPED, node=None), Stage.AWAY),
+    ("runs elsewhere", item(vm(node=OTHER), node=OTHER), Stage.AWAY),
+    ("runs elsewhere, on its way here by order only", item(node=OTHER), Stage.AWAY),
+    ("arrives", item(state=MIGRATING, node=OTHER, target=ME, seen=GuestState.INCOMING), Stage.CHANGING),
+    ("about to arrive", item(state=MIGRATING, node=OTHER, target=ME), Stage.CHANGING),
+    (
+        "was to arrive from a node that is dead",
+        item(state=MIGRATING, node=OTHER, target=ME, alive=False),
+        Stage.ASSIGNED,
+    ),
+    ("runs here without a lease", item(state=STOPPED, node=None, seen=GuestState.RUNNING), Stage.CHANGING),
+    ("runs here under another's lease", item(vm(node=OTHER), node=OTHER, seen=GuestState.RUNNING), Stage.CHANGING),
+    ("handed over, not confirmed yet", item(vm(node=OTHER), node=OTHER, seen=GuestState.LEAVING), Stage.AWAY),
+]
+
+
+@pytest.mark.parametrize(("one", "expected"), [row[1:] for row in STAGES], ids=[row[0] for row in STAGES])
+def test_stage(one: Item, expected: Stage) -> None:
+    assert stage(ME, one) is expected
+
+
+def outcome(state: OutcomeState, **how: Any) -> Outcome:
+    return Outcome("vm1", state, **{"source": ME, "since": NOW - 5, **how})
+
+
+def to_other(_vm: Vm, _promised: Mapping[str, str], excluded: Mapping[str, str]) -> Choice:
+    node = next((name for name in (OTHER, THIRD) if name not in excluded), None)
+    return Choice(node, dict(excluded))
+
+
+def flush(
+    items: Sequence[Item],
+    before: Mapping[str, Outcome] | None = None,
+    choose: Callable[[Vm, Mapping[str, str], Mapping[str, str]], Choice] = to_other,
+    limits: Limits = LIMITS,
+    stopping: bool = False,
+) -> Plan:
+    return plan_flush(ME, items, before or {}, choose, limits, NOW, stopping=stopping)
+
+
+def flushed(one: Item, before: Outcome | None = None, **how: Any) -> Outcome | None:
+    """What becomes of a single VM in one look."""
+    return flush([one], {one.uuid: before} if before else {}, **how).outcomes.get(one.uuid)
+
+
+HERE = item(seen=GuestState.RUNNING)
+LEAVING = item(vm(node=OTHER), MIGRATING, target=OTHER)
+GONE = item(vm(node=OTHER), node=OTHER)
+
+
+def test_a_vm_that_runs_here_is_ordered_away() -> None:
+    plan = flush([HERE])
+    assert plan.orders == (Order(HERE.uuid, OTHER),)
+    assert plan.outcomes[HERE.uuid] == Outcome("vm1", MOVING, source=ME, target=OTHER, since=NOW)
+    assert not plan.finished
+
+
+def test_a_vm_that_is_no_business_of_the_flush_is_not_in_its_outcomes() -> None:
+    plan = flush([GONE])
+    assert (plan.orders, plan.outcomes, plan.finished) == ((), {}, True)
+
+
+FLUSHES: list[tuple[str, Item, Outcome, OutcomeState, str]] = [
+    ("on its way", LEAVING, outcome(MOVING), MOVING, ""),
+    ("has gone", GONE, outcome(MOVING), MOVED, ""),
+    ("went without our doing", GONE, outcome(WAITING), MOVED, ""),
+    ("was stopped", item(vm(state=VmState.STOPPED), STOPPED, None), outcome(MOVING), LEFT_ALONE, "was stopped"),
+    ("was kept and has gone by itself", GONE, outcome(KEPT, why="x"), MOVED, ""),
+    (
+        "its move failed for good",
+        item(seen=GuestState.RUNNING, failed_move="no route"),
+        outcome(MOVING, target=OTHER, tries=(THIRD,)),
+        KEPT,
+        "no route",
+    ),
+    ("was kept and stays so", HERE, outcome(KEPT, why="no route"), KEPT, "no route"),
+    (
+        "policy keep",
+        item(vm(policy=Policy.KEEP), seen=GuestState.RUNNING),
+        outcome(WAITING),
+        KEPT,
+        "its policy is keep",
+    ),
+    ("starting: wait", item(state=STARTING), outcome(WAITING), WAITING, ""),
+    (
+        "starting for too long",
+        item(state=STARTING, since=LONG_AGO),
+        outcome(WAITING, since=LONG_AGO),
+        KEPT,
+        "has been starting for 61 s",
+    ),
+    (
+        "waited long for its turn, starting only now",
+        item(state=STARTING, since=NOW - 1),
+        outcome(WAITING, since=LONG_AGO),
+        WAITING,
+        "",
+    ),
+    (
+        "ordered away, then stopped, and its guest does not obey",
+        item(vm(node=OTHER, state=VmState.STOPPED), STOPPING, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "has been stopping for 61 s",
+    ),
+    (
+        "the same a look later",
+        item(vm(node=OTHER, state=VmState.STOPPED), STOPPING, since=LONG_AGO - 1),
+        outcome(KEPT, why="has been stopping for 61 s", since=LONG_AGO - 1),
+        KEPT,
+        "has been stopping for 61 s",
+    ),
+    (
+        "ordered away, then to be restarted, and its guest does not obey",
+        item(vm(node=OTHER, restart=1), STOPPING, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "has been stopping for 61 s",
+    ),
+    (
+        "leaves cold: its service sets the limit",
+        item(vm(node=OTHER, policy=Policy.SHUTDOWN), STOPPING, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        MOVING,
+        "",
+    ),
+    (
+        "leaves cold, and its service sets no limit",
+        item(vm(node=OTHER, policy=Policy.SHUTDOWN), STOPPING, since=NOW - 200),
+        outcome(MOVING, since=LONG_AGO - 100),
+        KEPT,
+        "has been stopping for 161 s",
+    ),
+    (
+        "ordered away and never set off",
+        item(vm(node=OTHER), since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "has been running for 61 s",
+    ),
+    (
+        "a long migration is no standstill",
+        item(vm(node=OTHER), MIGRATING, target=OTHER, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        MOVING,
+        "",
+    ),
+    (
+        "departed, and the target never says",
+        item(vm(node=OTHER), DEPARTED, target=OTHER, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "left for hv2, which has not said for 61 s whether it has it",
+    ),
+    (
+        "its order was withdrawn and it stands still",
+        item(vm(state=VmState.STOPPED), STOPPING, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "has been stopping for 61 s",
+    ),
+    (
+        "runs here under another's lease",
+        item(vm(node=OTHER), node=OTHER, seen=GuestState.RUNNING, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "runs here though hv2 holds its lease",
+    ),
+    (
+        "waits to arrive from a node that does not send it",
+        item(state=MIGRATING, node=OTHER, target=ME, since=LONG_AGO),
+        outcome(WAITING, since=LONG_AGO),
+        KEPT,
+        "has been arriving for 61 s",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "state", "why"), [row[1:] for row in FLUSHES], ids=[row[0] for row in FLUSHES]
+)
+def test_what_becomes_of_a_vm_that_is_flushed(one: Item, before: Outcome, state: OutcomeState, why: str) -> None:
+    after = flushed(one, before, choose=lambda *_: Choice(None, {}))
+    assert after is not None
+    assert (after.state, after.why) == (state, why)
+
+
+@pytest.mark.parametrize("before", [MOVED, LEFT_ALONE])
+def test_a_vm_that_came_back_is_moved_again(before: OutcomeState) -> None:
+    after = flushed(HERE, outcome(before, tries=(OTHER,)))
+    assert after is not None and (after.state, after.target, after.tries) == (MOVING, OTHER, ())
+
+
+def test_a_failed_move_is_tried_elsewhere_and_then_given_up() -> None:
+    failed = item(seen=GuestState.RUNNING, failed_move="no route")
+    first = flush([failed], {failed.uuid: outcome(MOVING, target=OTHER)})
+    assert first.orders == (Order(failed.uuid, THIRD),)
+    assert first.outcomes[failed.uuid].tries == (OTHER,)
+    second = flush([failed], first.outcomes)
+    assert second.orders == () and second.finished
+    assert (second.outcomes[failed.uuid].state, second.outcomes[failed.uuid].tries) == (KEPT, (OTHER, THIRD))
+
+
+def test_a_vm_that_no_node_takes_is_kept_with_every_reason_and_the_last_error() -> None:
+    choice = Choice(None, {"hv3": "is flushed", "hv2": "was tried and failed"})
+    after = flushed(HERE, outcome(WAITING, tries=(OTHER,), why="no route"), choose=lambda *_: choice)
+    assert after is not None
+    assert after.why == "no node can take it: hv2 was tried and failed; hv3 is flushed (last try: no route)"
+    alone = flushed(HERE, choose=lambda *_: Choice(None, {}))
+    assert alone is not None and alone.why == "no node can take it: there is no other node"
+
+
+def three(*names: str) -> list[Item]:
+    return [
+        item(vm(uuid=f"u{name}", name=name, memory=memory), seen=GuestState.RUNNING)
+        for name, memory in zip(names, (100, 300, 300), strict=True)
+    ]
+
+
+def test_the_largest_goes_first_and_among_equals_the_first_by_name() -> None:
+    assert [order.uuid for order in flush(three("a", "c", "b"), limits=replace(LIMITS, parallel=9)).orders] == [
+        "ub",
+        "uc",
+        "ua",
+    ]
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3])
+def test_no_more_are_in_flight_than_allowed(parallel: int) -> None:
+    limits = replace(LIMITS, parallel=parallel)
+    plan = flush([LEAVING, *three("a", "b", "c")], {LEAVING.uuid: outcome(MOVING)}, limits=limits)
+    assert len(plan.orders) == parallel - 1
+    assert sum(each.state is MOVING for each in plan.outcomes.values()) == parallel
+
+
+def test_a_choice_knows_what_was_promised_before_it_in_the_same_plan() -> None:
+    seen: list[dict[str, str]] = []
+
+    def choose(_vm: Vm, promised: Mapping[str, str], _excluded: Mapping[str, str]) -> Choice:
+        seen.append(dict(promised))
+        return Choice(OTHER, {})
+
+    flush(three("a", "b", "c"), choose=choose, limits=replace(LIMITS, parallel=3))
+    assert seen == [{}, {"ub": OTHER}, {"ub": OTHER, "uc": OTHER}]
+
+
+def test_when_stopping_nothing_new_is_ordered_and_it_ends_with_what_is_in_flight() -> None:
+    plan = flush([LEAVING, *three("a", "b", "c")], {LEAVING.uuid: outcome(MOVING)}, stopping=True)
+    assert (plan.orders, plan.finished) == ((), False)
+    plan = flush([GONE, *three("a", "b", "c")], plan.outcomes, stopping=True)
+    assert (plan.orders, plan.finished) == ((), True)
+    assert left_behind(plan.outcomes) == tuple(f"{name}: its turn did not come" for name in "abc")
+
+
+@pytest.mark.parametrize("state", [WAITING, MOVING])
+@pytest.mark.parametrize("plan", [flush, lambda items, before: unflush(items, before)], ids=["flush", "unflush"])
+def test_a_vm_that_was_undefined_meanwhile_is_not_waited_for(
+    plan: Callable[[Sequence[Item], Mapping[str, Outcome]], Plan], state: OutcomeState
+) -> None:
+    after = plan([], {"gone": outcome(state)})
+    assert after.finished
+    assert (after.outcomes["gone"].state, after.outcomes["gone"].why) == (LEFT_ALONE, "is not defined any more")
+    assert left_behind(after.outcomes) == ()
+
+
+def test_left_behind_names_each_by_name_with_the_reason() -> None:
+    outcomes = {
+        "1": Outcome("web", KEPT, why="no room"),
+        "2": Outcome("db", WAITING),
+        "3": Outcome("a", MOVED),
+        "4": Outcome("b", LEFT_ALONE, why="was stopped"),
+        "5": Outcome("c", MOVING),
+    }
+    assert left_behind(outcomes) == ("c: its turn did not come", "db: its turn did not come", "web: no room")
+
+
+# Home again.
+
+AWAY = vm(node=OTHER, home=ME, displaced_by="op1")
+DISPLACED = item(AWAY, node=OTHER)
+
+
+def unflush(
+    items: Sequence[Item],
+    before: Mapping[str, Outcome] | None = None,
+    lack: Callable[[Vm, Sequence[Vm]], str] = lambda _vm, _promised: "",
+    limits: Limits = LIMITS,
+    stopping: bool = False,
+) -> Plan:
+    return plan_unflush(ME, items, before or {}, lack, limits, NOW, stopping=stopping)
+
+
+def test_a_vm_that_a_flush_took_away_is_ordered_home() -> None:
+    plan = unflush([DISPLACED])
+    assert plan.orders == (Order(DISPLACED.uuid, ME),)
+    assert plan.outcomes[DISPLACED.uuid] == Outcome("vm1", MOVING, source=OTHER, target=ME, since=NOW)
+
+
+@pytest.mark.parametrize("one", [item(vm(node=OTHER), node=OTHER), item(vm(home=ME)), item()])
+def test_a_vm_that_is_at_home_or_has_none_here_is_no_business_of_the_unflush(one: Item) -> None:
+    assert unflush([one]).outcomes == {}
+
+
+HOMECOMINGS: list[tuple[str, Item, Outcome, OutcomeState, str]] = [
+    ("on its way", item(vm(home=ME), MIGRATING, OTHER, ME), outcome(MOVING), MOVING, ""),
+    ("is home", item(vm(), RUNNING, ME), outcome(MOVING), MOVED, ""),
+    (
+        "was stopped meanwhile",
+        item(replace(AWAY, state=VmState.STOPPED), STOPPED, None),
+        outcome(WAITING),
+        LEFT_ALONE,
+        "was stopped",
+    ),
+    (
+        "an administrator moved it and forgot its home",
+        item(vm(node=THIRD), node=THIRD),
+        outcome(WAITING),
+        LEFT_ALONE,
+        "an administrator moved it",
+    ),
+    (
+        "an administrator took it from home",
+        item(replace(AWAY, displaced_by=None), node=OTHER),
+        outcome(WAITING),
+        LEFT_ALONE,
+        "an administrator took it from home",
+    ),
+    (
+        "the node that has it is dead",
+        item(AWAY, node=OTHER, alive=False),
+        outcome(WAITING),
+        KEPT,
+        "the daemon of hv2, where it is, does not answer",
+    ),
+    (
+        "its move failed for good",
+        item(AWAY, node=OTHER, failed_move="no route"),
+        outcome(MOVING, tries=(ME,)),
+        KEPT,
+        "no route",
+    ),
+    (
+        "does not start at home",
+        item(vm(home=ME), FAILED, ME, reason="no disk"),
+        outcome(MOVING),
+        KEPT,
+        "no disk",
+    ),
+    ("what was kept stays kept", DISPLACED, outcome(KEPT, why="x"), KEPT, "x"),
+    ("what was left alone stays so", DISPLACED, outcome(LEFT_ALONE, why="x"), LEFT_ALONE, "x"),
+    (
+        "restarts there, and its guest does not obey",
+        item(replace(AWAY, restart=1), STOPPING, OTHER, since=LONG_AGO),
+        outcome(WAITING, since=LONG_AGO),
+        KEPT,
+        "has been stopping for 61 s",
+    ),
+    (
+        "ordered home, then to be restarted, and its guest does not obey",
+        item(vm(home=ME, restart=1), STOPPING, OTHER, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "has been stopping for 61 s",
+    ),
+    (
+        "ordered home and never sets off",
+        item(vm(home=ME), RUNNING, OTHER, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        KEPT,
+        "has been running for 61 s",
+    ),
+    (
+        "a long migration is no standstill",
+        item(vm(home=ME), MIGRATING, OTHER, ME, since=LONG_AGO),
+        outcome(MOVING, since=LONG_AGO),
+        MOVING,
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "state", "why"), [row[1:] for row in HOMECOMINGS], ids=[row[0] for row in HOMECOMINGS]
+)
+def test_what_becomes_of_a_vm_on_its_way_home(one: Item, before: Outcome, state: OutcomeState, why: str) -> None:
+    after = unflush([one], {one.uuid: before}, lack=lambda *_: "is full").outcomes[one.uuid]
+    assert (after.state, after.why) == (state, why)
+
+
+def test_a_full_home_is_reported_and_not_forced() -> None:
+    plan = unflush([DISPLACED], lack=lambda *_: "has 0 MiB free of 100, it needs 128")
+    assert (plan.orders, plan.finished) == ((), True)
+    assert left_behind(plan.outcomes) == ("vm1: hv1 has 0 MiB free of 100, it needs 128",)
+
+
+def test_room_at_home_is_counted_with_what_this_plan_has_promised() -> None:
+    items = [item(replace(AWAY, uuid=f"u{n}", name=f"vm{n}"), node=OTHER) for n in range(3)]
+    plan = unflush(items, lack=lambda _vm, promised: "is full" if len(promised) == 2 else "", limits=Limits(9, 1, 60))
+    assert [order.uuid for order in plan.orders] == ["u0", "u1"]
+    assert left_behind(plan.outcomes)[-1] == "vm2: hv1 is full" or "is full" in str(left_behind(plan.outcomes))
+
+
+@pytest.mark.parametrize("state", [STARTING, STOPPING, MIGRATING])
+def test_a_vm_that_is_changing_is_not_ordered_home_yet(state: ActualState) -> None:
+    plan = unflush([item(AWAY, state, OTHER, since=NOW - 1)])
+    assert (plan.orders, plan.finished) == ((), False)
+
+
+def test_an_unflush_that_is_stopping_orders_nothing() -> None:
+    plan = unflush([DISPLACED], stopping=True)
+    assert (plan.orders, plan.finished) == ((), True)
+
+
+# Every wait ends: whatever state a VM is stuck in, some time later the operation is over.
+
+MAY_TAKE_AS_LONG_AS_IT_TAKES = {MIGRATING}
+"""Limited by the deadline of the migration itself, which the node that carries it out keeps."""
+
+
+@pytest.mark.parametrize("state", [state for state in ActualState if state not in MAY_TAKE_AS_LONG_AS_IT_TAKES])
+@pytest.mark.parametrize("before", [WAITING, MOVING])
+@pytest.mark.parametrize("plan", [flush, unflush], ids=["flush", "unflush"])
+def test_a_vm_that_never_changes_does_not_hold_an_operation_up_for_ever(
+    plan: Callable[..., Plan], before: OutcomeState, state: ActualState
+) -> None:
+    node = None if state is STOPPED else (ME if plan is flush else OTHER)
+    target = {DEPARTED: OTHER if plan is flush else ME}.get(state)
+    for wanted in (
+        vm(state=VmState.STOPPED),
+        vm(restart=1, home=ME),
+        vm(state=VmState.STOPPED, node=OTHER, home=ME, displaced_by="op"),
+        vm(node=OTHER, restart=1, home=ME, displaced_by="op"),
+        vm(node=OTHER, home=ME, displaced_by="op"),
+    ):
+        stuck = item(wanted, state, node, target, since=LONG_AGO)
+        outcomes: Mapping[str, Outcome] = {stuck.uuid: outcome(before, since=LONG_AGO)}
+        for _ in range(4):
+            after = plan([stuck], outcomes, limits=replace(LIMITS, retries=0))
+            outcomes = {uuid: replace(each, since=LONG_AGO) for uuid, each in after.outcomes.items()}
+        assert after.finished, (wanted, after)

@@ -1,0 +1,220 @@
+"""Random schedules: from a seed a cluster, a list of steps out of all faults and requests, and the healing afterwards.
+
+The steps are made before any is done, so a schedule can be printed, shortened and turned into a scenario.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pvc.core import keys
+from pvc.core.errors import PvcError
+from pvc.core.model import FINAL, ActualState, NodeState
+from pvc.core.requests import read_operation
+from pvc.plugins.hypervisor.requests import start
+from pvc.testing.cluster import SimCluster
+from pvc.testing.invariants import Invariants
+from pvc.testing.migration import MigrationPhase
+from pvc.testing.steps import Step, Steps, described, parsed
+
+PHASES = ("begin", "copying", "switched", "confirmed")
+BLOWS = ("kill", "restart", "restart", "lose_session", "power_off", "libvirtd_down", "flush", "suspend")
+"""What may happen at the instant at which a migration reaches a phase."""
+MEMORY = 2048
+"""MiB that VMs may use on each node: enough for most of them, not for all."""
+LONGEST = 3600.0
+"""Simulated seconds within which everything must have come to rest after the healing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One random cluster and what happens to it."""
+
+    seed: int
+    nodes: dict[str, dict[str, Any]]
+    vms: dict[str, dict[str, Any]]
+    steps: Sequence[Step]
+
+
+@dataclass(slots=True)
+class Played:
+    """What became of a schedule."""
+
+    problems: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+def make_schedule(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    chance = random.Random(seed)
+    nodes = [f"hv{number + 1}" for number in range(chance.randint(3, 5))]
+    vms = {f"vm{number + 1}": _vm(chance, nodes) for number in range(chance.randint(3, 10))}
+    kinds = _kinds(chance)
+    steps: list[Step] = []
+    for _ in range(chance.randint(30, 120)):
+        steps.append(_step(chance, kinds, nodes, sorted(vms)))
+        steps.append({"run": round(chance.choice((0.0, 0.02, 0.3, 1.5, 6.0)) * chance.random(), 3)})
+    config: dict[str, Any] = {"hypervisor": {"memory": MEMORY, "shutdown_timeout": 30.0}}
+    return Schedule(seed, {name: dict(config) for name in nodes}, vms, steps)
+
+
+def _vm(chance: random.Random, nodes: Sequence[str]) -> dict[str, Any]:
+    how: dict[str, Any] = {"node": chance.choice(nodes), "memory": chance.choice((128, 256, 512))}
+    how["policy"] = chance.choice(("live",) * 8 + ("shutdown", "keep"))
+    if chance.random() < 0.1:
+        how["nodes"] = sorted({how["node"], chance.choice(nodes)})
+    if chance.random() < 0.15:
+        how["spread"] = "group"
+    return how
+
+
+Kind = Callable[[random.Random, str, str, Sequence[str]], Step]
+
+REQUESTS: Sequence[tuple[int, Kind]] = (
+    (16, lambda r, n, v, ns: {"flush": _asked(r, n)}),
+    (14, lambda r, n, v, ns: {"unflush": _asked(r, n)}),
+    (2, lambda r, n, v, ns: {"cancel": {"node": n, "now": r.random() < 0.5}}),
+    (6, lambda r, n, v, ns: {"migrate": {"vm": v, "to": r.choice((None, *ns))}}),
+    (4, lambda r, n, v, ns: {"move": {"vm": v, "to": r.choice((None, *ns))}}),
+    (3, lambda r, n, v, ns: {"unmigrate": v}),
+    (5, lambda r, n, v, ns: {"start_vm": v}),
+    (2, lambda r, n, v, ns: {"stop_vm": {"vm": v, "now": r.random() < 0.5}}),
+    (2, lambda r, n, v, ns: {"restart_vm": v}),
+)
+"""What administrators ask for, each with its weight."""
+
+FAULTS: Sequence[tuple[tuple[int, Kind], ...]] = (
+    ((2, lambda r, n, v, ns: {"guest_crashes": v}),),
+    ((1, lambda r, n, v, ns: {"guest_powers_off": v}),),
+    ((1, lambda r, n, v, ns: {"ignores_shutdown": v}),),
+    ((2, lambda r, n, v, ns: {"never_converges": v}),),
+    ((4, lambda r, n, v, ns: {"copies": {"vm": v, "seconds": r.choice((0.2, 3.0, 20.0))}}),),
+    ((5, lambda r, n, v, ns: {"fail_migration": {"what": r.choice((n, v)), "phase": r.choice(PHASES)}}),),
+    ((2, lambda r, n, v, ns: {"fail_start": {"what": r.choice((n, v))}}),),
+    ((3, lambda r, n, v, ns: {"kill": n}), (9, lambda r, n, v, ns: {"start": n})),
+    ((6, lambda r, n, v, ns: {"restart": n}),),
+    ((2, lambda r, n, v, ns: {"stop": n}), (6, lambda r, n, v, ns: {"start": n})),
+    ((6, lambda r, n, v, ns: {"lose_session": n}),),
+    ((8, lambda r, n, v, ns: {"lose_session": {"node": n, "calls": r.randint(1, 60)}}),),
+    ((8, lambda r, n, v, ns: {"lose_events": {"node": n, "count": r.choice((1, 3, 10))}}),),
+    ((4, lambda r, n, v, ns: {"suspend": n}), (12, lambda r, n, v, ns: {"resume": n})),
+    ((2, lambda r, n, v, ns: {"power_off": n}), (6, lambda r, n, v, ns: {"power_on": n})),
+    ((3, lambda r, n, v, ns: {"libvirtd_down": n}), (9, lambda r, n, v, ns: {"libvirtd_up": n})),
+    ((1, lambda r, n, v, ns: "zookeeper_down"), (8, lambda r, n, v, ns: "zookeeper_up")),
+    ((2, lambda r, n, v, ns: {"cut": _two(r, ns)}), (6, lambda r, n, v, ns: {"heal": _two(r, ns)})),
+    ((12, lambda r, n, v, ns: {"when": {"vm": v, "reaches": r.choice(PHASES), "do": [_blow(r, n)]}}),),
+    ((6, lambda r, n, v, ns: {"lose_answer": {"node": n, "arrived": r.random() < 0.7}}),),
+)
+"""What goes wrong, each with its weight and with what ends it. A schedule has about half of them: with all at once
+hardly any move would ever begin."""
+
+
+def _kinds(chance: random.Random) -> list[tuple[int, Kind]]:
+    faults = [kind for fault in FAULTS if chance.random() < 0.5 for kind in fault]
+    return [*REQUESTS, *faults]
+
+
+def _step(chance: random.Random, kinds: Sequence[tuple[int, Kind]], nodes: Sequence[str], vms: Sequence[str]) -> Step:
+    make = chance.choices([kind for _, kind in kinds], [weight for weight, _ in kinds])[0]
+    return make(chance, chance.choice(nodes), chance.choice(vms), nodes)
+
+
+def _two(chance: random.Random, nodes: Sequence[str]) -> dict[str, str]:
+    one, other = chance.sample(list(nodes), 2)
+    return {"one": one, "other": other}
+
+
+def _asked(chance: random.Random, node: str) -> dict[str, Any]:
+    how: dict[str, Any] = {"node": node}
+    if chance.random() < 0.3:
+        how["parallel"] = chance.choice((2, 3))
+    if chance.random() < 0.1:
+        how["queue"] = False
+    if chance.random() < 0.15:
+        how["deadline"] = chance.choice((1.0, 10.0, 60.0))
+    return how
+
+
+def _blow(chance: random.Random, node: str) -> Step:
+    return {chance.choice(BLOWS): node}
+
+
+def play(schedule: Schedule) -> Played:
+    """Play a schedule to its end and heal the cluster; what went wrong."""
+    played = Played()
+    with SimCluster(schedule.nodes, seed=schedule.seed) as cluster:
+        invariants = Invariants(cluster)
+        steps = Steps(cluster, lenient=True)
+        try:
+            cluster.start()
+            for name, how in schedule.vms.items():
+                _try(invariants, steps, {"define": {"name": name, **how}})
+            cluster.run(3.0)
+            for step in schedule.steps:
+                _try(invariants, steps, step)
+                if invariants.problems():
+                    break
+            else:
+                _heal(cluster, invariants, steps)
+        except AssertionError as error:
+            invariants.broken.append(str(error))
+        played.problems = invariants.problems() or invariants.problems_at_rest()
+        played.lines = invariants.journal.lines
+    return played
+
+
+def _try(invariants: Invariants, steps: Steps, step: Step) -> None:
+    """Do a step; a request that is refused, or finds no server, is an answer like another."""
+    lines, now = invariants.journal.lines, steps.cluster.world.time
+    if parsed(step)[0] != "run":
+        lines.append(f"{now:8.2f} ------ {described(step)}")
+    try:
+        steps.perform(step)
+    except PvcError as error:
+        lines.append(f"{now:8.2f} ------ refused: {error}")
+
+
+def _heal(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
+    """End every fault, give everything time, unflush what is not in service, start what has failed for good."""
+    _end_faults(cluster, invariants, steps)
+    _rest(cluster)
+    for _ in range(2):
+        for name in cluster.nodes:
+            if cluster.node(name).state is not NodeState.READY:
+                _try(invariants, steps, {"unflush": name})
+        _rest(cluster)
+    for name in cluster.wanted():
+        if cluster.actual(name).state is ActualState.FAILED or cluster.actual(name).node is None:
+            start(cluster.client, cluster.vm(name))
+    cluster.run_until(lambda: not invariants.problems_at_rest(), 600.0)
+
+
+def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
+    _try(invariants, steps, "zookeeper_up")
+    fabric, names = cluster.fabric, sorted(cluster.nodes)
+    everything = [*names, *(cluster.vm(name).uuid for name in cluster.client.children(keys.NAMES) or ())]
+    for what in everything:
+        fabric.fail_migration(what, times=0)
+        fabric.fail_start(what, times=0)
+        fabric.ignores_shutdown(what, False)
+        fabric.set_copy_seconds(what, 1.0)
+        for phase in MigrationPhase:
+            fabric.take_actions(what, phase)
+    for name in names:
+        for other in names:
+            if other != name:
+                fabric.heal(name, other)
+        for verb in ("libvirtd_up", "power_on", "resume"):
+            _try(invariants, steps, {verb: name})
+
+
+def _rest(cluster: SimCluster) -> None:
+    """Let time pass until no operation is under way."""
+
+    def at_rest() -> bool:
+        operations = [read_operation(cluster.client, name) for name in cluster.nodes]
+        return all(found is None or found[0].phase in FINAL for found in operations)
+
+    cluster.run_until(at_rest, LONGEST)
+    cluster.run(70.0)
