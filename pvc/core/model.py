@@ -276,7 +276,7 @@ class ActualState(Enum):
 
     STOPPED -> STARTING -> RUNNING; RUNNING -> MIGRATING -> RUNNING (here or there); MIGRATING -> DEPARTED -> RUNNING or
     STOPPED; RUNNING -> STOPPING -> STOPPED (or RUNNING, if the guest does not obey); RUNNING -> STOPPED; STARTING,
-    RUNNING -> FAILED; FAILED -> STARTING or STOPPED.
+    RUNNING -> FAILED; FAILED -> STARTING or STOPPED; RUNNING -> ASTRAY -> RUNNING (where it is found) or STARTING.
     """
 
     STOPPED = "stopped"
@@ -293,6 +293,9 @@ class ActualState(Enum):
     """The lease holder no longer has it and does not know whether the target does: only the target may say."""
     FAILED = "failed"
     """It should run but does not; the reason says why. The lease stays, and with it the right to try again."""
+    ASTRAY = "astray"
+    """It was moved away by other means than pvc. Whichever node finds it running takes the lease; nobody starts it,
+    unless an administrator says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,20 +303,30 @@ class SimCluster:
         values = {"node": name, "plugins": dict.fromkeys(("flushlock", "consolelog"), False), **extra}
         values["plugins"] = {**values["plugins"], **dict.fromkeys(self._features, True)}
         values["zookeeper"] = {"session_timeout": SESSION_TIMEOUT}
-        document = parse(_as_yaml(values), f"{name}.yaml")
+        text = _as_yaml(values)
+        if text in _VALID and not self._ready(name):
+            return _VALID[text]
+        document = parse(text, f"{name}.yaml")
         roles = {"hypervisor": True, **dict(extra.get("roles", {}))}
         plugins = Plugins(logging.getLogger("pvc.simulated"))
         plugins.load(
             [*(role for role, on in roles.items() if on), *self._features],
             {"hypervisor": HypervisorPlugin(), **self._objects(name)},
         )
-        return validate(document, plugins.schemas(), sorted({*_known(), *self._features}), host_name=name)
+        config = validate(document, plugins.schemas(), sorted({*_known(), *self._features}), host_name=name)
+        if not self._ready(name):
+            _VALID[text] = config
+        return config
 
     def _objects(self, name: str) -> dict[str, object]:
         """The features' plugin objects: those given, else new ones of what is installed."""
         given = dict(self._ready(name))
         loaded = {feature: _known()[feature]() for feature in self._features if feature in set(_known()) - set(given)}
         return {**given, **{feature: it() if isinstance(it, type) else it for feature, it in loaded.items()}}
+
+
+_VALID: dict[str, Config] = {}
+"""Configurations made of the installed plugins' schemas, by their text: thousands of clusters have a few of them."""
 
 
 @cache

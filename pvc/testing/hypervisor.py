@@ -53,6 +53,8 @@ class FakeFabric(Plans):
         self._addresses: dict[str, str] = {}
         self._cuts: set[frozenset[str]] = set()
         self._migrations: list[SimulatedMigration] = []
+        self.event_delay = 0.0
+        """Seconds by which an event comes later than the change that it tells of."""
         self._lock = runtime.mutex()
         self._due: list[tuple[FakeHypervisor, GuestEvent | None]] = []
 
@@ -385,7 +387,16 @@ class FakeHypervisor:
 
     def deliver(self, event: GuestEvent | None) -> None:
         """Call the listeners, without the lock."""
-        if self._connected or event is None:
+        delay = self._fabric.event_delay
+        if delay and event is not None:
+            self._fabric.runtime.spawn("late event", lambda: self._deliver_late(event, delay))
+        elif self._connected or event is None:
+            for listener in tuple(self._listeners):
+                listener(event)
+
+    def _deliver_late(self, event: GuestEvent, delay: float) -> None:
+        self._fabric.runtime.sleep(delay)
+        if self._connected:
             for listener in tuple(self._listeners):
                 listener(event)
 

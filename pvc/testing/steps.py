@@ -18,6 +18,7 @@ from pvc.plugins.hypervisor import requests
 from pvc.testing.cluster import SimCluster, SimMachine, SimNode
 from pvc.testing.conditions import unmet
 from pvc.testing.migration import MigrationPhase
+from pvc.testing.runtime import Killed
 
 Step = str | Mapping[str, Any]
 
@@ -52,6 +53,7 @@ class Steps:
         """`lenient`: what is refused at a moment that `when` waited for is an answer like another."""
         self.cluster = cluster
         self._lenient = lenient
+        self._calm = 0
         self._verbs = {
             name: getattr(self, name)
             for name in dir(type(self))
@@ -105,25 +107,34 @@ class Steps:
         self.cluster.nodes["twin"] = SimNode("twin", double, self.cluster.fabric.host("twin"), first.config)
         self.cluster.start_daemon("twin")
 
-    def lose_session(self, node: str, calls: int = 0) -> None:
-        """The session of a node's daemon expires and a new one begins at once: now, or during the call that comes after
-        so many `calls`, between what it has decided and what it writes."""
+    def lose_session(self, node: str) -> None:
+        """The session of a node's daemon expires; a new one begins at once."""
+        if self._node(node).process is not None:
+            self.cluster.lose_session(node)
+
+    def at_call(self, node: str, calls: int, do: Sequence[Step]) -> None:
+        """Do steps during the call to ZooKeeper that a node's daemon makes after so many `calls` more: between what it
+        has decided and what it writes."""
         it = self._node(node)
         if it.process is None:
             return
-        if not calls:
-            self.cluster.lose_session(node)
-            return
-        session, usual, left = it.sessions[0], it.sessions[0].latency, itertools.count(calls, -1)
+        session, process, left = it.sessions[0], it.process, itertools.count(calls, -1)
+        usual, calm = session.latency, self._calm
 
         def latency() -> float:
-            if next(left) <= 0:
-                session.latency = usual
-                session.expire()
-                session.resume()
+            if next(left) == 0 and calm == self._calm:
+                self._all(do)
+                if process.dead:
+                    raise Killed
             return usual()
 
         session.latency = latency
+
+    def calm(self) -> None:
+        """Take back what was planned for later calls and news."""
+        self._calm += 1
+        for node in self.cluster.nodes:
+            self.lose_events(node, 0)
 
     def lose_events(self, node: str, count: int) -> None:
         """The next watches of a node's daemon stay silent."""

@@ -459,6 +459,18 @@ def test_a_new_operation_means_that_the_gates_of_the_old_one_are_left(site: Site
     assert left == ["op1"]
 
 
+def test_a_restarted_daemon_leaves_gates_that_only_its_predecessor_went_to(site: Site) -> None:
+    gate = site.gate()
+    gate.answer = Waiting("hv2 is first", 1)
+    before = site.service([gate], [site.steps()])
+    site.ask()
+    before.step()
+    cancel(site.client, "hv1", Cancel.NOW, "eve")
+    site.journal.clear()
+    assert site.run(site.service([gate], [site.steps()])).phase is Phase.CANCELLED
+    assert site.journal == ["leave gate"]
+
+
 def test_a_cancel_that_comes_during_a_step_is_not_overwritten(site: Site) -> None:
     step = site.steps(Progress(MOVING))
     service = site.service([], [step])

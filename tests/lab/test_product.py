@@ -163,6 +163,27 @@ def test_what_libvirt_runs_without_the_cluster_is_left_alone_and_reported(cluste
         lab.run(["virsh", "destroy", "stranger"], "hv3")
 
 
+def test_a_vm_that_somebody_migrates_with_virsh_is_neither_started_twice_nor_lost(cluster: RealCluster) -> None:
+    address = cluster.lab.shape.host("hv2").address
+    command = ["virsh", "migrate", "--live", "--p2p", "vm1", f"qemu+tcp://{address}/system", f"tcp://{address}"]
+    done = cluster.lab.run(command, "hv1")
+    assert done.code == 0, done.stderr
+    cluster.wait("hv2 has taken it over", lambda: cluster.all_once(["vm1"]) and cluster.vm("vm1")["node"] == "hv2")
+
+
+def test_the_libvirtd_of_the_target_dies_at_the_worst_moment_and_one_copy_is_left(cluster: RealCluster) -> None:
+    """libvirt resumes the source when the target's libvirtd dies right after it has resumed the guest: two copies run,
+    until the one that does not hold the lease is ended."""
+    watch = (
+        "virsh event --domain vm1 --event lifecycle --loop --timeout 60 | "
+        "while read -r line; do case $line in *Resumed*) kill -9 $(cat /run/libvirt/libvirtd.pid); exit;; esac; done"
+    )
+    cluster.lab.run(["sh", "-c", f"nohup sh -c {watch!r} >/dev/null 2>&1 &"], "hv2")
+    cluster.pvc("vm", "migrate", "vm1", "hv2", "--timeout", "30")
+    cluster.lab.start("libvirtd", "hv2")
+    cluster.wait("it runs once", lambda: cluster.all_once(["vm1"]))
+
+
 def test_a_vm_from_define_to_undefine(cluster: RealCluster) -> None:
     path = str(cluster.lab.write_vm("guest", arguments="rate=5"))
     cluster.ok("vm", "define", path, "--node", "hv1")

@@ -96,7 +96,7 @@ FAULTS: Sequence[tuple[tuple[int, Kind], ...]] = (
     ((6, lambda r, n, v, ns: {"restart": n}),),
     ((2, lambda r, n, v, ns: {"stop": n}), (6, lambda r, n, v, ns: {"start": n})),
     ((6, lambda r, n, v, ns: {"lose_session": n}),),
-    ((8, lambda r, n, v, ns: {"lose_session": {"node": n, "calls": r.randint(1, 60)}}),),
+    ((8, lambda r, n, v, ns: {"at_call": {"node": n, "calls": r.randint(0, 80), "do": [_blow(r, n)]}}),),
     ((8, lambda r, n, v, ns: {"lose_events": {"node": n, "count": r.choice((1, 3, 10))}}),),
     ((4, lambda r, n, v, ns: {"suspend": n}), (12, lambda r, n, v, ns: {"resume": n})),
     ((2, lambda r, n, v, ns: {"power_off": n}), (6, lambda r, n, v, ns: {"power_on": n})),
@@ -187,10 +187,11 @@ def _heal(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
     for name in cluster.wanted():
         if cluster.actual(name).state is ActualState.FAILED or cluster.actual(name).node is None:
             start(cluster.client, cluster.vm(name))
-    cluster.run_until(lambda: not invariants.problems_at_rest(), 600.0)
+    _run_while(cluster, lambda: bool(invariants.problems_at_rest()), 600.0)
 
 
 def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
+    _try(invariants, steps, "calm")
     _try(invariants, steps, "zookeeper_up")
     fabric, names = cluster.fabric, sorted(cluster.nodes)
     everything = [*names, *(cluster.vm(name).uuid for name in cluster.client.children(keys.NAMES) or ())]
@@ -212,9 +213,15 @@ def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> No
 def _rest(cluster: SimCluster) -> None:
     """Let time pass until no operation is under way."""
 
-    def at_rest() -> bool:
+    def busy() -> bool:
         operations = [read_operation(cluster.client, name) for name in cluster.nodes]
-        return all(found is None or found[0].phase in FINAL for found in operations)
+        return any(found is not None and found[0].phase not in FINAL for found in operations)
 
-    cluster.run_until(at_rest, LONGEST)
+    _run_while(cluster, busy, LONGEST)
     cluster.run(70.0)
+
+
+def _run_while(cluster: SimCluster, condition: Callable[[], bool], longest: float) -> None:
+    until = cluster.world.time + longest
+    while cluster.world.time < until and condition():
+        cluster.run(1.0)

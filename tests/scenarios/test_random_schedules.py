@@ -9,7 +9,7 @@ import pytest
 
 from tests.scenarios.schedules import make_schedule, play
 
-USUAL = 150
+USUAL = 100
 TOGETHER = 10
 """Seeds in one test, so that a thousand seeds are not a thousand lines."""
 

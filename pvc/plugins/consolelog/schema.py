@@ -23,6 +23,7 @@ SCHEMA: dict[str, Any] = {
             "help": 'What the hypervisor does with the file when a VM starts or arrives: "off" begins it anew, so that '
             'files stay small; "on" keeps what is in it and lets it grow. Followers lose nothing either way. In '
             "quotes: without them YAML reads a boolean.",
+            "allowed": '"off" or "on", in quotes',
         },
     },
     "lines": {

@@ -28,7 +28,7 @@ from pvc.plugins.hypervisor.host import (
 )
 from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
-from pvc.plugins.hypervisor.records import VmRecords, read_vm
+from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
 from pvc.plugins.hypervisor.settings import Settings
 
 LOOK = 10.0
@@ -36,7 +36,7 @@ LOOK = 10.0
 LOOK_AFRESH = 60.0
 """Seconds between looks that trust nothing remembered: the safety net for a lost event."""
 GOING = 0.2
-"""Seconds between looks at a guest that libvirt has said to be gone but still lists."""
+"""Seconds between looks at a guest of which the hypervisor's list and its events do not agree yet."""
 BUTTON_AGAIN = 15.0
 """Seconds after which a guest that did not react is asked to shut down again."""
 
@@ -73,6 +73,7 @@ class VmService:
         self._ended: dict[str, EndReason] = {}
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()
+        self._missing: dict[str, float] = {}
         self._pressed: dict[str, float] = {}
         self._findings: dict[str, Finding] = {}
         self._found: dict[str, Finding] = {}
@@ -127,7 +128,9 @@ class VmService:
             self._pressed.pop(end.key, None)
             if end.error is None:
                 self._errors.pop(end.key, None)
-            elif not isinstance(end.error, Conflict):
+            elif isinstance(end.error, Conflict):
+                self._mirror.forget()  # what the job was started on was old: read it again rather than try it again
+            else:
                 self._errors[end.key] = str(end.error)
                 self._log.warning("vm %s: %s", self._name(end.key), end.error)
 
@@ -161,12 +164,20 @@ class VmService:
         except Conflict as conflict:  # what we read was old: look again
             self._log.debug("vm %s: %s; looking again", self._name(seen.uuid), conflict)
             self._forget_records(seen.uuid)
+            self._mirror.drop(conflict.op.path)
             return 0.0
         except HypervisorGone:
             raise
         except HypervisorError as error:  # one VM's trouble: the others must be attended to all the same
             self._finding(seen.uuid, Severity.WARNING, f"VM {self._name(seen.uuid)}: {error}")
             return LOOK
+
+    def _missing_for(self, seen: _Seen) -> float | None:
+        """See `VmView.missing_for`; what observers were told is what this daemon has seen."""
+        if seen.guest is not None or seen.uuid not in self._told:
+            self._missing.pop(seen.uuid, None)
+            return None
+        return self._runtime.monotonic() - self._missing.setdefault(seen.uuid, self._runtime.monotonic())
 
     def _is_outdated(self, seen: _Seen) -> bool:
         """Whether the guest has changed since it was looked at: the records were read later and may know more."""
@@ -181,6 +192,7 @@ class VmService:
             actual=records.actual if records else VmActual(),
             guest=seen.guest,
             ended=self._ended.get(seen.uuid),
+            missing_for=self._missing_for(seen),
             busy=self._jobs.running(seen.uuid),
             error=self._errors.get(seen.uuid, ""),
             now=self._runtime.now(),
@@ -224,7 +236,7 @@ class VmService:
     def _wait(self, seen: _Seen, records: VmRecords) -> float:
         """Nothing to decide; but a guest that is here must be known to observers, and a migration wants tending."""
         actual = records.actual
-        if seen.guest and seen.uuid in self._ended:
+        if (seen.guest and seen.uuid in self._ended) or seen.uuid in self._missing:
             return GOING
         if seen.guest and actual.node == self._me and actual.state is ActualState.RUNNING:
             if seen.uuid not in self._told:
@@ -296,7 +308,8 @@ class VmService:
         vm, old, new = records.vm, records.actual, settle.actual
         guards = [Check(path) for path in vm.guards] if settle.under_guards else []
         try:
-            self._coordinator.commit([*guards, *records.put(vm=settle.vm, actual=new)])
+            index = index_ops(self._coordinator, self._me, vm.uuid) if new.node == self._me != old.node else []
+            self._coordinator.commit([*guards, *records.put(vm=settle.vm, actual=new), *index])
         except Conflict as conflict:
             if conflict.op in guards and conflict.clash is Clash.MISSING:
                 stays = replace(old, failed_move="the operation that ordered its move has lost its turn")
@@ -350,7 +363,7 @@ class VmService:
             return True
         actual, vm = records.actual, records.vm
         if self._me in (actual.node, actual.target):
-            return actual.state is not ActualState.STOPPED
+            return actual.state not in (ActualState.STOPPED, ActualState.ASTRAY)
         return actual.node is None and vm.node == self._me and vm.state is VmState.RUNNING
 
     def _node_state(self) -> NodeState:

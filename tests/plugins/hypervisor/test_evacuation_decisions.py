@@ -23,7 +23,7 @@ from pvc.plugins.hypervisor.host import GuestState
 from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, guest, vm
 
 WAITING, MOVING, MOVED, KEPT, LEFT_ALONE = OutcomeState
-STOPPED, STARTING, RUNNING, STOPPING, MIGRATING, DEPARTED, FAILED = ActualState
+STOPPED, STARTING, RUNNING, STOPPING, MIGRATING, DEPARTED, FAILED, ASTRAY = ActualState
 PATIENCE = 60.0
 LIMITS = Limits(parallel=1, retries=1, patience=PATIENCE)
 LONG_AGO = NOW - PATIENCE - 1

@@ -307,3 +307,15 @@ def test_every_finding_is_a_warning_at_least(site: Site) -> None:
     daemon = site.nodes["hv1"].daemon
     assert daemon is not None
     assert {finding.severity for finding in daemon.findings()} == {Severity.WARNING}
+
+
+def test_a_guest_that_powers_itself_off_stays_off_also_when_the_event_comes_late() -> None:
+    with SimCluster(1) as cluster:
+        cluster.start()
+        cluster.define("vm1", "hv1")
+        cluster.settle()
+        cluster.fabric.event_delay = 0.7
+        cluster.fabric.guest_powers_off(cluster.vm("vm1").uuid)
+        cluster.run(60.0)
+        assert cluster.where() == {"vm1": ""}
+        assert cluster.vm("vm1").state is VmState.STOPPED

@@ -11,6 +11,7 @@ from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.decide.vm import (
     HEALTHY_AFTER,
+    REASON_WITHIN,
     STARTS_IN_A_ROW,
     AbortMove,
     Action,
@@ -32,6 +33,7 @@ from pvc.plugins.hypervisor.host import EndReason, Guest, GuestState
 from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, TIMEOUT, guest, view, vm
 
 STOPPED, STARTING, RUNNING = ActualState.STOPPED, ActualState.STARTING, ActualState.RUNNING
+ASTRAY = ActualState.ASTRAY
 STOPPING, MIGRATING, DEPARTED, FAILED = (
     ActualState.STOPPING,
     ActualState.MIGRATING,
@@ -93,6 +95,8 @@ LEASES = {
     "theirs, migrating elsewhere": on(OTHER, MIGRATING, THIRD),
     "theirs, departed elsewhere": on(OTHER, DEPARTED, THIRD),
     "theirs, failed": on(OTHER, FAILED),
+    "ours, astray": on(ME, ASTRAY),
+    "theirs, astray": on(OTHER, ASTRAY),
 }
 
 WAIT = dict.fromkeys(WISHES, "wait")
@@ -164,7 +168,13 @@ EXPECTED: dict[str, dict[str, dict[str, str]]] = {
             "left over": same("discard") if lease == "theirs, running" else WAIT,
         }
         for lease in LEASES
-        if lease.startswith("theirs") and not lease.endswith("to us")
+        if lease.startswith("theirs") and not lease.endswith(("to us", "astray"))
+    },
+    "ours, astray": {"none": WAIT, "running": same(UP), "moving": WAIT, "going down": same(UP)},
+    "theirs, astray": {
+        "none": row("wait", "forget", "wait", "wait", "wait", "forget"),
+        "running": STAYS,
+        "moving": STAYS,
     },
     "theirs, migrating to us": {
         "none": WAIT,
@@ -258,9 +268,47 @@ def test_failures_add_up_unless_it_ran_long_enough_in_between() -> None:
 
 def test_a_guest_that_somebody_migrated_by_other_means_is_not_started_again() -> None:
     action = ended(EndReason.MIGRATED)
-    assert isinstance(action, Settle) and action.actual.state is FAILED
+    assert isinstance(action, Settle) and action.actual.state is ASTRAY
     for later in (NOW, NOW + 1e6):
         assert isinstance(next_action(view(actual=action.actual, now=later)), Wait)
+    assert isinstance(next_action(view(actual=action.actual, vm=vm(node=OTHER))), Wait)  # its lease is not given away
+    assert next_action(view(actual=action.actual, vm=vm(generation=1))) == Start()  # an administrator says so
+
+
+def test_a_guest_that_has_just_gone_is_not_started_before_the_hypervisor_could_say_why() -> None:
+    for missing, expected in ((0.0, Wait), (REASON_WITHIN - 0.1, Wait), (REASON_WITHIN, Settle)):
+        assert isinstance(next_action(view(actual=on(ME, RUNNING), missing_for=missing)), expected)
+    action = next_action(view(actual=on(ME, RUNNING), missing_for=0.0, ended=EndReason.SHUTDOWN))
+    assert isinstance(action, Settle) and action.actual.state is STOPPED
+
+
+def test_a_guest_that_keeps_vanishing_without_a_word_is_given_up_in_the_end() -> None:
+    action = next_action(view(actual=on(ME, RUNNING, failures=2), missing_for=REASON_WITHIN))
+    assert isinstance(action, Settle) and action.actual.failures == 3
+
+
+def test_the_node_that_finds_a_vm_migrated_by_other_means_takes_its_lease() -> None:
+    astray = on(OTHER, ASTRAY)
+    action = next_action(view(actual=astray, vm=vm(node=OTHER, home=THIRD), guest=guest()))
+    assert isinstance(action, Settle) and action.vm is not None
+    assert (action.actual.state, action.actual.node) == (RUNNING, ME)
+    assert (action.vm.node, action.vm.home) == (ME, None)
+    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), guest=guest())), Alarm)
+
+
+def test_a_copy_that_a_failed_migration_left_running_gives_way_to_the_holder_of_the_lease() -> None:
+    held = on(OTHER, RUNNING, former=ME)
+    assert isinstance(next_action(view(actual=held, vm=vm(node=OTHER), guest=guest())), Discard)
+    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), vm=vm(node=OTHER), guest=guest())), Alarm)
+    moving = on(OTHER, MIGRATING, target=ME, former=ME)
+    assert isinstance(next_action(view(actual=moving, vm=vm(), guest=guest())), Settle)
+
+
+def test_both_sides_of_a_migration_are_remembered_until_the_next_start() -> None:
+    stays = next_action(view(actual=on(ME, MIGRATING, target=OTHER), vm=vm(node=OTHER), guest=guest()))
+    assert isinstance(stays, Settle) and stays.actual.former == OTHER
+    arrives = next_action(view(actual=on(OTHER, MIGRATING, target=ME), vm=vm(), guest=guest()))
+    assert isinstance(arrives, Settle) and arrives.actual.former == OTHER
 
 
 @pytest.mark.parametrize("failures", range(STARTS_IN_A_ROW))
@@ -439,7 +487,8 @@ def test_the_lease_is_given_away_only_by_its_holder_or_by_the_target_of_a_depart
     for seen, action in ACTIONS:
         if isinstance(action, Settle) and action.actual.node != seen.actual.node:
             ours = seen.actual.node in (None, ME)
-            assert ours or (seen.actual.target == ME and (seen.guest is not None or seen.actual.state is DEPARTED))
+            on_its_way = seen.actual.target == ME and (seen.guest is not None or seen.actual.state is DEPARTED)
+            assert ours or on_its_way or (seen.actual.state is ASTRAY and seen.guest is not None)
 
 
 def test_nobody_says_that_a_vm_is_stopped_while_its_guest_is_here() -> None:
@@ -454,7 +503,8 @@ def test_nobody_says_that_a_vm_is_stopped_while_its_guest_is_here() -> None:
 
 def test_what_runs_under_anothers_lease_is_never_written_off_and_never_claimed() -> None:
     for seen, action in ACTIONS:
-        if seen.actual.node not in (None, ME) and seen.actual.target != ME:
+        theirs = seen.actual.node not in (None, ME) and seen.actual.target != ME
+        if theirs and seen.actual.state is not ASTRAY:
             assert isinstance(action, Wait | Forget | Alarm | Discard)
 
 

@@ -32,6 +32,7 @@ def view(**how: Any) -> VmView:
         "actual": VmActual(),
         "guest": None,
         "ended": None,
+        "missing_for": None,
         "busy": False,
         "error": "",
         "now": NOW,

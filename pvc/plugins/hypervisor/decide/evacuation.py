@@ -60,6 +60,8 @@ class Plan:
 def stage(me: str, item: Item) -> Stage:
     """How the VM stands towards node `me`."""
     vm, actual = item.vm, item.actual
+    if actual.state is ActualState.ASTRAY and item.guest is None:
+        return Stage.AWAY
     if actual.node == me:
         if actual.state is ActualState.FAILED:
             return Stage.ASSIGNED if vm.node == me and vm.state is VmState.RUNNING else Stage.CHANGING

@@ -12,6 +12,8 @@ from pvc.plugins.hypervisor.host import EndReason, Guest, GuestState
 
 STARTS_IN_A_ROW = 5
 """Failed starts after which a VM waits for an administrator."""
+REASON_WITHIN = 2.0
+"""Seconds that the hypervisor gets to say why a guest is gone: the guest leaves its list before the event comes."""
 HEALTHY_AFTER = 600.0
 """Seconds of running after which earlier failures are forgotten."""
 
@@ -30,6 +32,8 @@ class VmView:
     """What this node's hypervisor has."""
     ended: EndReason | None
     """If the hypervisor has told: why the guest is gone."""
+    missing_for: float | None
+    """Seconds for which this daemon, having seen the guest here, has missed it; None: it has never seen it."""
     busy: bool
     """A job for this VM runs on this node."""
     error: str
@@ -225,6 +229,8 @@ def _without_guest(view: VmView, vm: Vm) -> Action:
             return Start() if _wanted_here(view, vm) else _release(view, "no longer wanted here")
         case ActualState.FAILED:
             return _retry(view, vm)
+        case ActualState.ASTRAY:
+            return Start() if _wanted_here(view, vm) and vm.generation > actual.generation else Wait(actual.reason)
         case ActualState.STOPPED:
             return _release(view, "is stopped")
         case _:
@@ -234,17 +240,14 @@ def _without_guest(view: VmView, vm: Vm) -> Action:
 def _ended(view: VmView, vm: Vm) -> Action:
     """It was running here and is gone."""
     actual = view.actual
+    if view.ended is None and view.missing_for is not None and view.missing_for < REASON_WITHIN:
+        return Wait("the hypervisor has not said yet why it is gone")
+    if view.ended is EndReason.MIGRATED:
+        why = "was migrated away by other means than pvc; the node that has it takes it over, if it is one of ours"
+        astray = replace(actual, state=ActualState.ASTRAY, since=view.now, reason=why)
+        return Settle(astray, why, change=VmChange.DEPARTED)
     if vm.state is VmState.STOPPED:
         return _release(view, "stopped", change=VmChange.STOPPED)
-    if view.ended is EndReason.MIGRATED:
-        failed = replace(
-            actual,
-            state=ActualState.FAILED,
-            since=view.now,
-            failures=STARTS_IN_A_ROW,
-            reason="was migrated away by other means than pvc; make sure that it runs nowhere, then start it",
-        )
-        return Settle(failed, failed.reason, change=VmChange.DEPARTED)
     late = view.ended is EndReason.SHUTDOWN and view.now - actual.reprieved <= view.shutdown_timeout
     if vm.restart > actual.restart or (vm.node == view.me and (late or actual.state is ActualState.STOPPING)):
         starting = replace(actual, state=ActualState.STARTING, since=view.now, restart=vm.restart, reprieved=0.0)
@@ -261,10 +264,11 @@ def _crashed(view: VmView) -> Settle:
     """Gone without anybody having asked: try again, after a pause that grows with failures in a row."""
     actual = view.actual
     healthy = view.now - actual.since > HEALTHY_AFTER
-    if view.ended is None:
+    if view.ended is None and view.missing_for is None:
         why, failures = "was gone when looked for (did the host restart?)", 0
     else:
-        why, failures = f"ended: {view.ended.value}", 1 if healthy else actual.failures + 1
+        why = f"ended: {view.ended.value}" if view.ended else "is gone, and the hypervisor does not say why"
+        failures = 1 if healthy else actual.failures + 1
     failed = replace(actual, state=ActualState.FAILED, target=None, since=view.now, failures=failures, reason=why)
     return Settle(failed, why, change=VmChange.CRASHED)
 
@@ -303,6 +307,10 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
     if guest is not None and guest.state is GuestState.RUNNING:
         if holder is not None and view.actual.state is ActualState.RUNNING and view.actual.former == view.me:
             return Discard(f"its migration left it running here though it runs on {holder}")
+        if holder is not None and view.actual.state is ActualState.ASTRAY:
+            moved = replace(now_on(vm, view.me), home=None, displaced_by=None)
+            why = f"found here after it was migrated away from {holder} by other means"
+            return Settle(_running(view, vm, why), why, vm=moved, change=VmChange.ARRIVED, peer=holder)
         if holder is not None:
             return Alarm(f"runs here though {holder} holds its lease; find out which copy is the right one")
         adopted = replace(vm, state=VmState.RUNNING, node=view.me, stop_now=False)

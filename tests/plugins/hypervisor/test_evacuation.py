@@ -1,0 +1,54 @@
+"""The hypervisor's step of a flush, in a simulated cluster: what pure plans cannot show."""
+
+import pytest
+
+from pvc.core.model import Phase
+from pvc.plugins.hypervisor import requests
+from pvc.testing.cluster import SimCluster
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_two_vms_of_one_spread_group_are_not_sent_to_the_same_node(parallel: int) -> None:
+    with SimCluster({"hv1": {}, "hv2": {}, "hv3": {"hypervisor": {"memory": 100}}}) as cluster:
+        cluster.start()
+        for name in ("vm1", "vm2"):
+            cluster.define(name, "hv1", spread="db")
+        cluster.settle()
+        cluster.ask("flush", "hv1", parallel=parallel)
+        ended = cluster.finish("hv1")
+        assert ended.phase is Phase.INCOMPLETE
+        assert "hv2 runs another VM of spread group db" in ended.message
+        assert sorted(cluster.where().values()) == ["hv1", "hv2"]
+
+
+def test_a_vm_that_is_undefined_while_the_daemon_is_away_does_not_hold_its_flush_up() -> None:
+    with SimCluster(2) as cluster:
+        cluster.start()
+        cluster.define("vm1", "hv1")
+        cluster.settle()
+        cluster.ask("flush", "hv1")
+        assert cluster.run_until(lambda: cluster.actual("vm1").state.value == "migrating")
+        cluster.kill_daemon("hv1")
+        cluster.run(5)
+        requests.stop(cluster.client, cluster.vm("vm1"), now=True)
+        cluster.run(5)
+        requests.undefine(cluster.client, cluster.vm("vm1"))
+        cluster.start_daemon("hv1")
+        ended = cluster.finish("hv1", timeout=60)
+        assert (ended.phase, ended.message) == (Phase.DONE, "hv1 is flushed: 0 VMs moved, none left")
+
+
+def test_a_vm_that_is_stopped_on_its_way_and_does_not_obey_ends_the_flush_incomplete() -> None:
+    with SimCluster(2) as cluster:
+        cluster.start()
+        vm = cluster.define("vm1", "hv1")
+        cluster.settle()
+        cluster.fabric.ignores_shutdown(vm.uuid)
+        cluster.fabric.set_copy_seconds(vm.uuid, 30.0)
+        cluster.fabric.fail_migration(vm.uuid)
+        cluster.ask("flush", "hv1")
+        assert cluster.run_until(lambda: cluster.actual("vm1").state.value == "migrating")
+        requests.stop(cluster.client, vm, now=False)
+        ended = cluster.finish("hv1")
+        assert ended.phase is Phase.INCOMPLETE
+        assert "vm1: has been stopping for" in ended.message
