@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pvc.core.process import SystemProcesses
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
 from tests.lab.cluster import RealCluster
@@ -171,15 +172,20 @@ def test_a_vm_that_somebody_migrates_with_virsh_is_neither_started_twice_nor_los
     cluster.wait("hv2 has taken it over", lambda: cluster.all_once(["vm1"]) and cluster.vm("vm1")["node"] == "hv2")
 
 
-def test_the_libvirtd_of_the_target_dies_at_the_worst_moment_and_one_copy_is_left(cluster: RealCluster) -> None:
+def test_the_libvirtd_of_the_target_dies_at_the_worst_moment_and_one_copy_is_left(
+    cluster: RealCluster, tmp_path: Path
+) -> None:
     """libvirt resumes the source when the target's libvirtd dies right after it has resumed the guest: two copies run,
     until the one that does not hold the lease is ended."""
-    watch = (
-        "virsh event --domain vm1 --event lifecycle --loop --timeout 60 | "
-        "while read -r line; do case $line in *Resumed*) kill -9 $(cat /run/libvirt/libvirtd.pid); exit;; esac; done"
+    output = tmp_path / "killer"
+    output.touch()
+    script = Path(__file__).with_name("kill_at_resume.py")
+    killer = SystemProcesses().start(
+        cluster.lab.enter(["python", str(script), "/run/libvirt/libvirtd.pid"], "hv2"), output=output
     )
-    cluster.lab.run(["sh", "-c", f"nohup sh -c {watch!r} >/dev/null 2>&1 &"], "hv2")
-    cluster.pvc("vm", "migrate", "vm1", "hv2", "--timeout", "30")
+    cluster.wait("it listens", lambda: "listening" in output.read_text())
+    done = cluster.pvc("vm", "migrate", "vm1", "hv2", "--timeout", "30")
+    assert killer.wait(30) == 0, (done, output.read_text())
     cluster.lab.start("libvirtd", "hv2")
     cluster.wait("it runs once", lambda: cluster.all_once(["vm1"]))
 
