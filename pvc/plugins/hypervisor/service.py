@@ -6,7 +6,7 @@ from functools import partial
 
 from pvc.core import keys
 from pvc.core.context import Context
-from pvc.core.coordination import Check, Clash, Conflict, Delete, Op
+from pvc.core.coordination import Check, Clash, Conflict, Create, Delete, Op
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Finding, Node, NodeState, Severity, Vm, VmActual, VmState
 from pvc.core.observers import HERE, VmChange, VmEvent
@@ -28,7 +28,7 @@ from pvc.plugins.hypervisor.host import (
 )
 from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
-from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
+from pvc.plugins.hypervisor.records import VmRecords, read_vm
 from pvc.plugins.hypervisor.settings import Settings
 
 LOOK = 10.0
@@ -308,7 +308,7 @@ class VmService:
         vm, old, new = records.vm, records.actual, settle.actual
         guards = [Check(path) for path in vm.guards] if settle.under_guards else []
         try:
-            index = index_ops(self._coordinator, self._me, vm.uuid) if new.node == self._me != old.node else []
+            index = self._index_ops(vm.uuid) if new.node == self._me != old.node else []
             self._coordinator.commit([*guards, *records.put(vm=settle.vm, actual=new), *index])
         except Conflict as conflict:
             if conflict.op in guards and conflict.clash is Clash.MISSING:
@@ -323,6 +323,11 @@ class VmService:
             note(self._log, f"vm {vm.name}", old.state.value, new.state.value, settle.why)
         if settle.change is not None:
             self._tell(vm, settle.change, settle.peer)
+
+    def _index_ops(self, uuid: str) -> list[Op]:
+        """What has this node look at the VM from now on: a VM found by chance is not in its index yet."""
+        path = keys.node_vm(self._me, uuid)
+        return [Create(path)] if self._mirror.get(path) is None else []
 
     def _tell(self, vm: Vm, change: VmChange, peer: str | None = None) -> None:
         xml = ""
