@@ -62,6 +62,11 @@ def vm_actual(uuid: str) -> str:
     return f"{VMS}/{uuid}/actual"
 
 
+def vm_doubt(uuid: str) -> str:
+    """Ephemeral: a node that does not hold the lease runs the VM all the same, and asks the holder."""
+    return f"{VMS}/{uuid}/doubt"
+
+
 def name(vm_name: str) -> str:
     """Holds the UUID of the VM of that name."""
     return f"{NAMES}/{vm_name}"

@@ -46,7 +46,7 @@ class Liveness:
         self._patience = patience
         self._waiting_since: float | None = None
         self._session = 0
-        coordinator.listen(lambda _state: self.wake.set())
+        coordinator.listen(self._session_changed)
 
     def registered(self) -> bool:
         """Whether this daemon holds its node's name at this moment."""
@@ -72,6 +72,12 @@ class Liveness:
 
     def stop(self) -> None:
         """Nothing to give back: closing the session removes the ephemeral node."""
+
+    def _session_changed(self, state: SessionState) -> None:
+        if state is not SessionState.CONNECTED:
+            # While the servers are away they expire nobody, and afterwards every session has its full time again.
+            self._waiting_since = None
+        self.wake.set()
 
     def _register(self) -> float:
         me = self._coordinator.session_id

@@ -299,6 +299,14 @@ class ActualState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class VmDoubt:
+    """A node runs a VM whose lease another node holds. It asks the holder which of the two is to go on."""
+
+    id: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class VmActual:
     """Where a VM is. `node` is the lease: only the node named there may start it, and only it (or, once DEPARTED, the
     target) gives the lease away. Claimed by compare-and-set before a start."""
@@ -316,9 +324,9 @@ class VmActual:
     """The `restart` count that has been carried out."""
     failed_move: str = ""
     """Why the last move did not happen; cleared by the next start or move."""
-    former: str | None = None
-    """The other side of its last migration. Should a copy run there all the same, that copy is the one to go: libvirt
-    resumes the source when the target's libvirt dies right after it has resumed the guest."""
+    evicts: str | None = None
+    """While RUNNING: the id of a doubt. The holder of the lease has seen its own guest run after that doubt was
+    raised, so the copy that raised it is to end."""
     reprieved: float = 0.0
     """When a request to its guest to shut down was taken back: the guest may follow it all the same, and is then
     started again."""

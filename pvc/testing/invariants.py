@@ -184,6 +184,10 @@ class Invariants:
         if author == old.node and new.state in GONE:
             there = self._cluster.fabric.host(author).executes(uuid)
             self._demand(not there, f"{author} says that {vm.name} is {new.state.value}, but it executes there")
+        if new.state is ActualState.RUNNING and old.state in (ActualState.MIGRATING, ActualState.STARTING):
+            node = _decoded(Node, self._known.get(keys.node(new.node or "")))
+            taken_in = node is not None and node.state is NodeState.FLUSHED
+            self._demand(not taken_in, f"{vm.name} comes to {new.node}, which is called flushed")
         if new.state is ActualState.STARTING and old.node is None:
             wanted = vm.state is VmState.RUNNING and vm.node == author
             self._demand(wanted, f"{author} starts {vm.name}, which is wanted {vm.state.value} on {vm.node}")

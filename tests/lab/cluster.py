@@ -54,6 +54,10 @@ class RealCluster:
         record: dict[str, Any] = self.ask("vm", "info", name)
         return record
 
+    def is_on(self, name: str, node: str) -> bool:
+        """Whether the records say that a VM is on a node."""
+        return bool(self.vm(name)["node"] == node)
+
     def copies(self) -> dict[str, list[str]]:
         """For each VM the nodes on which a QEMU process of it runs."""
         where: dict[str, list[str]] = {}

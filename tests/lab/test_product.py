@@ -3,6 +3,7 @@
 import re
 import signal
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -165,11 +166,16 @@ def test_what_libvirt_runs_without_the_cluster_is_left_alone_and_reported(cluste
 
 
 def test_a_vm_that_somebody_migrates_with_virsh_is_neither_started_twice_nor_lost(cluster: RealCluster) -> None:
-    address = cluster.lab.shape.host("hv2").address
-    command = ["virsh", "migrate", "--live", "--p2p", "vm1", f"qemu+tcp://{address}/system", f"tcp://{address}"]
-    done = cluster.lab.run(command, "hv1")
-    assert done.code == 0, done.stderr
-    cluster.wait("hv2 has taken it over", lambda: cluster.all_once(["vm1"]) and cluster.vm("vm1")["node"] == "hv2")
+    before = cluster.lab.vm_processes("hv1")
+    for source, target in (("hv1", "hv2"), ("hv2", "hv1"), ("hv1", "hv3")):
+        address = cluster.lab.shape.host(target).address
+        command = ["virsh", "migrate", "--live", "--p2p", "vm1", f"qemu+tcp://{address}/system", f"tcp://{address}"]
+        done = cluster.lab.run(command, source)
+        assert done.code == 0, done.stderr
+        arrived = cluster.lab.vm_processes(target)["vm1"]
+        cluster.wait(f"{target} has taken it over", partial(cluster.is_on, "vm1", target))
+        assert cluster.all_once(["vm1"])
+        assert cluster.lab.vm_processes(target)["vm1"] == arrived != before["vm1"]  # the same, not started anew
 
 
 def test_the_libvirtd_of_the_target_dies_at_the_worst_moment_and_one_copy_is_left(

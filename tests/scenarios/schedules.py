@@ -97,6 +97,14 @@ FAULTS: Sequence[tuple[tuple[int, Kind], ...]] = (
     ((2, lambda r, n, v, ns: {"stop": n}), (6, lambda r, n, v, ns: {"start": n})),
     ((6, lambda r, n, v, ns: {"lose_session": n}),),
     ((8, lambda r, n, v, ns: {"at_call": {"node": n, "calls": r.randint(0, 80), "do": [_blow(r, n)]}}),),
+    (
+        (
+            8,
+            lambda r, n, v, ns: {
+                "at_call": {"node": n, "calls": r.randint(0, 80), "do": [_request(r, r.choice(ns), v, ns)]}
+            },
+        ),
+    ),
     ((8, lambda r, n, v, ns: {"lose_events": {"node": n, "count": r.choice((1, 3, 10))}}),),
     ((4, lambda r, n, v, ns: {"suspend": n}), (12, lambda r, n, v, ns: {"resume": n})),
     ((2, lambda r, n, v, ns: {"power_off": n}), (6, lambda r, n, v, ns: {"power_on": n})),
@@ -134,6 +142,12 @@ def _asked(chance: random.Random, node: str) -> dict[str, Any]:
     if chance.random() < 0.15:
         how["deadline"] = chance.choice((1.0, 10.0, 60.0))
     return how
+
+
+def _request(chance: random.Random, node: str, vm: str, nodes: Sequence[str]) -> Step:
+    """A request that may come between what a daemon has decided and what it writes."""
+    make = chance.choices([kind for _, kind in REQUESTS], [weight for weight, _ in REQUESTS])[0]
+    return make(chance, node, vm, nodes)
 
 
 def _blow(chance: random.Random, node: str) -> Step:

@@ -61,7 +61,7 @@ class VmJobs:
             restart=vm.restart,
             failures=0 if vm.generation > records.actual.generation else records.actual.failures,
             failed_move="",
-            former=None,
+            evicts=None,
         )
         records = self._commit(records, starting, "starting", claim)
         try:
@@ -85,6 +85,7 @@ class VmJobs:
             records.actual,
             state=ActualState.MIGRATING,
             target=target,
+            evicts=None,
             since=self._context.runtime.now(),
             failed_move="",
         )
@@ -104,7 +105,7 @@ class VmJobs:
     def discard(self, records: VmRecords) -> None:
         """Power off the copy of a VM that runs elsewhere, if the records still say so at this very moment.
 
-        The check matters: a copy that has just arrived by a migration that these records know nothing of is the VM.
+        The check matters: they say so only until the holder of the lease lets the VM go.
         """
         self._coordinator.commit(records.put())
         try:
@@ -121,7 +122,7 @@ class VmJobs:
             target=None,
             since=self._context.runtime.now(),
             reason=f"arrived from {self._me}",
-            former=self._me,
+            evicts=None,
         )
         vm = records.vm
         for _attempt in range(2):

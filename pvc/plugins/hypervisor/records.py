@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pvc.core import keys
 from pvc.core.coordination import Check, Coordinator, Create, Op, Put
 from pvc.core.mirror import Mirror
-from pvc.core.model import Vm, VmActual
+from pvc.core.model import Vm, VmActual, VmDoubt
 from pvc.core.records import decode, encode
 
 
@@ -43,6 +43,12 @@ def read_vm(source: Coordinator | Mirror, uuid: str) -> VmRecords | None:
         decode(VmActual, actual.data, keys.vm_actual(uuid)),
         actual.version,
     )
+
+
+def read_doubt(source: Coordinator | Mirror, uuid: str) -> VmDoubt | None:
+    """The doubt about who runs the VM; None: there is none. Raises like `read_vm`."""
+    znode = source.get(keys.vm_doubt(uuid))
+    return None if znode is None else decode(VmDoubt, znode.data, keys.vm_doubt(uuid))
 
 
 def index_ops(source: Coordinator | Mirror, node: str, uuid: str) -> list[Op]:

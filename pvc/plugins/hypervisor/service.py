@@ -8,9 +8,9 @@ from pvc.core import keys
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict, Create, Delete, Op
 from pvc.core.mirror import Mirror
-from pvc.core.model import ActualState, Finding, Node, NodeState, Severity, Vm, VmActual, VmState
+from pvc.core.model import ActualState, Finding, Node, NodeState, Severity, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import HERE, VmChange, VmEvent
-from pvc.core.records import Garbage, decode
+from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
 from pvc.core.service import Jobs
 from pvc.core.states import note
@@ -28,7 +28,7 @@ from pvc.plugins.hypervisor.host import (
 )
 from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
-from pvc.plugins.hypervisor.records import VmRecords, read_vm
+from pvc.plugins.hypervisor.records import VmRecords, read_doubt, read_vm
 from pvc.plugins.hypervisor.settings import Settings
 
 LOOK = 10.0
@@ -48,6 +48,7 @@ class _Seen:
     uuid: str
     records: VmRecords | None
     guest: Guest | None
+    doubt: VmDoubt | None
 
 
 class VmService:
@@ -146,11 +147,11 @@ class VmService:
 
     def _see(self, uuid: str, guests: Mapping[str, Guest]) -> _Seen:
         try:
-            records = read_vm(self._mirror, uuid)
+            records, doubt = read_vm(self._mirror, uuid), read_doubt(self._mirror, uuid)
         except Garbage as garbage:
-            records = None
+            records = doubt = None
             self._finding(uuid, Severity.CRITICAL, str(garbage))
-        return _Seen(uuid, records, guests.get(uuid))
+        return _Seen(uuid, records, guests.get(uuid), doubt)
 
     def _attend(self, seen: _Seen, node_state: NodeState) -> float:
         """Take the next step for one VM; the seconds until it wants to be looked at again."""
@@ -191,6 +192,7 @@ class VmService:
             vm=records.vm if records else None,
             actual=records.actual if records else VmActual(),
             guest=seen.guest,
+            doubt=seen.doubt,
             ended=self._ended.get(seen.uuid),
             missing_for=self._missing_for(seen),
             busy=self._jobs.running(seen.uuid),
@@ -212,6 +214,13 @@ class VmService:
         if records is None:
             return LOOK
         match action:
+            case decide.Doubt(text):
+                self._finding(uuid, Severity.CRITICAL, f"VM {records.vm.name} {text}")
+                self._ask(seen)
+            case decide.Retract():
+                self._coordinator.commit([Delete(keys.vm_doubt(uuid))])
+                self._mirror.drop(keys.vm_doubt(uuid))
+                return 0.0
             case decide.Start():
                 self._start_job(uuid, partial(self._work.start, records, self._claim(records)))
             case decide.Move(target):
@@ -323,6 +332,13 @@ class VmService:
             note(self._log, f"vm {vm.name}", old.state.value, new.state.value, settle.why)
         if settle.change is not None:
             self._tell(vm, settle.change, settle.peer)
+
+    def _ask(self, seen: _Seen) -> None:
+        """Leave the question where the holder of the lease looks; it vanishes with this daemon's session."""
+        if seen.doubt is None:
+            doubt = encode(VmDoubt(self._runtime.new_id(), self._me))
+            self._coordinator.commit([Create(keys.vm_doubt(seen.uuid), doubt, ephemeral=True)])
+            self._mirror.drop(keys.vm_doubt(seen.uuid))
 
     def _index_ops(self, uuid: str) -> list[Op]:
         """What has this node look at the VM from now on: a VM found by chance is not in its index yet."""

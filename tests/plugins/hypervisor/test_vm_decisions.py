@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmState
+from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.decide.vm import (
     HEALTHY_AFTER,
@@ -17,10 +17,12 @@ from pvc.plugins.hypervisor.decide.vm import (
     Action,
     Alarm,
     Discard,
+    Doubt,
     Forget,
     Move,
     PowerOff,
     PressPowerButton,
+    Retract,
     Settle,
     Start,
     VmView,
@@ -163,8 +165,8 @@ EXPECTED: dict[str, dict[str, dict[str, str]]] = {
     **{
         lease: {
             "none": row("wait", "forget", "wait", "wait", "wait", "forget"),
-            "running": same("alarm"),
-            "moving": same("alarm"),
+            "running": same("doubt"),
+            "moving": same("doubt"),
             "left over": same("discard") if lease == "theirs, running" else WAIT,
         }
         for lease in LEASES
@@ -293,22 +295,39 @@ def test_the_node_that_finds_a_vm_migrated_by_other_means_takes_its_lease() -> N
     assert isinstance(action, Settle) and action.vm is not None
     assert (action.actual.state, action.actual.node) == (RUNNING, ME)
     assert (action.vm.node, action.vm.home) == (ME, None)
-    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), guest=guest())), Alarm)
+    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), guest=guest())), Doubt)
 
 
-def test_a_copy_that_a_failed_migration_left_running_gives_way_to_the_holder_of_the_lease() -> None:
-    held = on(OTHER, RUNNING, former=ME)
-    assert isinstance(next_action(view(actual=held, vm=vm(node=OTHER), guest=guest())), Discard)
-    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), vm=vm(node=OTHER), guest=guest())), Alarm)
-    moving = on(OTHER, MIGRATING, target=ME, former=ME)
-    assert isinstance(next_action(view(actual=moving, vm=vm(), guest=guest())), Settle)
+ASKED, ASKED_BY_ME = VmDoubt("d1", OTHER), VmDoubt("d1", ME)
 
 
-def test_both_sides_of_a_migration_are_remembered_until_the_next_start() -> None:
-    stays = next_action(view(actual=on(ME, MIGRATING, target=OTHER), vm=vm(node=OTHER), guest=guest()))
-    assert isinstance(stays, Settle) and stays.actual.former == OTHER
-    arrives = next_action(view(actual=on(OTHER, MIGRATING, target=ME), vm=vm(), guest=guest()))
-    assert isinstance(arrives, Settle) and arrives.actual.former == OTHER
+def test_a_guest_under_anothers_lease_is_doubted_and_ended_only_when_the_holder_has_answered_this_doubt() -> None:
+    here = {"vm": vm(node=OTHER), "guest": guest()}
+    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), **here)), Doubt)
+    assert isinstance(next_action(view(actual=on(OTHER, RUNNING), doubt=ASKED_BY_ME, **here)), Doubt)
+    old = on(OTHER, RUNNING, evicts="an earlier doubt")
+    assert isinstance(next_action(view(actual=old, doubt=ASKED_BY_ME, **here)), Doubt)
+    answered = on(OTHER, RUNNING, evicts="d1")
+    assert isinstance(next_action(view(actual=answered, doubt=ASKED_BY_ME, **here)), Discard)
+    moving = on(OTHER, MIGRATING, target=ME, evicts="d1")
+    assert isinstance(next_action(view(actual=moving, doubt=ASKED_BY_ME, vm=vm(), guest=guest())), Settle)
+
+
+def test_the_holder_answers_a_doubt_only_while_its_own_guest_runs() -> None:
+    answer = next_action(view(actual=on(ME, RUNNING), doubt=ASKED, guest=guest()))
+    assert isinstance(answer, Settle) and answer.actual.evicts == "d1"
+    for away in (guest(GuestState.LEAVING), guest(GuestState.INCOMING), guest(moving=True)):
+        assert isinstance(next_action(view(actual=on(ME, RUNNING), doubt=ASKED, guest=away)), Wait)
+    for state in (RUNNING, STOPPING, FAILED):
+        gone = next_action(view(actual=on(ME, state), doubt=ASKED))
+        assert isinstance(gone, Settle) and gone.actual.state is ASTRAY
+
+
+def test_a_doubt_is_taken_back_by_who_raised_it_and_its_answer_with_it() -> None:
+    assert next_action(view(actual=on(OTHER, RUNNING), doubt=ASKED_BY_ME, vm=vm(node=OTHER))) == Retract()
+    assert next_action(view(actual=on(ME, RUNNING), doubt=ASKED_BY_ME, guest=guest())) == Retract()
+    cleared = next_action(view(actual=on(ME, RUNNING, evicts="d1"), guest=guest()))
+    assert isinstance(cleared, Settle) and cleared.actual.evicts is None
 
 
 @pytest.mark.parametrize("failures", range(STARTS_IN_A_ROW))
@@ -437,10 +456,11 @@ def drawn_view(draw: Random) -> VmView:
             failures=draw.randrange(STARTS_IN_A_ROW + 2),
             generation=draw.randrange(3),
             restart=draw.randrange(3),
-            former=draw.choice((None, *NODES)),
+            evicts=draw.choice((None, "d1", "d2")),
             reprieved=draw.choice(TIMES),
         ),
         guest=draw.choice((None, *(guest(state, moving) for state in GuestState for moving in (True, False)))),
+        doubt=draw.choice((None, VmDoubt("d1", draw.choice(NODES)))),
         ended=draw.choice((None, *EndReason)),
         busy=draw.random() < 0.1,
         error=draw.choice(("", "no route")),
@@ -453,7 +473,7 @@ ACTIONS = [(each, next_action(each)) for each in VIEWS]
 
 
 def test_the_views_that_were_drawn_lead_to_every_action() -> None:
-    assert {type(action) for _, action in ACTIONS} == set(get_args(Action))
+    assert {type(action) for _, action in ACTIONS} == set(get_args(Action)) - {Alarm}  # that is for unknown VMs
 
 
 def test_a_start_needs_a_lease_that_is_free_or_ours_and_no_guest_and_no_other_who_may_have_it() -> None:
@@ -480,7 +500,8 @@ def test_a_copy_is_discarded_only_if_the_vm_is_not_ours_and_the_copy_is_a_migrat
     for seen, action in ACTIONS:
         if isinstance(action, Discard):
             assert seen.guest is not None and seen.actual.node != ME and not seen.busy
-            assert seen.guest.state is GuestState.LEAVING or (seen.actual.former == ME and seen.actual.node is not None)
+            answered = seen.doubt is not None and seen.doubt.node == ME and seen.actual.evicts == seen.doubt.id
+            assert seen.guest.state is GuestState.LEAVING or (answered and seen.actual.node is not None)
 
 
 def test_the_lease_is_given_away_only_by_its_holder_or_by_the_target_of_a_departed_vm() -> None:
@@ -505,7 +526,7 @@ def test_what_runs_under_anothers_lease_is_never_written_off_and_never_claimed()
     for seen, action in ACTIONS:
         theirs = seen.actual.node not in (None, ME) and seen.actual.target != ME
         if theirs and seen.actual.state is not ASTRAY:
-            assert isinstance(action, Wait | Forget | Alarm | Discard)
+            assert isinstance(action, Wait | Forget | Doubt | Retract | Discard)
 
 
 def test_a_running_guest_is_never_forgotten_and_an_unknown_one_never_touched() -> None:

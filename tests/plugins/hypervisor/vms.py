@@ -31,6 +31,7 @@ def view(**how: Any) -> VmView:
         "vm": vm(),
         "actual": VmActual(),
         "guest": None,
+        "doubt": None,
         "ended": None,
         "missing_for": None,
         "busy": False,

@@ -6,7 +6,7 @@ has said DEPARTED, only the target does. Nothing is concluded from an error: alw
 
 from dataclasses import dataclass, replace
 
-from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmState
+from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.host import EndReason, Guest, GuestState
 
@@ -30,6 +30,8 @@ class VmView:
     actual: VmActual
     guest: Guest | None
     """What this node's hypervisor has."""
+    doubt: VmDoubt | None
+    """Some node runs the VM though it does not hold the lease, and asks who does."""
     ended: EndReason | None
     """If the hypervisor has told: why the guest is gone."""
     missing_for: float | None
@@ -72,6 +74,18 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Ask the holder of the lease, who alone can tell, whether the guest here is the VM or a copy."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retract:
+    """The question is settled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Migrate the running guest."""
 
@@ -110,13 +124,21 @@ class Alarm:
     text: str
 
 
-Action = Wait | Start | PressPowerButton | PowerOff | Discard | Move | AbortMove | Settle | Forget | Alarm
+Action = (
+    Wait | Start | PressPowerButton | PowerOff | Discard | Doubt | Retract | Move | AbortMove | Settle | Forget | Alarm
+)
+
+
+_MAY_BE_ASTRAY = frozenset({ActualState.RUNNING, ActualState.STOPPING, ActualState.FAILED})
+"""States of a VM without a guest here that may turn out to run elsewhere."""
 
 
 def next_action(view: VmView) -> Action:
     """The one next thing to do."""
     if view.vm is None:
         return Alarm("runs here but the cluster does not know it; left alone") if view.guest else Forget()
+    if _is_mine(view.doubt, view) and (view.guest is None or view.actual.node == view.me):
+        return Retract()
     if view.busy:
         return AbortMove() if _move_withdrawn(view, view.vm) else Wait("at work")
     if view.actual.node == view.me:
@@ -174,6 +196,10 @@ def _with_guest(view: VmView, vm: Vm, guest: Guest) -> Action:
 
 
 def _run(view: VmView, vm: Vm) -> Action:
+    asked = view.doubt.id if view.doubt else None
+    if view.actual.evicts != asked:
+        why = f"runs here; the copy on {view.doubt.node} is to end" if view.doubt else "runs here alone"
+        return Settle(replace(view.actual, evicts=asked), why)
     if vm.state is VmState.STOPPED:
         if vm.stop_now:
             return PowerOff()
@@ -211,7 +237,7 @@ def _stay(view: VmView, vm: Vm, why: str) -> Settle:
         target=None,
         reason="",
         failed_move=why,
-        former=view.actual.target or view.actual.former,
+        evicts=None,
     )
     return Settle(actual, f"stays: {why}", vm=now_on(vm, view.me))
 
@@ -219,6 +245,8 @@ def _stay(view: VmView, vm: Vm, why: str) -> Settle:
 def _without_guest(view: VmView, vm: Vm) -> Action:
     """The lease is ours and no guest is here."""
     actual = view.actual
+    if view.doubt is not None and actual.state in _MAY_BE_ASTRAY:
+        return _astray(view)
     match actual.state:
         case ActualState.MIGRATING:
             departed = replace(actual, state=ActualState.DEPARTED, since=view.now)
@@ -243,9 +271,7 @@ def _ended(view: VmView, vm: Vm) -> Action:
     if view.ended is None and view.missing_for is not None and view.missing_for < REASON_WITHIN:
         return Wait("the hypervisor has not said yet why it is gone")
     if view.ended is EndReason.MIGRATED:
-        why = "was migrated away by other means than pvc; the node that has it takes it over, if it is one of ours"
-        astray = replace(actual, state=ActualState.ASTRAY, since=view.now, reason=why)
-        return Settle(astray, why, change=VmChange.DEPARTED)
+        return _astray(view)
     if vm.state is VmState.STOPPED:
         return _release(view, "stopped", change=VmChange.STOPPED)
     late = view.ended is EndReason.SHUTDOWN and view.now - actual.reprieved <= view.shutdown_timeout
@@ -258,6 +284,13 @@ def _ended(view: VmView, vm: Vm) -> Action:
         why = "its guest powered itself off"
         return Settle(_released(view, why), why, vm=replace(vm, state=VmState.STOPPED), change=VmChange.STOPPED)
     return _crashed(view)
+
+
+def _astray(view: VmView) -> Settle:
+    """It is not here, and has not ended: whoever has it may take the lease."""
+    why = "was migrated away by other means than pvc; the node that has it takes it over, if it is one of ours"
+    astray = replace(view.actual, state=ActualState.ASTRAY, since=view.now, reason=why, evicts=None)
+    return Settle(astray, why, change=VmChange.DEPARTED)
 
 
 def _crashed(view: VmView) -> Settle:
@@ -305,14 +338,14 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
     """The lease is free, or another's."""
     guest, holder = view.guest, view.actual.node
     if guest is not None and guest.state is GuestState.RUNNING:
-        if holder is not None and view.actual.state is ActualState.RUNNING and view.actual.former == view.me:
-            return Discard(f"its migration left it running here though it runs on {holder}")
+        if holder is not None and _is_answered(view):
+            return Discard(f"{holder} holds its lease and runs it too")
         if holder is not None and view.actual.state is ActualState.ASTRAY:
             moved = replace(now_on(vm, view.me), home=None, displaced_by=None)
             why = f"found here after it was migrated away from {holder} by other means"
             return Settle(_running(view, vm, why), why, vm=moved, change=VmChange.ARRIVED, peer=holder)
         if holder is not None:
-            return Alarm(f"runs here though {holder} holds its lease; find out which copy is the right one")
+            return Doubt(f"runs here though {holder} holds its lease; {holder} is asked which of the two goes on")
         adopted = replace(vm, state=VmState.RUNNING, node=view.me, stop_now=False)
         return Settle(_running(view, vm, "adopted"), "found running here", vm=adopted, change=VmChange.ADOPTED)
     if guest is not None:
@@ -326,6 +359,17 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
     if vm.node != view.me and vm.home != view.me:
         return Forget()
     return Wait()
+
+
+def _is_mine(doubt: VmDoubt | None, view: VmView) -> bool:
+    return doubt is not None and doubt.node == view.me
+
+
+def _is_answered(view: VmView) -> bool:
+    """Whether the holder has seen its own guest run after our question: only then the guest here is the copy."""
+    if view.doubt is None or view.doubt.node != view.me:
+        return False
+    return view.actual.state is ActualState.RUNNING and view.actual.evicts == view.doubt.id
 
 
 def _is_left_over(guest: Guest) -> bool:
@@ -347,7 +391,6 @@ def _running(view: VmView, vm: Vm, why: str) -> VmActual:
         restart=view.actual.restart,
         failures=view.actual.failures,
         reprieved=view.actual.reprieved,
-        former=view.actual.node if view.actual.node != view.me else view.actual.former,
     )
 
 
