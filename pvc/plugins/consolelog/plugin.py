@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context
 from pvc.core.hookspecs import hookimpl
-from pvc.core.model import Vm
+from pvc.core.model import Finding, Severity, Vm
 from pvc.core.observers import VmObserver
 from pvc.core.service import Service
 
@@ -37,10 +37,21 @@ class ConsoleLogPlugin:
     @hookimpl
     def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
         from pvc.plugins.consolelog.definition import log_path, with_log
+        from pvc.plugins.consolelog.directory import unusable
         from pvc.plugins.consolelog.schema import SECTION, settings
 
         chosen = settings(context.config.section(SECTION))
+        if unusable(chosen.directory):  # the health finding says so; the VM starts without a log rather than not at all
+            return None
         return with_log(xml, log_path(chosen.directory, vm.name, vm.uuid), chosen.append)
+
+    @hookimpl
+    def pvc_health(self, context: Context) -> Sequence[Finding]:
+        from pvc.plugins.consolelog.directory import unusable
+        from pvc.plugins.consolelog.schema import SECTION, settings
+
+        why = unusable(settings(context.config.section(SECTION)).directory)
+        return [Finding(SECTION, Severity.WARNING, why)] if why else []
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
