@@ -41,7 +41,7 @@ def add_commands(cli: Application) -> None:
 
 def _add_listing(cli: Application) -> None:
     group = cli.group("node", help="The hosts of the cluster.")
-    Name = Annotated[str, typer.Argument(help="The node.", autocompletion=cli.complete_nodes)]
+    Name = Annotated[str, typer.Argument(metavar="NODE", help="The node.", autocompletion=cli.complete_nodes)]
 
     @group.command("list", listing=True)
     def list_nodes() -> None:
@@ -73,7 +73,7 @@ def _add_listing(cli: Application) -> None:
 
 def _add_operations(cli: Application) -> None:
     group = cli.group("node")
-    Name = Annotated[str, typer.Argument(help="The node.", autocompletion=cli.complete_nodes)]
+    Name = Annotated[str, typer.Argument(metavar="NODE", help="The node.", autocompletion=cli.complete_nodes)]
     Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; the exit code tells how it ended.")]
     Timeout = Annotated[
         float | None, typer.Option(min=0, help="With --wait: seconds to follow it; it goes on after that.")
@@ -86,35 +86,26 @@ def _add_operations(cli: Application) -> None:
     Parallel = Annotated[int | None, typer.Option(min=1, help="Moves at a time; default: as the node is configured.")]
     Form = Annotated[WaitFormat, typer.Option("--format", help="How to follow it.")]
 
-    @group.command("flush")
-    def flush(
-        name: Name,
-        wait: Wait = False,
-        timeout: Timeout = None,
-        deadline: Deadline = DEADLINE,
-        reason: Reason = "",
-        no_queue: NoQueue = False,
-        parallel: Parallel = None,
-        form: Form = WaitFormat.TEXT,
-    ) -> None:
-        """Move every VM away, so that the host can be serviced. Powers no VM off unless its own policy says so."""
-        operation = _ask(cli, OperationKind.FLUSH, name, reason, deadline, no_queue, parallel)
-        _follow_or_say(cli, operation, wait, timeout, form)
+    def add(kind: OperationKind, text: str) -> None:
+        @group.command(kind.value, help=text)
+        def operate(
+            name: Name,
+            wait: Wait = False,
+            timeout: Timeout = None,
+            deadline: Deadline = DEADLINE,
+            reason: Reason = "",
+            no_queue: NoQueue = False,
+            parallel: Parallel = None,
+            form: Form = WaitFormat.TEXT,
+        ) -> None:
+            operation = _ask(cli, kind, name, reason, deadline, no_queue, parallel)
+            _follow_or_say(cli, operation, wait, timeout, form)
 
-    @group.command("unflush")
-    def unflush(
-        name: Name,
-        wait: Wait = False,
-        timeout: Timeout = None,
-        deadline: Deadline = DEADLINE,
-        reason: Reason = "",
-        no_queue: NoQueue = False,
-        parallel: Parallel = None,
-        form: Form = WaitFormat.TEXT,
-    ) -> None:
-        """Take the node back into service and bring its VMs home."""
-        operation = _ask(cli, OperationKind.UNFLUSH, name, reason, deadline, no_queue, parallel)
-        _follow_or_say(cli, operation, wait, timeout, form)
+    add(
+        OperationKind.FLUSH,
+        "Move every VM away, so that the host can be serviced. Powers no VM off unless its own policy says so.",
+    )
+    add(OperationKind.UNFLUSH, "Take the node back into service and bring its VMs home.")
 
     @group.command("watch")
     def watch_node(name: Name, timeout: Timeout = None, form: Form = WaitFormat.TEXT) -> None:
