@@ -3,6 +3,7 @@
 import getpass
 import inspect
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,8 @@ class Application:
         self.runtime = runtime
         self._connect = connect or self._reach_zookeeper
         self.format = Format.TABLE
-        self.zookeeper: str | None = None
+        self.zookeeper = os.environ.get("PVC_ZOOKEEPER")
+        """Servers to use instead of the file's. From the environment at once: completion never gets to the options."""
         self.app = typer.Typer(
             name="pvc",
             help="Manage a cluster of virtual machines. Talks to ZooKeeper only.",

@@ -238,6 +238,12 @@ def test_a_vm_whose_qemu_dies_is_started_again(cluster: RealCluster) -> None:
     cluster.wait("it runs again", lambda: cluster.all_once(["vm2"]))
 
 
+def test_the_shell_completes_names_of_the_live_cluster(cluster: RealCluster) -> None:
+    for words, offered in (("pvc node flush h", ["hv1", "hv2", "hv3"]), ("pvc vm start vm2", ["vm2"])):
+        typed = ["env", f"COMP_WORDS={words}", "COMP_CWORD=3", "_PVC_COMPLETE=complete_bash", "pvc"]
+        assert cluster.lab.run(typed).stdout.split() == offered
+
+
 def test_names_that_do_not_exist_are_met_with_the_nearest(cluster: RealCluster) -> None:
     assert "did you mean vm1" in cluster.refused("vm", "info", "vm1x")
     assert "did you mean hv" in cluster.refused("node", "flush", "hv")
