@@ -18,6 +18,7 @@ from pvc.core.model import (
     Node,
     NodeState,
     Operation,
+    OperationKind,
     Policy,
     Vm,
     VmActual,
@@ -171,6 +172,8 @@ class Invariants:
             self._demand(False, f"{author} orders {new.name} to {new.node} without any operation")
             return
         self._ordered[uuid] = operation.id
+        fit = self._takes(new.node, new) and not self._is_to_be_flushed(new.node)
+        self._demand(fit, f"{new.name} is ordered to {new.node}, which is out of service or to be flushed")
         self._demand(
             self._has_turn(operation.id),
             f"{author} orders {new.name} to {new.node}, but it is not the turn of its {operation.kind.value}",
@@ -191,16 +194,31 @@ class Invariants:
         if new.state is ActualState.STARTING and old.node is None:
             wanted = vm.state is VmState.RUNNING and vm.node == author
             self._demand(wanted, f"{author} starts {vm.name}, which is wanted {vm.state.value} on {vm.node}")
+            self._demand(self._takes(author, vm), f"{author} starts {vm.name}, though it is out of service")
         if new.state is old.state or new.state not in BEGUN:
             return
         self._demand(new.target in (None, vm.node), f"{vm.name} goes to {new.target}, but is wanted on {vm.node}")
         moves = new.state is ActualState.MIGRATING
+        if moves and new.target is not None:
+            fit = self._takes(new.target, vm) and not self._is_to_be_flushed(new.target)
+            self._demand(fit, f"{vm.name} sets off for {new.target}, which is out of service or to be flushed")
         if not moves and vm.state is VmState.RUNNING and vm.restart <= new.restart:
             moves = True
             self._demand(vm.policy is Policy.SHUTDOWN, f"{vm.name} is shut down against its policy")
         ordered_by = self._ordered.get(uuid)
         if moves and ordered_by is not None:
             self._demand(self._has_turn(ordered_by), f"the move of {vm.name} begins after the turn of who ordered it")
+
+    def _takes(self, name: str, vm: Vm) -> bool:
+        """Whether the node is in service for the VM at this moment."""
+        node = _decoded(Node, self._known.get(keys.node(name)))
+        return node is not None and (
+            node.state is NodeState.READY or (node.state is NodeState.UNFLUSHING and vm.home == name)
+        )
+
+    def _is_to_be_flushed(self, name: str) -> bool:
+        operation = self._operation(name)
+        return operation is not None and operation.kind is OperationKind.FLUSH and operation.phase not in FINAL
 
     def _has_turn(self, operation: str) -> bool:
         """Whether the operation's ticket exists, among the first."""
@@ -221,6 +239,8 @@ def _may_hand_over(author: str, old: VmActual, new: VmActual) -> bool:
     """Whether `author` may write this change: only the holder, then the target of a move, touches the lease."""
     if old.node is None:
         return new.node in (None, author)
+    if old.state is ActualState.ASTRAY and new.state is ActualState.RUNNING:
+        return new.node == author
     if author == old.node:
         moving = old.state in (ActualState.MIGRATING, ActualState.DEPARTED)
         return new.node in (author, None) or (moving and new.node == old.target)

@@ -26,7 +26,7 @@ from pvc.plugins.hypervisor.decide.evacuation import (
     plan_unflush,
     stage,
 )
-from pvc.plugins.hypervisor.decide.placement import Candidate, Choice, choose_node, lack_of_memory
+from pvc.plugins.hypervisor.decide.placement import Candidate, Choice, choose_node, lack_of_memory, refusal
 from pvc.plugins.hypervisor.host import Guest, Hypervisor, HypervisorGone
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
 from pvc.plugins.hypervisor.settings import Settings
@@ -179,6 +179,8 @@ class Evacuation:
             raise Conflict(Check(keys.vm(order.uuid)), Clash.MISSING)
         vm = records.vm
         away = order.target != self._me
+        if away and refusal(vm, target, {}):  # the version demanded below must be of the record that was judged
+            raise Conflict(Check(keys.node(order.target), target.version), Clash.CHANGED)
         ordered = replace(
             vm,
             node=order.target,

@@ -79,6 +79,7 @@ class VmService:
         self._findings: dict[str, Finding] = {}
         self._found: dict[str, Finding] = {}
         self._claims: dict[str, Vm] = {}
+        self._node_version = 0
         self._looked_afresh = 0.0
         hypervisor.listen(self._inbox.put)
 
@@ -260,10 +261,9 @@ class VmService:
 
     def _claim(self, records: VmRecords) -> tuple[Op, ...]:
         """What a start demands besides the lease: that this node is still in the state that allowed it."""
-        znode = self._mirror.get(keys.node(self._me))
-        if records.actual.node == self._me or znode is None:
+        if records.actual.node == self._me:
             return ()
-        return (Check(keys.node(self._me), znode.version),)
+        return (Check(keys.node(self._me), self._node_version),)
 
     def _start_job(self, uuid: str, work: "partial[None]") -> None:
         self._ended.pop(uuid, None)
@@ -388,7 +388,9 @@ class VmService:
         return actual.node is None and vm.node == self._me and vm.state is VmState.RUNNING
 
     def _node_state(self) -> NodeState:
+        """This node's state; the version it was read at is what a start claims to be true still."""
         znode = self._mirror.get(keys.node(self._me))
+        self._node_version = 0 if znode is None else znode.version
         return NodeState.READY if znode is None else decode(Node, znode.data, keys.node(self._me)).state
 
     def _finding(self, uuid: str, severity: Severity, text: str) -> None:

@@ -246,7 +246,7 @@ def _without_guest(view: VmView, vm: Vm) -> Action:
     """The lease is ours and no guest is here."""
     actual = view.actual
     if view.doubt is not None and actual.state in _MAY_BE_ASTRAY:
-        return _astray(view)
+        return _astray(view, vm)
     match actual.state:
         case ActualState.MIGRATING:
             departed = replace(actual, state=ActualState.DEPARTED, since=view.now)
@@ -258,7 +258,8 @@ def _without_guest(view: VmView, vm: Vm) -> Action:
         case ActualState.FAILED:
             return _retry(view, vm)
         case ActualState.ASTRAY:
-            return Start() if _wanted_here(view, vm) and vm.generation > actual.generation else Wait(actual.reason)
+            asked_since = _wanted_here(view, vm) and vm.generation > actual.generation
+            return Start() if asked_since and view.doubt is None else Wait(actual.reason)
         case ActualState.STOPPED:
             return _release(view, "is stopped")
         case _:
@@ -271,7 +272,7 @@ def _ended(view: VmView, vm: Vm) -> Action:
     if view.ended is None and view.missing_for is not None and view.missing_for < REASON_WITHIN:
         return Wait("the hypervisor has not said yet why it is gone")
     if view.ended is EndReason.MIGRATED:
-        return _astray(view)
+        return _astray(view, vm)
     if vm.state is VmState.STOPPED:
         return _release(view, "stopped", change=VmChange.STOPPED)
     late = view.ended is EndReason.SHUTDOWN and view.now - actual.reprieved <= view.shutdown_timeout
@@ -286,10 +287,13 @@ def _ended(view: VmView, vm: Vm) -> Action:
     return _crashed(view)
 
 
-def _astray(view: VmView) -> Settle:
-    """It is not here, and has not ended: whoever has it may take the lease."""
+def _astray(view: VmView, vm: Vm) -> Settle:
+    """It is not here, and has not ended: whoever has it may take the lease. A request to start it that was made before
+    this was known does not count."""
     why = "was migrated away by other means than pvc; the node that has it takes it over, if it is one of ours"
-    astray = replace(view.actual, state=ActualState.ASTRAY, since=view.now, reason=why, evicts=None)
+    astray = replace(
+        view.actual, state=ActualState.ASTRAY, since=view.now, reason=why, generation=vm.generation, evicts=None
+    )
     return Settle(astray, why, change=VmChange.DEPARTED)
 
 
