@@ -21,6 +21,7 @@ from pvc.plugins.hypervisor.host import (
     EndReason,
     Guest,
     GuestEvent,
+    GuestState,
     Hypervisor,
     HypervisorError,
     HypervisorGone,
@@ -75,6 +76,8 @@ class VmService:
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()
         self._missing: dict[str, float] = {}
+        self._here_since: dict[str, float] = {}
+        self._arriving: dict[str, str] = {}
         self._pressed: dict[str, float] = {}
         self._findings: dict[str, Finding] = {}
         self._found: dict[str, Finding] = {}
@@ -174,6 +177,19 @@ class VmService:
             self._finding(seen.uuid, Severity.WARNING, f"VM {self._name(seen.uuid)}: {error}")
             return LOOK
 
+    def _here_for(self, seen: _Seen) -> float:
+        """See `VmView.here_for`; also remembers where an arriving guest comes from, until observers are told."""
+        now = self._runtime.monotonic()
+        holder = seen.records.actual.node if seen.records else None
+        if seen.guest is None:
+            self._arriving.pop(seen.uuid, None)
+        elif holder not in (None, self._me):
+            self._arriving[seen.uuid] = holder
+        if seen.guest is None or seen.guest.state is not GuestState.RUNNING or holder in (None, self._me):
+            self._here_since.pop(seen.uuid, None)
+            return 0.0
+        return now - self._here_since.setdefault(seen.uuid, now)
+
     def _missing_for(self, seen: _Seen) -> float | None:
         """See `VmView.missing_for`; what observers were told is what this daemon has seen."""
         if seen.guest is not None or seen.uuid not in self._told:
@@ -196,6 +212,7 @@ class VmService:
             doubt=seen.doubt,
             ended=self._ended.get(seen.uuid),
             missing_for=self._missing_for(seen),
+            here_for=self._here_for(seen),
             busy=self._jobs.running(seen.uuid),
             error=self._errors.get(seen.uuid, ""),
             now=self._runtime.now(),
@@ -250,7 +267,8 @@ class VmService:
             return GOING
         if seen.guest and actual.node == self._me and actual.state is ActualState.RUNNING:
             if seen.uuid not in self._told:
-                self._tell(records.vm, VmChange.ADOPTED)
+                source = self._arriving.get(seen.uuid)
+                self._tell(records.vm, VmChange.ARRIVED if source else VmChange.ADOPTED, source)
             return LOOK
         if actual.state is ActualState.MIGRATING and actual.node == self._me:
             return self._migrations.tend(records)
@@ -347,6 +365,7 @@ class VmService:
 
     def _tell(self, vm: Vm, change: VmChange, peer: str | None = None) -> None:
         xml = ""
+        self._arriving.pop(vm.uuid, None)
         if change in HERE:
             try:
                 xml = self._hypervisor.xml(vm.uuid)

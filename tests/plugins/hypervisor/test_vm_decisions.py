@@ -10,6 +10,7 @@ import pytest
 from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.decide.vm import (
+    CONFIRMED_AFTER,
     HEALTHY_AFTER,
     REASON_WITHIN,
     STARTS_IN_A_ROW,
@@ -296,6 +297,15 @@ def test_the_node_that_finds_a_vm_migrated_by_other_means_takes_its_lease() -> N
     assert (action.actual.state, action.actual.node) == (RUNNING, ME)
     assert (action.vm.node, action.vm.home) == (ME, None)
     assert isinstance(next_action(view(actual=on(OTHER, RUNNING), guest=guest())), Doubt)
+
+
+def test_the_target_takes_the_lease_only_when_the_source_can_no_longer_resume_its_copy() -> None:
+    arrived = {"vm": vm(), "guest": guest()}
+    moving, departed = on(OTHER, MIGRATING, ME), on(OTHER, DEPARTED, ME)
+    assert isinstance(next_action(view(actual=moving, here_for=CONFIRMED_AFTER - 0.1, **arrived)), Wait)
+    for actual, seconds in ((moving, CONFIRMED_AFTER), (departed, 0.0)):
+        action = next_action(view(actual=actual, here_for=seconds, **arrived))
+        assert isinstance(action, Settle) and action.actual.node == ME and action.peer == OTHER
 
 
 ASKED, ASKED_BY_ME = VmDoubt("d1", OTHER), VmDoubt("d1", ME)

@@ -34,6 +34,7 @@ def view(**how: Any) -> VmView:
         "doubt": None,
         "ended": None,
         "missing_for": None,
+        "here_for": 1e9,
         "busy": False,
         "error": "",
         "now": NOW,

@@ -14,6 +14,9 @@ STARTS_IN_A_ROW = 5
 """Failed starts after which a VM waits for an administrator."""
 REASON_WITHIN = 2.0
 """Seconds that the hypervisor gets to say why a guest is gone: the guest leaves its list before the event comes."""
+CONFIRMED_AFTER = 5.0
+"""Seconds of running here after which a migration counts as confirmed though the source's daemon has not said so. Until
+then the source's hypervisor resumes its own copy should this host die, and must not find its lease given away."""
 HEALTHY_AFTER = 600.0
 """Seconds of running after which earlier failures are forgotten."""
 
@@ -36,6 +39,8 @@ class VmView:
     """If the hypervisor has told: why the guest is gone."""
     missing_for: float | None
     """Seconds for which this daemon, having seen the guest here, has missed it; None: it has never seen it."""
+    here_for: float
+    """Seconds for which the guest has been seen running here while another node holds its lease."""
     busy: bool
     """A job for this VM runs on this node."""
     error: str
@@ -329,6 +334,8 @@ def _receive(view: VmView, vm: Vm) -> Action:
     if guest is not None:
         if guest.state in (GuestState.INCOMING, GuestState.LEAVING):
             return Wait("arriving")
+        if actual.state is not ActualState.DEPARTED and view.here_for < CONFIRMED_AFTER:
+            return Wait("the source has not confirmed that it has left")
         running = _running(view, vm, f"arrived from {actual.node}")
         return Settle(
             running, f"arrived from {actual.node}", vm=now_on(vm, view.me), change=VmChange.ARRIVED, peer=actual.node
