@@ -85,7 +85,7 @@ class Tree:
         try:
             for op in ops:
                 self._apply_one(op, transaction)
-        except Exception:
+        except Exception:  # whatever it was, a transaction is done whole or not at all: undone and raised again
             for undo in reversed(transaction.undo):
                 undo()
             raise

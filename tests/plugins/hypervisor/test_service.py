@@ -1,6 +1,7 @@
 """The service that looks after one node's VMs, in a simulated cluster."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,10 @@ from pvc.core.observers import VmChange, VmEvent
 from pvc.core.records import decode
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.decide.vm import STARTS_IN_A_ROW, pause_before_start
-from pvc.plugins.hypervisor.host import HypervisorError
+from pvc.plugins.hypervisor.host import Guest, HypervisorError
+from pvc.plugins.hypervisor.plugin import HypervisorPlugin
 from pvc.testing.cluster import XML, SimCluster
+from pvc.testing.hypervisor import FakeHypervisor
 
 STRANGER = "ffffffff-0000-4000-8000-000000000001"
 
@@ -319,3 +322,42 @@ def test_a_guest_that_powers_itself_off_stays_off_also_when_the_event_comes_late
         cluster.run(60.0)
         assert cluster.where() == {"vm1": ""}
         assert cluster.vm("vm1").state is VmState.STOPPED
+
+
+class OutdatedOnce:
+    """A hypervisor whose next list of guests is one of an earlier moment, as when records were read after it."""
+
+    def __init__(self, host: FakeHypervisor) -> None:
+        self._host = host
+        self.earlier: Mapping[str, Guest] | None = None
+        self.outdated_answers = 0
+
+    def guests(self) -> Mapping[str, Guest]:
+        answer, self.earlier = self.earlier, None
+        self.outdated_answers += answer is not None
+        return self._host.guests() if answer is None else answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+
+def test_a_guest_that_was_listed_before_it_ended_is_not_adopted_and_started_again() -> None:
+    doors: list[OutdatedOnce] = []
+
+    def connect(_context: object) -> Any:
+        doors.append(OutdatedOnce(cluster.nodes["hv1"].host))
+        return doors[-1]
+
+    with SimCluster(1, ready=lambda _node: {"hypervisor": HypervisorPlugin(connect)}) as cluster:
+        cluster.start()
+        vm = cluster.define("vm1", "hv1")
+        cluster.settle()
+        earlier = dict(cluster.nodes["hv1"].host.guests())
+        requests.stop(cluster.client, vm, now=True)
+        assert cluster.run_until(lambda: cluster.actual("vm1").state is ActualState.STOPPED)
+        cluster.run(1.0)
+        doors[-1].earlier = earlier
+        cluster.run(30.0)
+        assert doors[-1].outdated_answers == 1
+        assert cluster.vm("vm1").state is VmState.STOPPED
+        assert cluster.where() == {"vm1": ""}
