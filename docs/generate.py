@@ -61,13 +61,14 @@ def _configuration() -> Iterator[str]:
     yield ""
     yield "Every key may be left out. The section of a plugin is read only if the plugin is on. `pvc.yaml.example`"
     yield "shows all of it; `pvc config check` checks a file, `pvc config show` prints what is in force."
+    yield "For a key marked *per VM* one VM can have its own value: `pvc vm set VM KEY=VALUE`, `pvc vm unset VM KEY`."
     section = None
     for entry in reference(plugin_schemas(), BUILT_IN):
         head = entry.path.partition(".")[0] if "." in entry.path else "top level"
         if head != section:
             section = head
             yield from ("", f"### {section}", "", "| key | default | allowed | meaning |", "|---|---|---|---|")
-        yield f"| `{entry.path}` | {_default(entry)} | {_cell(entry.allowed)} | {_cell(entry.help)} |"
+        yield f"| `{entry.path}` | {_default(entry)} | {_cell(entry.allowed)} | {_meaning(entry)} |"
 
 
 def _tree() -> Iterator[str]:
@@ -182,6 +183,10 @@ def _default(entry: Entry) -> str:
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{_cell(str(default))}`"
+
+
+def _meaning(entry: Entry) -> str:
+    return f"{_cell(entry.help)} *Per VM.*" if entry.per_vm else _cell(entry.help)
 
 
 def _cell(value: str) -> str:

@@ -115,6 +115,10 @@ class Application:
         return self._document
 
     @property
+    def schemas(self) -> Mapping[str, Mapping[str, Any]]:
+        return self._plugins.schemas()
+
+    @property
     def user(self) -> str:
         return f"{getpass.getuser()}@{socket.gethostname()}"
 

@@ -67,6 +67,9 @@ def fields_of(row: Mapping[str, Any]) -> list[str]:
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             lines.append(head.rstrip())
             lines.extend(f"  {line}" for line in table(value, list(value[0]), colour=False))
+        elif isinstance(value, Mapping) and value:
+            lines.append(head.rstrip())
+            lines.extend(f"  {key}: {json.dumps(_plain(item), ensure_ascii=False)}" for key, item in value.items())
         else:
             lines.append(f"{head}{text_of(value)}".rstrip())
     return lines
@@ -86,6 +89,8 @@ def text_of(value: Any) -> str:
         return f"{value:.1f}"
     if isinstance(value, list | tuple):
         return ",".join(text_of(item) for item in value) or "-"
+    if isinstance(value, Mapping) and not value:
+        return "-"
     return " ".join(str(value).split()) or "-"
 
 

@@ -44,6 +44,10 @@ class CommandLine(Protocol):
         """The client's configuration; read at the first use, so that `--help` works without any."""
 
     @property
+    def schemas(self) -> Mapping[str, Mapping[str, Any]]:
+        """The schema of pvc.yaml's section of each plugin that this client has loaded."""
+
+    @property
     def user(self) -> str:
         """Who is at the keyboard, for records: name@host."""
 

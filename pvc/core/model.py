@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 
 class NodeState(Enum):
@@ -267,8 +268,9 @@ class Vm:
     """Counted up by a request to start or restart afresh: earlier failures no longer hold it back."""
     restart: int = 0
     """Counted up by `vm restart`: the VM is shut down and started once for each."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Settings of plugins for this VM, by `plugin.key`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of this VM's own, by dotted path as in pvc.yaml; see core/config/overrides.py. Whoever uses one checks
+    it first: any version may have written it."""
 
 
 class ActualState(Enum):

@@ -120,3 +120,94 @@ def test_a_vm_on_a_node_that_does_not_answer_is_not_called_running(keyboard: Key
     said = keyboard.type("vm", "start", "vm1")
     assert said.code == 1 and "daemon of hv1, where it was last, does not answer" in said.err
     assert "does not answer" in keyboard.type("vm", "info", "vm1").out
+
+
+def test_settings_of_one_vm_are_set_shown_and_unset(keyboard: Keyboard) -> None:
+    said = keyboard.type(
+        "vm", "set", "vm1", "hypervisor.migration.post_copy=true", "hypervisor.migration.downtime=0.05,2"
+    )
+    assert (said.code, said.err) == (0, "")
+    keyboard.type("vm", "set", "vm1", "hypervisor.migration.bandwidth=50")
+    options = {
+        "hypervisor.migration.post_copy": True,
+        "hypervisor.migration.downtime": [0.05, 2],
+        "hypervisor.migration.bandwidth": 50,
+    }
+    assert keyboard.cluster.vm("vm1").options == options
+    assert keyboard.type("vm", "info", "vm1", "--format", "json").rows["options"] == options
+    assert "hypervisor.migration.downtime: [0.05, 2]\n" in keyboard.type("vm", "info", "vm1").out
+    said = keyboard.type("vm", "unset", "vm1", "hypervisor.migration.post_copy", "hypervisor.migration.downtime")
+    assert said.code == 0
+    assert keyboard.cluster.vm("vm1").options == {"hypervisor.migration.bandwidth": 50}
+    assert not keyboard.cluster.vm("vm2").options
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["set", "hypervisor.migration.dowtime=1"], "did you mean 'hypervisor.migration.downtime'?"),
+        (["set", "hypervisor.migration.tls=true"], "cannot be set for one VM"),
+        (["set", "hypervisor.migration.bandwidth=none"], "a whole number of at least 1 MiB/s"),
+        (["set", "hypervisor.migration.bandwidth"], "write KEY=VALUE"),
+        (["set", "hypervisor.migration.post_copy=true", "hypervisor.migration.post_copy=false"], "each key once"),
+        (["unset", "hypervisor.migration.post_copy"], "has no hypervisor.migration.post_copy of its own"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_and_nothing_is_changed(
+    keyboard: Keyboard, words: list[str], why: str
+) -> None:
+    keyboard.type("vm", "set", "vm1", "hypervisor.migration.bandwidth=50")
+    said = keyboard.type("vm", words[0], "vm1", *words[1:])
+    assert said.code != 0 and why in said.err
+    assert keyboard.cluster.vm("vm1").options == {"hypervisor.migration.bandwidth": 50}
+
+
+def test_define_takes_settings(keyboard: Keyboard, definition: str) -> None:
+    assert keyboard.type("vm", "define", definition, "--set", "hypervisor.migration.post_copy=true").code == 0
+    assert keyboard.cluster.vm("guest").options == {"hypervisor.migration.post_copy": True}
+
+
+def test_policy_limit_and_spread_can_be_changed_and_each_by_itself(keyboard: Keyboard) -> None:
+    def now() -> tuple[str, tuple[str, ...], str | None]:
+        vm = keyboard.cluster.vm("vm1")
+        return vm.policy.value, vm.nodes, vm.spread
+
+    assert keyboard.type("vm", "modify", "vm1", "--policy", "keep").out == "vm1: policy keep, limit -, spread -\n"
+    keyboard.type("vm", "modify", "vm1", "--limit", "hv1", "--limit", "hv2", "--limit", "hv1", "--spread", "db")
+    assert now() == ("keep", ("hv1", "hv2"), "db")
+    keyboard.type("vm", "modify", "vm1", "--limit", "hv1")
+    assert now() == ("keep", ("hv1",), "db")
+    keyboard.type("vm", "modify", "vm1", "--no-limit")
+    assert now() == ("keep", (), "db")
+    keyboard.type("vm", "modify", "vm1", "--no-spread", "--policy", "live")
+    assert now() == ("live", (), None)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "nothing to change"),
+        (["--limit", "hv9"], "there is no node hv9"),
+        (["--limit", "hv1", "--limit", ""], "there is no node"),
+        (["--limit", "hv1", "--no-limit"], "an option and its opposite"),
+        (["--spread", " "], "has a name"),
+        (["--spread", "db", "--no-spread"], "an option and its opposite"),
+        (["--policy", "gone"], "'gone'"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused(keyboard: Keyboard, words: list[str], why: str) -> None:
+    before = keyboard.cluster.vm("vm1")
+    said = keyboard.type("vm", "modify", "vm1", *words)
+    assert said.code != 0 and why in said.err
+    assert keyboard.cluster.vm("vm1") == before
+
+
+def test_a_limit_that_leaves_out_where_the_vm_is_says_that_it_stays_there(keyboard: Keyboard) -> None:
+    said = keyboard.type("vm", "modify", "vm1", "--limit", "hv2")
+    assert said.code == 0 and "it stays on hv1" in said.err and "pvc vm move vm1" in said.err
+    keyboard.cluster.run(5.0)
+    assert keyboard.cluster.where()["vm1"] == "hv1"
+
+
+def test_a_definition_limited_to_an_unknown_node_is_refused(keyboard: Keyboard, definition: str) -> None:
+    assert "there is no node hv9" in keyboard.type("vm", "define", definition, "--limit", "hv9").err

@@ -50,11 +50,15 @@ class Problem:
     suggestion: str = ""
     """What to do, where it can be told."""
 
-    def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+    @property
+    def text(self) -> str:
+        """The key and what is wrong with it, without the place in a file."""
         told = [self.found, f"allowed: {self.allowed}" if self.allowed else "", self.suggestion]
-        where = f"{place}: {key_text(self.key)}" if self.key else place
-        return f"{where}: {'; '.join(part for part in told if part)}"
+        said = "; ".join(part for part in told if part)
+        return f"{key_text(self.key)}: {said}" if self.key else said
+
+    def __str__(self) -> str:
+        return f"{self.file if self.line is None else f'{self.file}:{self.line}'}: {self.text}"
 
 
 class ConfigError(PvcError):

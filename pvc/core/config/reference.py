@@ -20,6 +20,8 @@ class Entry:
     allowed: str
     unit: str
     help: str
+    per_vm: bool = False
+    """One VM may have its own value."""
 
 
 def reference(schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequence[str] = ()) -> list[Entry]:
@@ -51,4 +53,5 @@ def _entry(path: str, rules: Mapping[str, Any]) -> Entry:
         allowed=allowed_text(rules),
         unit=meta.get("unit", ""),
         help=meta.get("help", ""),
+        per_vm=bool(meta.get("per_vm")),
     )

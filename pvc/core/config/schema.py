@@ -1,7 +1,8 @@
 """Core's own part of pvc.yaml as a cerberus schema, and what a schema has to look like.
 
 `meta` beside each key holds `help`, and where they apply `unit`, `allowed` (words in place of the derived ones) and
-`default` (words for a default that is computed). Defaults of `zookeeper` are those of ZooKeeperSettings.
+`default` (words for a default that is computed) and `per_vm` (True: one VM may have its own value; see overrides.py;
+only for keys that hold a plain value or a list of them). Defaults of `zookeeper` are those of ZooKeeperSettings.
 """
 
 from collections.abc import Callable, Mapping, Sequence

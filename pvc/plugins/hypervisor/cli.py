@@ -1,6 +1,7 @@
 """`pvc vm`: defining, running and moving VMs. Talks to the tree only; imports no hypervisor."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from pvc.core import keys
 from pvc.core.commands import CommandLine, Moment
+from pvc.core.config.overrides import checked, per_vm_keys
 from pvc.core.coordination import Coordinator
 from pvc.core.lookup import all_vms, find_vm
 from pvc.core.mirror import Mirror
@@ -19,6 +21,8 @@ from pvc.plugins.hypervisor.decide.definition import LARGEST, BadDefinition, rea
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
 
 COLUMNS = ("name", "state", "node", "wanted", "home", "policy", "memory", "vcpus", "reason")
+USAGE = 2
+"""The command line makes no sense; the code that Typer uses."""
 TIMED_OUT = 6
 """The wait ended before the thing waited for did; the same code as for operations."""
 
@@ -29,6 +33,7 @@ Verdict = str | None
 def add_commands(cli: CommandLine) -> None:
     """Add the group `vm`."""
     _add_definitions(cli)
+    _add_settings(cli)
     _add_listing(cli)
     _add_running(cli)
     _add_moving(cli)
@@ -47,10 +52,21 @@ def _add_definitions(cli: CommandLine) -> None:
         policy: Annotated[Policy, typer.Option(help="What a flush may do to it.")] = Policy.LIVE,
         limit: Annotated[list[str] | None, typer.Option("--limit", help="Only run on this node; repeatable.")] = None,
         spread: Annotated[str | None, typer.Option(help="Keep apart from other VMs of this group.")] = None,
+        settings: Annotated[
+            list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As with `pvc vm set`; repeatable.")
+        ] = None,
     ) -> None:
         """Make a VM known to the cluster. It is not started."""
         definition = read_definition(_read(file))
-        vm = requests.define(cli.connect(), definition, node, policy=policy, nodes=tuple(limit or ()), spread=spread)
+        vm = requests.define(
+            cli.connect(),
+            definition,
+            node,
+            policy=policy,
+            nodes=tuple(limit or ()),
+            spread=spread,
+            options=_options(cli, settings or ()),
+        )
         cli.say(f"{vm.name} is defined on {vm.node}; start it with `pvc vm start {vm.name}`")
 
     @group.command("undefine")
@@ -69,6 +85,54 @@ def _add_definitions(cli: CommandLine) -> None:
             cli.confirm(f"Forget {vm.name}?", yes=yes)
         requests.undefine(coordinator, vm)
         cli.say(f"{vm.name} is forgotten")
+
+
+def _add_settings(cli: CommandLine) -> None:
+    group = cli.group("vm")
+    Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
+    Set = Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", autocompletion=_complete_keys(cli))]
+    Unset = Annotated[list[str], typer.Argument(metavar="KEY...", autocompletion=_complete_keys(cli))]
+
+    @group.command("set")
+    def set_options(name: Name, settings: Set) -> None:
+        """Give a VM settings of its own, by their keys in pvc.yaml. A move in flight goes on as it began."""
+        options = _options(cli, settings)
+        vm = requests.set_options(cli.connect(), find_vm(cli.connect(), name), options)
+        cli.say(f"{vm.name}: {', '.join(f'{key}={json.dumps(vm.options[key])}' for key in options)}")
+
+    @group.command("unset")
+    def unset_options(name: Name, settings: Unset) -> None:
+        """Take settings of its own from a VM: those of the node that runs it hold again."""
+        vm = requests.unset_options(cli.connect(), find_vm(cli.connect(), name), settings)
+        cli.say(f"{vm.name} has no {', '.join(settings)} of its own any more")
+
+    @group.command("modify")
+    def modify(
+        name: Name,
+        policy: Annotated[Policy | None, typer.Option(help="What a flush may do to it.")] = None,
+        limit: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--limit",
+                help="Only run on this node; repeatable; replaces them all.",
+                autocompletion=cli.complete_nodes,
+            ),
+        ] = None,
+        no_limit: Annotated[bool, typer.Option("--no-limit", help="Run on any node.")] = False,
+        spread: Annotated[str | None, typer.Option(help="Keep apart from other VMs of this group.")] = None,
+        no_spread: Annotated[bool, typer.Option("--no-spread", help="Keep apart from none.")] = False,
+    ) -> None:
+        """Change a VM's policy, limits and spread group. It is not moved by that."""
+        if (limit and no_limit) or (spread is not None and no_spread):
+            cli.fail("an option and its opposite: say one of them", USAGE)
+        if policy is None and not limit and spread is None and not no_limit and not no_spread:
+            cli.fail("nothing to change; `pvc vm modify --help` shows what can be", USAGE)
+        nodes = () if no_limit else tuple(dict.fromkeys(limit)) if limit else None
+        old = find_vm(cli.connect(), name)
+        vm = requests.modify(cli.connect(), old, policy=policy, nodes=nodes, spread=spread, apart=not no_spread)
+        cli.say(f"{vm.name}: policy {vm.policy.value}, limit {', '.join(vm.nodes) or '-'}, spread {vm.spread or '-'}")
+        if vm.nodes and vm.node not in vm.nodes:
+            cli.note(f"pvc: it stays on {vm.node}, which is none of these, until it is moved: `pvc vm move {vm.name}`")
 
 
 def _add_listing(cli: CommandLine) -> None:
@@ -240,6 +304,26 @@ def _must_be_stopped(coordinator: Coordinator, vm: Vm) -> bool:
     )
 
 
+def _options(cli: CommandLine, settings: Sequence[str]) -> dict[str, Any]:
+    """The values of KEY=VALUE, checked. Raises BadOption."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or key in found:
+            cli.fail(f"{setting}: write KEY=VALUE, each key once", USAGE)
+        found[key] = checked(cli.schemas, key, text)
+    return found
+
+
+def _complete_keys(cli: CommandLine) -> Callable[[str], list[str]]:
+    """Shell completion of the keys that one VM can have set."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [key for key in per_vm_keys(cli.schemas) if key.startswith(incomplete)]
+
+    return complete
+
+
 def _read(file: Path) -> str:
     """The text of a file, or of standard input. Raises BadDefinition."""
     try:
@@ -292,6 +376,7 @@ def _row(vm: Vm, actual: VmActual | None, alive: set[str]) -> dict[str, Any]:
         "vcpus": vm.vcpus,
         "limit": list(vm.nodes),
         "spread": vm.spread,
+        "options": dict(vm.options),
         "since": Moment(actual.since) if actual and actual.since else None,
         "node_alive": actual.node in alive if actual and actual.node else None,
         "reason": _reason(actual, alive),

@@ -1,9 +1,11 @@
 """What clients ask of VMs: each request is one transaction on the wanted state, repeated if somebody was faster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pvc.core import keys
+from pvc.core.config.problems import near
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
 from pvc.core.errors import PvcError
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
@@ -31,8 +33,13 @@ def define(
     policy: Policy = Policy.LIVE,
     nodes: tuple[str, ...] = (),
     spread: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Vm:
-    """Make a VM known to the cluster, stopped, on `node` or the one with most room. Raises Refused."""
+    """Make a VM known to the cluster, stopped, on `node` or the one with most room. Raises Refused.
+
+    `options` have been checked.
+    """
+    _demand_sense(coordinator, nodes, spread)
     vm = Vm(
         uuid=definition.uuid,
         name=definition.name,
@@ -43,6 +50,7 @@ def define(
         policy=policy,
         nodes=nodes,
         spread=spread,
+        options=options or {},
     )
     vm = replace(vm, node=node or _best(coordinator, vm))
     _demand_role(coordinator, vm.node)
@@ -116,6 +124,51 @@ def restart(coordinator: Coordinator, vm: Vm) -> Vm:
             old, state=VmState.RUNNING, stop_now=False, restart=old.restart + 1, generation=old.generation + 1
         ),
     )
+
+
+def modify(
+    coordinator: Coordinator,
+    vm: Vm,
+    *,
+    policy: Policy | None = None,
+    nodes: tuple[str, ...] | None = None,
+    spread: str | None = None,
+    apart: bool = True,
+) -> Vm:
+    """Change what holds for a VM from now on; None leaves a thing as it is. Raises Refused.
+
+    `nodes`: the only ones it may run on, () for any. `apart` False: it leaves its spread group. What runs is not moved.
+    """
+    _demand_sense(coordinator, nodes or (), spread)
+    return _rewrite(
+        coordinator,
+        vm,
+        lambda old: replace(
+            old,
+            policy=policy or old.policy,
+            nodes=old.nodes if nodes is None else nodes,
+            spread=(spread or old.spread) if apart else None,
+        ),
+    )
+
+
+def set_options(coordinator: Coordinator, vm: Vm, options: Mapping[str, Any]) -> Vm:
+    """Give a VM settings of its own; the values have been checked. The others that it has stay."""
+    return _rewrite(coordinator, vm, lambda old: replace(old, options={**old.options, **options}))
+
+
+def unset_options(coordinator: Coordinator, vm: Vm, names: Sequence[str]) -> Vm:
+    """Take settings of its own from a VM: the node's hold again. Raises Refused for one that it does not have."""
+
+    def change(old: Vm) -> Vm:
+        missing = [name for name in names if name not in old.options]
+        if missing:
+            known = ", ".join(old.options) or "nothing"
+            advice = near(missing[0], list(old.options)) or f"it has set: {known}"
+            raise Refused(f"{old.name} has no {missing[0]} of its own; {advice}")
+        return replace(old, options={name: value for name, value in old.options.items() if name not in names})
+
+    return _rewrite(coordinator, vm, change)
 
 
 def send(coordinator: Coordinator, vm: Vm, target: str | None, *, keep_home: bool) -> Vm:
@@ -198,8 +251,16 @@ def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
     return candidate
 
 
+def _demand_sense(coordinator: Coordinator, nodes: Sequence[str], spread: str | None) -> None:
+    """Raise Refused for a limit to nodes that run no VMs, and for a spread group without a name."""
+    for node in nodes:
+        _demand_role(coordinator, node)
+    if spread is not None and not spread.strip():
+        raise Refused("a spread group has a name; with --no-spread the VM belongs to none")
+
+
 def _demand_role(coordinator: Coordinator, node: str) -> None:
-    candidate = read_candidate(coordinator, node)
+    candidate = read_candidate(coordinator, node) if node and "/" not in node else None
     if candidate is None:
         raise Refused(f"there is no node {node}; `pvc node list` shows them all")
     if "hypervisor" not in candidate.roles:

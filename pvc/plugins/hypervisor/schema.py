@@ -31,14 +31,15 @@ _MIGRATION: dict[str, Any] = {
         "min": 1,
         "nullable": True,
         "default": None,
-        "meta": {"help": "Cap on the transfer rate of one migration; null for none.", "unit": "MiB/s"},
+        "meta": {"per_vm": True, "help": "Cap on the transfer rate of one migration; null for none.", "unit": "MiB/s"},
     },
     "downtime": {
         "type": "list",
-        "schema": {"type": "float", "min": 0.001},
+        "schema": {"type": "float", "min": 0.001, "max": 2000},
         "minlength": 1,
         "default": [0.3, 0.6, 1.2],
         "meta": {
+            "per_vm": True,
             "help": "Longest pause of the guest at the end of a migration: the first value at first, the next ones "
             "as the migration does not converge.",
             "unit": "seconds",
@@ -47,21 +48,23 @@ _MIGRATION: dict[str, Any] = {
     "auto_converge": {
         "type": "boolean",
         "default": True,
-        "meta": {"help": "Slow a guest down that changes its memory faster than it can be copied."},
+        "meta": {"per_vm": True, "help": "Slow a guest down that changes its memory faster than it can be copied."},
     },
     "post_copy": {
         "type": "boolean",
         "default": False,
         "meta": {
+            "per_vm": True,
             "help": "As the last resort let the guest run on the target before all its memory is there. It always "
-            "ends, but the guest is lost if either node or the network fails meanwhile."
+            "ends, but the guest is lost if either node or the network fails meanwhile.",
         },
     },
     "connections": {
         "type": "integer",
         "min": 1,
+        "max": 255,
         "default": 1,
-        "meta": {"help": "Parallel connections for the memory of one VM.", "unit": "connections"},
+        "meta": {"per_vm": True, "help": "Parallel connections for the memory of one VM.", "unit": "connections"},
     },
     "tls": {
         "type": "boolean",
@@ -76,6 +79,7 @@ _MIGRATION: dict[str, Any] = {
         "min": 1,
         "default": 60.0,
         "meta": {
+            "per_vm": True,
             "help": "Time that a migration may take for each GiB of memory (at least one GiB is counted); then it is "
             "aborted, or switched to post-copy where allowed.",
             "unit": "seconds",
