@@ -37,6 +37,11 @@ def node_operation(name: str) -> str:
     return f"{NODES}/{name}/operation"
 
 
+def node_forecast(name: str) -> str:
+    """The last question about what an operation of the node would do, with the daemon's answer."""
+    return f"{NODES}/{name}/forecast"
+
+
 def node_vms(name: str) -> str:
     """Children: the VMs this node has business with."""
     return f"{NODES}/{name}/vms"

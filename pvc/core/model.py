@@ -77,8 +77,16 @@ class NodeFacts:
     """Load average over one minute."""
     vms: Mapping[str, int] = field(default_factory=dict)
     """MiB set aside for each VM (by UUID) that is here, arriving, or about to start."""
+    vcpus: Mapping[str, int] = field(default_factory=dict)
+    """Virtual processors of each of those VMs, by UUID."""
     spread: Mapping[str, str] = field(default_factory=dict)
     """Spread group of each of those VMs that has one, by UUID."""
+    limits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The only nodes of each of those VMs that may not run anywhere, by UUID."""
+    arriving: tuple[str, ...] = ()
+    """Those of these VMs that are migrating to the node, by UUID."""
+    inbound: int | None = None
+    """How many VMs may migrate to the node at the same time; None: any number."""
     findings: tuple["Finding", ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -183,6 +191,8 @@ class Outcome:
     """When its last move was ordered, in seconds since the epoch."""
     seconds: float | None = None
     """How long its move took."""
+    memory: int | None = None
+    """MiB of a VM: past moves tell how long a move of so much takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +212,12 @@ class Operation:
     """False: fail rather than wait at a gate."""
     parallel: int | None = None
     """Moves at a time; None: what the node's configuration says."""
+    skip: bool = False
+    """Of an unflush: take the node back into service without moving anything."""
+    only: tuple[str, ...] = ()
+    """Of an unflush: bring only these VMs home, by UUID; empty: all."""
+    make_room: bool = False
+    """Of an unflush: where home is full, move VMs away that have their home elsewhere."""
     phase: Phase = Phase.QUEUED
     waiting: str = ""
     """While queued: what it waits for, in words."""
@@ -216,6 +232,8 @@ class Operation:
     cancelled_by: str = ""
     message: str = ""
     """One closing sentence."""
+    warnings: tuple[str, ...] = ()
+    """What an administrator should know though it stops nothing."""
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     """By the key of the thing: a VM's UUID."""
 

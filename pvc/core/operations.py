@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pvc.core import keys
 from pvc.core.coordination import Check, Conflict, Coordinator, Create, Delete, Op, Put
 from pvc.core.decide.operation import Begin, End, Wait, admission, during, ending, state_after
+from pvc.core.forecast import Forecast, joined
+from pvc.core.forecasting import ForecastDesk
 from pvc.core.mirror import Mirror
 from pvc.core.model import (
     FINAL,
@@ -72,6 +74,7 @@ class OperationService:
         self._registered = registered
         self._gates = tuple(gates)
         self._steps = tuple(steps)
+        self._forecasts = ForecastDesk(node, coordinator, self._mirror, log)
         self._at_gates: Operation | None = None
         self._last_look = 0.0
 
@@ -81,6 +84,7 @@ class OperationService:
         self._look_afresh_sometimes()
         record = self._read()
         self._leave_gates(record)
+        self._forecasts.answer(self._foresee)
         if record is None or record.operation.phase in FINAL:
             return IDLE
         try:
@@ -91,6 +95,10 @@ class OperationService:
 
     def stop(self) -> None:
         """The operation stays as it is recorded: the next daemon resumes it."""
+
+    def _foresee(self, operation: Operation) -> Forecast:
+        parts = self._steps if operation.kind is OperationKind.FLUSH else reversed(self._steps)
+        return joined([part.foresee(operation) for part in parts])
 
     def _read(self) -> _Record | None:
         path = keys.node_operation(self._node)
@@ -160,7 +168,8 @@ class OperationService:
             end = ending(operation, self._runtime.now(), progress.outcomes, progress.left)
             self._finish(record, end, progress, guards)
             return 0.0
-        new = replace(operation, outcomes=progress.outcomes, phase=Phase.MOVING)
+        warnings = operation.warnings if operation.phase is Phase.MOVING else progress.warnings
+        new = replace(operation, outcomes=progress.outcomes, warnings=warnings, phase=Phase.MOVING)
         if new != operation:
             if new.phase is not operation.phase:
                 move(self._log, self._thing(operation), operation.phase, new.phase, PHASE_MOVES, "planned")
@@ -172,19 +181,22 @@ class OperationService:
         flush = turn.operation.kind is OperationKind.FLUSH
         outcomes = dict(turn.operation.outcomes)
         left: list[str] = []
+        warnings: list[str] = []
         for part in self._steps if flush else reversed(self._steps):
             progress = part.vacate(turn) if flush else part.restore(turn)
             outcomes.update(progress.outcomes)
+            warnings.extend(progress.warnings)
             if not progress.finished:
-                return Progress(outcomes, pause=progress.pause)
+                return Progress(outcomes, warnings=tuple(warnings), pause=progress.pause)
             left.extend(progress.left)
-        return Progress(outcomes, finished=True, left=tuple(left))
+        return Progress(outcomes, finished=True, left=tuple(left), warnings=tuple(warnings))
 
     def _finish(self, record: _Record, end: End, progress: Progress, guards: tuple[Check, ...]) -> None:
         operation = record.operation
         if operation.phase is Phase.PLANNING:
             move(self._log, self._thing(operation), operation.phase, Phase.MOVING, PHASE_MOVES, "nothing to move")
-            record = self._write(record, replace(operation, phase=Phase.MOVING), guards)
+            moving = replace(operation, phase=Phase.MOVING, warnings=progress.warnings)
+            record = self._write(record, moving, guards)
         state = state_after(record.operation, end.phase)
         node_ops = [] if state is None else self._node_ops(state, end.message)
         self._end(record, end.phase, end.message, progress.outcomes, guards, node_ops)

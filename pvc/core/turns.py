@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pvc.core.coordination import Check, CoordinationError, Op
+from pvc.core.forecast import Forecast
 from pvc.core.model import Operation, Outcome
 
 
@@ -81,6 +82,8 @@ class Progress:
     """Nothing is in flight and nothing more will be tried."""
     left: tuple[str, ...] = ()
     """With `finished`: what a fresh look still found in the way, in words; the operation is then incomplete."""
+    warnings: tuple[str, ...] = ()
+    """What an administrator should know though it stops nothing."""
     pause: float = 5.0
     """Seconds until it wants to be asked again even if nothing happens."""
 
@@ -100,3 +103,6 @@ class FlushStep(Protocol):
 
     def restore(self, turn: Turn) -> Progress:
         """Take the next steps to bring back what a flush took away. Called until `finished`."""
+
+    def foresee(self, operation: Operation) -> Forecast:
+        """What `vacate` or `restore` would do for this operation now. Changes nothing."""

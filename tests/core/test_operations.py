@@ -8,6 +8,7 @@ import pytest
 
 from pvc.core import keys, operations
 from pvc.core.coordination import Check, Create, Delete, Disconnected, Put
+from pvc.core.forecast import Forecast
 from pvc.core.model import FINAL, Cancel, Node, NodeState, Operation, OperationKind, Outcome, OutcomeState, Phase
 from pvc.core.operations import OperationService
 from pvc.core.records import decode, encode
@@ -61,6 +62,10 @@ class ScriptedStep:
     def restore(self, turn: Turn) -> Progress:
         self.journal.append(f"restore {self.name}")
         return self._next(turn)
+
+    def foresee(self, operation: Operation) -> Forecast:
+        self.journal.append(f"foresee {self.name}")
+        return Forecast(warnings=(f"{operation.kind.value} by {self.name}",))
 
     def _next(self, turn: Turn) -> Progress:
         self.turns.append(turn)

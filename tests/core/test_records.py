@@ -33,7 +33,20 @@ UUID = "8b1a5e0c-7a1f-4a54-9d0e-1f2f6f1b0a01"
 RECORDS: Sequence[Any] = [
     Node("hv1", NodeState.FLUSHED, ("hypervisor",), ("flushlock",), "10.0.0.1", "1.0", "m1", "op1"),
     NodeSession("hv1", 17, "boot", "4711"),
-    NodeFacts(1.5, 1024, 8, 0.5, {UUID: 128}, {UUID: "web"}, (Finding("a", Severity.WARNING, "b"),), {"c": "d"}),
+    NodeFacts(
+        at=1.5,
+        memory=1024,
+        cpus=8,
+        load=0.5,
+        vms={UUID: 128},
+        vcpus={UUID: 2},
+        spread={UUID: "web"},
+        limits={UUID: ("hv1", "hv2")},
+        arriving=(UUID,),
+        inbound=3,
+        findings=(Finding("a", Severity.WARNING, "b"),),
+        extra={"c": "d"},
+    ),
     Operation(
         id="op1",
         kind=OperationKind.FLUSH,

@@ -19,6 +19,7 @@ from pvc.core.waiting import wait_for
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.decide.definition import LARGEST, BadDefinition, read_definition
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
+from pvc.plugins.hypervisor.settings import PlacementSettings, settings_from
 
 COLUMNS = ("name", "state", "node", "wanted", "home", "policy", "memory", "vcpus", "reason")
 USAGE = 2
@@ -180,7 +181,7 @@ def _add_running(cli: CommandLine) -> None:
     @group.command("start")
     def start(name: Name, wait: Wait = True, timeout: Timeout = 60.0) -> None:
         """Start a VM."""
-        vm = requests.start(cli.connect(), find_vm(cli.connect(), name))
+        vm = requests.start(cli.connect(), find_vm(cli.connect(), name), _placement(cli))
         _await_if(cli, wait, vm, _is_running, timeout, "running")
 
     @group.command("shutdown")
@@ -222,13 +223,13 @@ def _add_moving(cli: CommandLine) -> None:
     @group.command("move")
     def move(name: Name, target: Target = None, wait: Wait = True, timeout: Timeout = 600.0) -> None:
         """Move a VM for good: the node it goes to is its new home."""
-        vm = requests.send(cli.connect(), find_vm(cli.connect(), name), target, keep_home=False)
+        vm = _send(cli, name, target, keep_home=False)
         _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
 
     @group.command("migrate")
     def migrate(name: Name, target: Target = None, wait: Wait = True, timeout: Timeout = 600.0) -> None:
         """Move a VM for a while: it remembers its home."""
-        vm = requests.send(cli.connect(), find_vm(cli.connect(), name), target, keep_home=True)
+        vm = _send(cli, name, target, keep_home=True)
         _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
 
     @group.command("unmigrate")
@@ -236,6 +237,18 @@ def _add_moving(cli: CommandLine) -> None:
         """Bring a VM back to its home."""
         vm = requests.send_home(cli.connect(), find_vm(cli.connect(), name))
         _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
+
+
+def _send(cli: CommandLine, name: str, target: str | None, *, keep_home: bool) -> Vm:
+    coordinator = cli.connect()
+    return requests.send(
+        coordinator, find_vm(coordinator, name), target, keep_home=keep_home, placement=_placement(cli)
+    )
+
+
+def _placement(cli: CommandLine) -> PlacementSettings:
+    """How a node is chosen when none is named."""
+    return settings_from(cli.config.section("hypervisor")).placement
 
 
 def _await_if(

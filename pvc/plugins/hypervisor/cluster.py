@@ -34,9 +34,15 @@ def read_candidate(source: Coordinator | Mirror, name: str) -> Candidate | None:
         state=node.state,
         roles=node.roles,
         memory=facts.memory,
+        cpus=facts.cpus,
+        load=facts.load,
         flush_asked=_flush_asked(source, name),
         vms=facts.vms,
+        vcpus=facts.vcpus,
         spread=facts.spread,
+        limits=facts.limits,
+        arriving=facts.arriving,
+        inbound=facts.inbound,
         version=znode.version,
     )
 

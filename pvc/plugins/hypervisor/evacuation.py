@@ -4,38 +4,42 @@ It writes wanted states, under the guards of its turn, and never touches a guest
 VM carries the order out. Its last word is always a fresh look.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pvc.core import keys
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict
+from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
-from pvc.core.model import Operation, Outcome, OutcomeState, Vm
-from pvc.core.records import Garbage
+from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState, Phase
 from pvc.core.turns import Progress, Turn, TurnLost
-from pvc.plugins.hypervisor.cluster import read_candidate, read_candidates
+from pvc.plugins.hypervisor.cluster import read_candidate
+from pvc.plugins.hypervisor.decide import foresight
 from pvc.plugins.hypervisor.decide.evacuation import (
-    Item,
     Limits,
     Order,
     Plan,
     Stage,
+    incoming,
     left_behind,
     plan_flush,
-    plan_unflush,
     stage,
 )
-from pvc.plugins.hypervisor.decide.placement import Candidate, Choice, choose_node, lack_of_memory, refusal
-from pvc.plugins.hypervisor.host import Guest, Hypervisor, HypervisorGone
-from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
+from pvc.plugins.hypervisor.decide.homecoming import Wishes, plan_unflush
+from pvc.plugins.hypervisor.decide.placement import refusal
+from pvc.plugins.hypervisor.host import Hypervisor, HypervisorGone
+from pvc.plugins.hypervisor.outlook import Outlook
+from pvc.plugins.hypervisor.records import index_ops, read_vm
 from pvc.plugins.hypervisor.settings import Settings
 
 SILENCE = 120.0
 """Seconds that a flush waits for a hypervisor that does not answer before it ends incomplete."""
+LOOK = 5.0
+"""Seconds between looks when nothing changes."""
 
 
-_Planner = Callable[[Turn, Sequence[Item]], Plan]
+_Planner = Callable[[Turn, Outlook], Plan]
 
 
 class Evacuation:
@@ -60,102 +64,114 @@ class Evacuation:
     def restore(self, turn: Turn) -> Progress:
         return self._go_on(turn, self._plan_unflush)
 
+    def foresee(self, operation: Operation) -> Forecast:
+        outlook = self._look(operation)
+        if operation.kind is OperationKind.FLUSH:
+            return foresight.of_flush(
+                self._me,
+                outlook.items,
+                outlook.unreadable,
+                outlook.lay_out,
+                outlook.targets,
+                self._settings.placement.head_room,
+            )
+        return foresight.of_unflush(self._me, outlook.items, outlook.home(), outlook.lay_out, _wishes(operation))
+
+    def _look(self, operation: Operation) -> Outlook:
+        """A fresh look. Raises HypervisorGone, Disconnected."""
+        outlook = Outlook(self._context, self._settings, self._mirror, self._hypervisor.guests())
+        outlook.find(operation)
+        return outlook
+
     def _go_on(self, turn: Turn, plan_by: _Planner) -> Progress:
         if turn.operation.id != self._operation:
             self._operation = turn.operation.id
             self._mirror.forget()
         try:
-            plan, left = self._plan(turn, plan_by)
+            outlook, plan = self._plan(turn, plan_by)
             if plan.finished:  # a final state is never written from a belief: look again
                 self._mirror.forget()
-                plan, left = self._plan(turn, plan_by)
+                outlook, plan = self._plan(turn, plan_by)
         except HypervisorGone as gone:
             return self._silent(turn, gone)
         self._silent_since = None
         outcomes = self._give(plan, turn)
         if turn.abort:
-            self._withdraw(plan, turn)
-        return Progress(outcomes, finished=plan.finished, left=left if plan.finished else ())
+            self._withdraw(plan, turn, outlook)
+        return Progress(
+            outcomes,
+            finished=plan.finished,
+            left=(*left_behind(plan.outcomes), *outlook.unreadable) if plan.finished else (),
+            warnings=self._warnings(turn, outlook, plan),
+            pause=LOOK if plan.pause is None else min(LOOK, plan.pause),
+        )
 
-    def _plan(self, turn: Turn, plan_by: _Planner) -> tuple[Plan, tuple[str, ...]]:
-        guests = self._hypervisor.guests()
-        items, unreadable = self._items(turn.operation, guests)
-        plan = plan_by(turn, items)
-        return plan, (*left_behind(plan.outcomes), *unreadable)
+    def _plan(self, turn: Turn, plan_by: _Planner) -> tuple[Outlook, Plan]:
+        outlook = self._look(turn.operation)
+        return outlook, plan_by(turn, outlook)
 
-    def _plan_flush(self, turn: Turn, items: Sequence[Item]) -> Plan:
-        candidates = [node for node in read_candidates(self._mirror) if node.name != self._me]
+    def _plan_flush(self, turn: Turn, outlook: Outlook) -> Plan:
+        self._stop_incoming(turn, outlook)
         return plan_flush(
             self._me,
-            items,
+            outlook.items,
             turn.operation.outcomes,
-            lambda vm, promised, excluded: self._choose(vm, candidates, items, promised, excluded),
-            self._limits(turn.operation),
+            outlook.lay_out,
+            self._limits(turn.operation, outlook, eager=1),
             self._runtime.now(),
             stopping=turn.stopping,
         )
 
-    def _plan_unflush(self, turn: Turn, items: Sequence[Item]) -> Plan:
+    def _plan_unflush(self, turn: Turn, outlook: Outlook) -> Plan:
         return plan_unflush(
             self._me,
-            items,
+            outlook.items,
             turn.operation.outcomes,
-            self._lack,
-            self._limits(turn.operation),
+            outlook.home(),
+            outlook.lay_out,
+            _wishes(turn.operation),
+            self._limits(turn.operation, outlook, eager=0),
             self._runtime.now(),
             stopping=turn.stopping,
         )
 
-    def _limits(self, operation: Operation) -> Limits:
+    def _limits(self, operation: Operation, outlook: Outlook, *, eager: int) -> Limits:
+        """`eager`: a flush tries another node at once, an unflush would try the same one."""
         migration = self._settings.migration
-        return Limits(operation.parallel or migration.parallel, migration.retries, self._settings.shutdown_timeout)
+        return Limits(
+            operation.parallel or migration.parallel,
+            migration.retries,
+            self._settings.shutdown_timeout,
+            eager,
+            outlook.slots(operation.outcomes, home=operation.kind is OperationKind.UNFLUSH),
+        )
 
-    def _choose(
-        self,
-        vm: Vm,
-        candidates: Sequence[Candidate],
-        items: Sequence[Item],
-        promised: Mapping[str, str],
-        excluded: Mapping[str, str],
-    ) -> Choice:
-        reserved: dict[str, dict[str, int]] = {}
-        spread: dict[str, dict[str, str]] = {}
-        for item in items:
-            target = promised.get(item.uuid) or (item.vm.node if item.vm.node != self._me else None)
-            if target is not None:
-                reserved.setdefault(target, {})[item.uuid] = item.vm.memory
-                spread.setdefault(target, {}).update({item.uuid: item.vm.spread} if item.vm.spread else {})
-        candidates = [replace(node, spread={**node.spread, **spread.get(node.name, {})}) for node in candidates]
-        verdicts = self._context.plugins.placement(vm, tuple(node.name for node in candidates))
-        return choose_node(vm, candidates, reserved=reserved, verdicts=verdicts, excluded=excluded)
+    def _warnings(self, turn: Turn, outlook: Outlook, plan: Plan) -> tuple[str, ...]:
+        """Told once, as the operation begins to move things."""
+        operation = turn.operation
+        if operation.kind is not OperationKind.FLUSH or operation.phase is not Phase.PLANNING:
+            return ()
+        going = {uuid: outcome.target for uuid, outcome in plan.outcomes.items() if outcome.target is not None}
+        return foresight.warnings(self._me, outlook.items, outlook.targets, self._settings.placement.head_room, going)
 
-    def _lack(self, vm: Vm, promised: Sequence[Vm]) -> str:
-        home = read_candidate(self._mirror, self._me)
-        if home is None:
-            return "has no record"
-        return lack_of_memory(vm, home, {other.uuid: other.memory for other in promised})
-
-    def _items(self, operation: Operation, guests: Mapping[str, Guest]) -> tuple[list[Item], list[str]]:
-        """Every VM that this node or the operation has business with, and what runs here that is no VM of ours."""
-        indexed = self._mirror.children(keys.node_vms(self._me)) or ()
-        items: list[Item] = []
-        unreadable: list[str] = []
-        for uuid in sorted({*indexed, *guests, *operation.outcomes}):
-            try:
-                records = read_vm(self._mirror, uuid)
-            except Garbage as garbage:
-                unreadable.append(str(garbage))
+    def _stop_incoming(self, turn: Turn, outlook: Outlook) -> None:
+        """Take back the orders of VMs on their way here: the nodes that have them abort the moves."""
+        for item in incoming(self._me, outlook.items):
+            records = None if turn.stopping else read_vm(self._mirror, item.uuid)
+            if records is None or records.actual.node is None or records.vm.node != self._me:
                 continue
-            if records is not None:
-                items.append(self._item(records, guests.get(uuid)))
-            elif uuid in guests:
-                unreadable.append(f"{guests[uuid].name}: runs here but the cluster does not know it")
-        return items, unreadable
-
-    def _item(self, records: VmRecords, guest: Guest | None) -> Item:
-        holder = records.actual.node
-        alive = holder in (None, self._me) or self._mirror.get(keys.node_session(holder)) is not None
-        return Item(records.vm.uuid, records.vm, records.actual, guest, alive)
+            source = records.actual.node
+            home = records.vm.home if records.vm.home != source else None
+            stays = replace(records.vm, node=source, home=home, guards=tuple(check.path for check in turn.guards))
+            try:
+                turn.commit(records.put(vm=stays))
+                self._context.log.info("vm %s: its move here from %s is stopped", stays.name, source)
+            except TurnLost:
+                raise
+            except Conflict:  # it has just arrived, or changed: the next look tells
+                self._context.operations_wake.set()
+            self._mirror.drop(keys.vm(item.uuid))
+            self._mirror.drop(keys.vm_actual(item.uuid))
 
     def _give(self, plan: Plan, turn: Turn) -> Mapping[str, Outcome]:
         """Commit the orders; one that comes too late for what has changed since is decided anew next time."""
@@ -179,13 +195,14 @@ class Evacuation:
             raise Conflict(Check(keys.vm(order.uuid)), Clash.MISSING)
         vm = records.vm
         away = order.target != self._me
-        if away and refusal(vm, target, {}):  # the version demanded below must be of the record that was judged
+        if away and refusal(vm, target):  # the version demanded below must be of the record that was judged
             raise Conflict(Check(keys.node(order.target), target.version), Clash.CHANGED)
+        home = self._home_of(vm.home)
         ordered = replace(
             vm,
             node=order.target,
-            home=(vm.home or self._me) if away else vm.home,
-            displaced_by=(vm.displaced_by if vm.home else turn.operation.id) if away else vm.displaced_by,
+            home=(home or self._me) if away else vm.home,
+            displaced_by=(vm.displaced_by if home else turn.operation.id) if away else vm.displaced_by,
             guards=tuple(check.path for check in turn.guards),
         )
         turn.commit(
@@ -199,14 +216,17 @@ class Evacuation:
         self._mirror.drop(keys.vm(order.uuid))
         self._context.log.info("vm %s: ordered from %s to %s", vm.name, records.actual.node or "nowhere", order.target)
 
-    def _withdraw(self, plan: Plan, turn: Turn) -> None:
+    def _home_of(self, home: str | None) -> str | None:
+        """The home that a VM remembers, unless that node is gone for good."""
+        return home if home is not None and self._mirror.get(keys.node(home)) is not None else None
+
+    def _withdraw(self, plan: Plan, turn: Turn, outlook: Outlook) -> None:
         """Take back the orders whose moves are in flight: the node that has the VM then aborts the move."""
         for uuid, outcome in plan.outcomes.items():
             records = read_vm(self._mirror, uuid) if outcome.state is OutcomeState.MOVING else None
             if records is None or records.actual.node is None or records.vm.node == records.actual.node:
                 continue
-            item = self._item(records, None)
-            if stage(self._me, item) is Stage.LEAVING or records.vm.node == self._me:
+            if stage(self._me, outlook.item(records)) is Stage.LEAVING or records.vm.node == self._me:
                 turn.commit(records.put(vm=replace(records.vm, node=records.actual.node)))
                 self._mirror.drop(keys.vm(uuid))
 
@@ -216,3 +236,7 @@ class Evacuation:
         if now - self._silent_since < SILENCE and not turn.stopping:
             return Progress(turn.operation.outcomes, pause=2.0)
         return Progress(turn.operation.outcomes, finished=True, left=(str(gone),))
+
+
+def _wishes(operation: Operation) -> Wishes:
+    return Wishes(operation.skip, operation.only, operation.make_room)

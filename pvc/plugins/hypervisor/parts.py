@@ -25,7 +25,11 @@ class Parts:
         claims = self.service.claims()
         facts: dict[str, Any] = {
             "vms": {uuid: vm.memory for uuid, vm in claims.items()},
+            "vcpus": {uuid: vm.vcpus for uuid, vm in claims.items()},
             "spread": {uuid: vm.spread for uuid, vm in claims.items() if vm.spread},
+            "limits": {uuid: vm.nodes for uuid, vm in claims.items() if vm.nodes},
+            "arriving": self.service.arriving(),
+            "inbound": self.settings.migration.inbound,
         }
         try:
             capacity = self.hypervisor.capacity()

@@ -8,17 +8,24 @@ from pvc.core import keys
 from pvc.core.config.problems import near
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
 from pvc.core.errors import PvcError
+from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import encode
 from pvc.plugins.hypervisor.cluster import read_candidate, read_candidates
 from pvc.plugins.hypervisor.decide.definition import Definition
-from pvc.plugins.hypervisor.decide.placement import Candidate, choose_node, refusal
+from pvc.plugins.hypervisor.decide.placement import Candidate, refusal
+from pvc.plugins.hypervisor.decide.planner import Selector, Wanted, lay_out, selector_of
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
+from pvc.plugins.hypervisor.settings import PlacementSettings
 
 TRIES = 10
 """How often a request is repeated when a daemon writes at the same moment."""
 BATCH = 200
 """Nodes of the tree that one transaction deletes."""
+
+
+ANY_ROOM = PlacementSettings(Selector.MEM, head_room=0)
+"""The node with most memory free, down to the last MiB."""
 
 
 class Refused(PvcError):
@@ -34,8 +41,9 @@ def define(
     nodes: tuple[str, ...] = (),
     spread: str | None = None,
     options: Mapping[str, Any] | None = None,
+    placement: PlacementSettings = ANY_ROOM,
 ) -> Vm:
-    """Make a VM known to the cluster, stopped, on `node` or the one with most room. Raises Refused.
+    """Make a VM known to the cluster, stopped, on `node` or the best one. Raises Refused.
 
     `options` have been checked.
     """
@@ -52,7 +60,7 @@ def define(
         spread=spread,
         options=options or {},
     )
-    vm = replace(vm, node=node or _best(coordinator, vm))
+    vm = replace(vm, node=node or _best(coordinator, vm, placement))
     _demand_role(coordinator, vm.node)
     try:
         coordinator.commit(
@@ -97,14 +105,14 @@ def undefine(coordinator: Coordinator, vm: Vm) -> None:
     _repeat(coordinator, vm, lambda records: (ops(records), None))
 
 
-def start(coordinator: Coordinator, vm: Vm) -> Vm:
-    """Have a VM run: where it is assigned, or, if that node takes none now, on the one with most room."""
+def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_ROOM) -> Vm:
+    """Have a VM run: where it is assigned, or, if that node takes none now, on the best one."""
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
         wanted = replace(old, state=VmState.RUNNING, stop_now=False, generation=old.generation + 1)
         if records.actual.node is None:
-            wanted = _startable(coordinator, wanted)
+            wanted = _startable(coordinator, wanted, placement)
         return [*records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
@@ -171,12 +179,19 @@ def unset_options(coordinator: Coordinator, vm: Vm, names: Sequence[str]) -> Vm:
     return _rewrite(coordinator, vm, change)
 
 
-def send(coordinator: Coordinator, vm: Vm, target: str | None, *, keep_home: bool) -> Vm:
+def send(
+    coordinator: Coordinator,
+    vm: Vm,
+    target: str | None,
+    *,
+    keep_home: bool,
+    placement: PlacementSettings = ANY_ROOM,
+) -> Vm:
     """Have a VM go to `target`, or to the best node; `keep_home` remembers where it came from. Raises Refused."""
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
-        node = target or _best(coordinator, old, excluded=records.actual.node or old.node)
+        node = target or _best(coordinator, old, placement, excluded=records.actual.node or old.node)
         where = records.actual.node or old.node
         if node == where and old.node == where and (keep_home or old.home is None):
             raise Refused(f"{old.name} is on {node} already")
@@ -220,34 +235,35 @@ def _rewrite(coordinator: Coordinator, vm: Vm, change: "Callable[[Vm], Vm]") -> 
     return _repeat(coordinator, vm, ops)
 
 
-def _startable(coordinator: Coordinator, vm: Vm) -> Vm:
+def _startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings) -> Vm:
     """The VM assigned to a node that takes it now, its own if possible."""
     own = read_candidate(coordinator, vm.node)
-    if own is not None and not refusal(vm, own, {}):
+    if own is not None and refusal(vm, own) is None:
         return vm
-    choice = choose_node(vm, read_candidates(coordinator), reserved={}, verdicts={}, excluded={})
-    if choice.node is None:
-        reasons = "; ".join(f"{name} {why}" for name, why in sorted(choice.reasons.items()))
-        raise Refused(f"no node can start {vm.name}: {reasons or 'there is none'}")
-    return replace(vm, node=choice.node, home=vm.home or vm.node)
+    return replace(vm, node=_best(coordinator, vm, placement, verb="start"), home=vm.home or vm.node)
 
 
-def _best(coordinator: Coordinator, vm: Vm, excluded: str | None = None) -> str:
-    reason = {excluded: "is where it is"} if excluded else {}
-    choice = choose_node(vm, read_candidates(coordinator), reserved={}, verdicts={}, excluded=reason)
-    if choice.node is None:
-        reasons = "; ".join(f"{name} {why}" for name, why in sorted(choice.reasons.items()))
-        raise Refused(f"no node can take {vm.name}: {reasons or 'there is none'}")
-    return choice.node
+def _best(
+    coordinator: Coordinator, vm: Vm, placement: PlacementSettings, excluded: str | None = None, verb: str = "take"
+) -> str:
+    """The node that a VM goes to when nobody names one. Raises Refused with what speaks against each."""
+    against = {excluded: Objection("is where it is")} if excluded else {}
+    wanted = Wanted(vm, selector_of(vm, placement.selector), against)
+    layout = lay_out([wanted], read_candidates(coordinator), head_room=placement.head_room)
+    if layout.placed:
+        return layout.placed[0].node
+    reasons = "; ".join(f"{name} {objection}" for name, objection in sorted(layout.unplaced[vm.uuid].items()))
+    raise Refused(f"no node can {verb} {vm.name}: {reasons or 'there is none'}")
 
 
 def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
     candidate = read_candidate(coordinator, node)
     if candidate is None:
         raise Refused(f"there is no node {node}; `pvc node list` shows them all")
-    why = refusal(vm, candidate, {})
-    if why:
-        raise Refused(f"{vm.name} cannot go to {node}: it {why}")
+    objection = refusal(vm, candidate)
+    if objection is not None:
+        advice = f"; {objection.advice}" if objection.advice else ""
+        raise Refused(f"{vm.name} cannot go to {node}: it {objection}{advice}")
     return candidate
 
 

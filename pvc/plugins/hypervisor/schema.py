@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pvc.plugins.hypervisor.decide.planner import Selector
+
 SECTION = "hypervisor"
 
 _MIGRATION: dict[str, Any] = {
@@ -19,6 +21,16 @@ _MIGRATION: dict[str, Any] = {
         "min": 1,
         "default": 1,
         "meta": {"help": "How many VMs a flush moves at the same time.", "unit": "VMs"},
+    },
+    "inbound": {
+        "type": "integer",
+        "min": 1,
+        "nullable": True,
+        "default": 3,
+        "meta": {
+            "help": "How many VMs flushes send to this node at the same time, all together; null for any number.",
+            "unit": "VMs",
+        },
     },
     "retries": {
         "type": "integer",
@@ -87,6 +99,28 @@ _MIGRATION: dict[str, Any] = {
     },
 }
 
+_PLACEMENT: dict[str, Any] = {
+    "selector": {
+        "type": "string",
+        "allowed": [selector.value for selector in Selector],
+        "default": "mem",
+        "meta": {
+            "help": "Which node is best for a VM: mem (most memory free), vcpus (fewest virtual processors for each of "
+            "its own), load (lowest load for each processor) or vms (fewest VMs).",
+            "per_vm": True,
+        },
+    },
+    "head_room": {
+        "type": "integer",
+        "min": 0,
+        "default": 0,
+        "meta": {
+            "help": "Memory that stays free on a node when VMs are sent there; a VM that comes home may use it.",
+            "unit": "MiB",
+        },
+    },
+}
+
 SCHEMA: dict[str, Any] = {
     "uri": {
         "type": "string",
@@ -115,6 +149,12 @@ SCHEMA: dict[str, Any] = {
             "stays where it is.",
             "unit": "seconds",
         },
+    },
+    "placement": {
+        "type": "dict",
+        "default": {},
+        "schema": _PLACEMENT,
+        "meta": {"help": "Which node a VM goes to."},
     },
     "migration": {
         "type": "dict",

@@ -82,6 +82,7 @@ class VmService:
         self._findings: dict[str, Finding] = {}
         self._found: dict[str, Finding] = {}
         self._claims: dict[str, Vm] = {}
+        self._inbound: tuple[str, ...] = ()
         self._node_version = 0
         self._looked_afresh = 0.0
         hypervisor.listen(self._inbox.put)
@@ -113,6 +114,10 @@ class VmService:
     def claims(self) -> Mapping[str, Vm]:
         """The VMs that need memory on this node now: here, arriving, or about to start."""
         return self._claims
+
+    def arriving(self) -> tuple[str, ...]:
+        """Those of them that are migrating to this node, by UUID."""
+        return self._inbound
 
     def _attend_all(self, guests: Mapping[str, Guest]) -> float:
         node_state = self._node_state()
@@ -392,9 +397,13 @@ class VmService:
 
     def _publish_claims(self, seen: list[_Seen]) -> None:
         claims = {one.uuid: one.records.vm for one in seen if one.records and self._claims_memory(one, one.records)}
-        if claims != self._claims:
-            self._claims = claims
+        inbound = tuple(sorted(one.uuid for one in seen if one.records and self._arrives(one.records.actual)))
+        if (claims, inbound) != (self._claims, self._inbound):
+            self._claims, self._inbound = claims, inbound
             self._context.refresh_facts()
+
+    def _arrives(self, actual: VmActual) -> bool:
+        return actual.state is ActualState.MIGRATING and actual.target == self._me
 
     def _claims_memory(self, seen: _Seen, records: VmRecords) -> bool:
         """Whether it needs memory here. What a migration has not yet cleared away does, and nothing can come back as

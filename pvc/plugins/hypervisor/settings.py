@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pvc.plugins.hypervisor.decide.planner import Selector
+
 
 @dataclass(frozen=True, slots=True)
 class MigrationSettings:
@@ -19,6 +21,15 @@ class MigrationSettings:
     connections: int
     tls: bool
     deadline_per_gib: float
+    inbound: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementSettings:
+    """See the schema for meaning and units of each."""
+
+    selector: Selector
+    head_room: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Settings:
     memory: int | None
     reserve: int
     shutdown_timeout: float
+    placement: PlacementSettings
     migration: MigrationSettings
 
 
@@ -37,4 +49,9 @@ def settings_from(section: Mapping[str, Any]) -> Settings:
     values = dict(section)
     migration = dict(values.pop("migration"))
     migration["downtime"] = tuple(migration["downtime"])
-    return Settings(migration=MigrationSettings(**migration), **values)
+    placement = values.pop("placement")
+    return Settings(
+        placement=PlacementSettings(Selector(placement["selector"]), placement["head_room"]),
+        migration=MigrationSettings(**migration),
+        **values,
+    )

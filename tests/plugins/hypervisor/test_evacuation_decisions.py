@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
 from pvc.plugins.hypervisor.decide.evacuation import (
     Item,
@@ -13,19 +14,21 @@ from pvc.plugins.hypervisor.decide.evacuation import (
     Order,
     Plan,
     Stage,
+    incoming,
     left_behind,
     plan_flush,
-    plan_unflush,
     stage,
 )
-from pvc.plugins.hypervisor.decide.placement import Choice
+from pvc.plugins.hypervisor.decide.homecoming import Wishes, plan_unflush
+from pvc.plugins.hypervisor.decide.placement import Room
+from pvc.plugins.hypervisor.decide.planner import Layout, Placed
 from pvc.plugins.hypervisor.host import GuestState
-from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, guest, vm
+from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, candidate, guest, vm
 
 WAITING, MOVING, MOVED, KEPT, LEFT_ALONE = OutcomeState
 STOPPED, STARTING, RUNNING, STOPPING, MIGRATING, DEPARTED, FAILED, ASTRAY = ActualState
 PATIENCE = 60.0
-LIMITS = Limits(parallel=1, retries=1, patience=PATIENCE)
+LIMITS = Limits(parallel=1, retries=1, patience=PATIENCE, eager=1)
 LONG_AGO = NOW - PATIENCE - 1
 
 
@@ -83,19 +86,35 @@ def outcome(state: OutcomeState, **how: Any) -> Outcome:
     return Outcome("vm1", state, **{"source": ME, "since": NOW - 5, **how})
 
 
-def to_other(_vm: Vm, _promised: Mapping[str, str], excluded: Mapping[str, str]) -> Choice:
-    node = next((name for name in (OTHER, THIRD) if name not in excluded), None)
-    return Choice(node, dict(excluded))
+Wanted = Sequence[tuple[Vm, Mapping[str, Objection]]]
+
+
+def to_others(wanted: Wanted) -> Layout:
+    """Each VM, largest first, to the first of two other nodes that nothing speaks against."""
+    placed, unplaced = [], {}
+    for one, excluded in sorted(wanted, key=lambda pair: (-pair[0].memory, pair[0].name)):
+        node = next((name for name in (OTHER, THIRD) if name not in excluded), None)
+        if node is None:
+            unplaced[one.uuid] = dict(excluded)
+        else:
+            placed.append(Placed(one, node, 0))
+    return Layout(tuple(placed), unplaced)
+
+
+def nowhere(objections: Mapping[str, Objection]) -> Callable[[Wanted], Layout]:
+    """No node takes anything, for these reasons."""
+    return lambda wanted: Layout((), {one.uuid: objections for one, _ in wanted})
 
 
 def flush(
     items: Sequence[Item],
     before: Mapping[str, Outcome] | None = None,
-    choose: Callable[[Vm, Mapping[str, str], Mapping[str, str]], Choice] = to_other,
+    lay_out: Callable[[Wanted], Layout] = to_others,
     limits: Limits = LIMITS,
     stopping: bool = False,
+    now: float = NOW,
 ) -> Plan:
-    return plan_flush(ME, items, before or {}, choose, limits, NOW, stopping=stopping)
+    return plan_flush(ME, items, before or {}, lay_out, limits, now, stopping=stopping)
 
 
 def flushed(one: Item, before: Outcome | None = None, **how: Any) -> Outcome | None:
@@ -111,7 +130,7 @@ GONE = item(vm(node=OTHER), node=OTHER)
 def test_a_vm_that_runs_here_is_ordered_away() -> None:
     plan = flush([HERE])
     assert plan.orders == (Order(HERE.uuid, OTHER),)
-    assert plan.outcomes[HERE.uuid] == Outcome("vm1", MOVING, source=ME, target=OTHER, since=NOW)
+    assert plan.outcomes[HERE.uuid] == Outcome("vm1", MOVING, source=ME, target=OTHER, since=NOW, memory=128)
     assert not plan.finished
 
 
@@ -240,7 +259,7 @@ FLUSHES: list[tuple[str, Item, Outcome, OutcomeState, str]] = [
     ("one", "before", "state", "why"), [row[1:] for row in FLUSHES], ids=[row[0] for row in FLUSHES]
 )
 def test_what_becomes_of_a_vm_that_is_flushed(one: Item, before: Outcome, state: OutcomeState, why: str) -> None:
-    after = flushed(one, before, choose=lambda *_: Choice(None, {}))
+    after = flushed(one, before, lay_out=nowhere({}))
     assert after is not None
     assert (after.state, after.why) == (state, why)
 
@@ -262,11 +281,11 @@ def test_a_failed_move_is_tried_elsewhere_and_then_given_up() -> None:
 
 
 def test_a_vm_that_no_node_takes_is_kept_with_every_reason_and_the_last_error() -> None:
-    choice = Choice(None, {"hv3": "is flushed", "hv2": "was tried and failed"})
-    after = flushed(HERE, outcome(WAITING, tries=(OTHER,), why="no route"), choose=lambda *_: choice)
+    against = {"hv3": Objection("is flushed"), "hv2": Objection("was tried and failed")}
+    after = flushed(HERE, outcome(WAITING, tries=(OTHER,), why="no route"), lay_out=nowhere(against))
     assert after is not None
     assert after.why == "no node can take it: hv2 was tried and failed; hv3 is flushed (last try: no route)"
-    alone = flushed(HERE, choose=lambda *_: Choice(None, {}))
+    alone = flushed(HERE, lay_out=nowhere({}))
     assert alone is not None and alone.why == "no node can take it: there is no other node"
 
 
@@ -293,15 +312,75 @@ def test_no_more_are_in_flight_than_allowed(parallel: int) -> None:
     assert sum(each.state is MOVING for each in plan.outcomes.values()) == parallel
 
 
-def test_a_choice_knows_what_was_promised_before_it_in_the_same_plan() -> None:
-    seen: list[dict[str, str]] = []
+def test_all_that_waits_is_planned_together_and_where_each_will_go_is_noted() -> None:
+    seen: list[list[str]] = []
 
-    def choose(_vm: Vm, promised: Mapping[str, str], _excluded: Mapping[str, str]) -> Choice:
-        seen.append(dict(promised))
-        return Choice(OTHER, {})
+    def lay_out(wanted: Wanted) -> Layout:
+        seen.append([one.name for one, _ in wanted])
+        return to_others(wanted)
 
-    flush(three("a", "b", "c"), choose=choose, limits=replace(LIMITS, parallel=3))
-    assert seen == [{}, {"ub": OTHER}, {"ub": OTHER, "uc": OTHER}]
+    plan = flush(three("a", "b", "c"), lay_out=lay_out)
+    assert seen == [["a", "b", "c"]]
+    assert [(each.state, each.target) for each in plan.outcomes.values()] == [
+        (WAITING, OTHER),
+        (MOVING, OTHER),
+        (WAITING, OTHER),
+    ]
+
+
+def test_a_vm_without_a_node_is_given_up_only_once_nothing_is_in_flight_that_might_make_room() -> None:
+    moving = {LEAVING.uuid: outcome(MOVING)}
+    waits = flush([LEAVING, *three("a", "b", "c")], moving, lay_out=nowhere({}), limits=replace(LIMITS, parallel=2))
+    assert {waits.outcomes[f"u{name}"].state for name in "abc"} == {WAITING}
+    assert not waits.finished
+    given_up = flush(three("a", "b", "c"), waits.outcomes, lay_out=nowhere({}))
+    assert {given_up.outcomes[f"u{name}"].state for name in "abc"} == {KEPT}
+
+
+def test_no_more_set_off_for_a_node_than_it_takes_at_a_time() -> None:
+    plan = flush(three("a", "b", "c"), limits=replace(LIMITS, parallel=9, slots={OTHER: 2}))
+    assert [order.uuid for order in plan.orders] == ["ub", "uc"]
+    assert plan.outcomes["ua"].state is WAITING
+    assert flush(three("a", "b", "c"), limits=replace(LIMITS, parallel=9, slots={OTHER: 0})).orders == ()
+
+
+def test_another_node_is_tried_at_once_and_then_only_after_a_growing_pause() -> None:
+    limits = replace(LIMITS, retries=9, eager=1)
+    before = outcome(WAITING, tries=(OTHER,), since=NOW)
+    assert flush([HERE], {HERE.uuid: before}, limits=limits).orders != ()
+    for failures, pause in ((2, 2.0), (3, 6.0), (4, 18.0), (9, 60.0)):
+        before = outcome(WAITING, tries=("x",) * failures, since=NOW)
+        early = flush([HERE], {HERE.uuid: before}, limits=limits, now=NOW + pause - 0.5)
+        assert (early.orders, early.pause, early.finished) == ((), 0.5, False)
+        assert flush([HERE], {HERE.uuid: before}, limits=limits, now=NOW + pause).orders != ()
+
+
+COMING = item(vm(home=OTHER), MIGRATING, node=OTHER, target=ME, seen=GuestState.INCOMING)
+
+
+def test_what_comes_and_is_stopped_stays_where_it_was_and_is_no_business_of_the_flush() -> None:
+    assert incoming(ME, [COMING, HERE, LEAVING]) == [COMING]
+    first = flush([COMING])
+    assert (first.orders, first.finished, first.outcomes[COMING.uuid].source) == ((), False, OTHER)
+    after = flush([item(vm(node=OTHER), node=OTHER)], first.outcomes)
+    assert after.finished
+    assert (after.outcomes[COMING.uuid].state, after.outcomes[COMING.uuid].why) == (
+        LEFT_ALONE,
+        f"its move to {ME} was stopped",
+    )
+
+
+def test_what_comes_all_the_same_is_moved_away() -> None:
+    after = flush([HERE], flush([COMING]).outcomes)
+    assert after.orders == (Order(HERE.uuid, OTHER),)
+    assert after.outcomes[HERE.uuid].source == ME
+
+
+@pytest.mark.parametrize(
+    "one", [item(vm(node=OTHER), MIGRATING, node=OTHER, target=ME), replace(COMING, source_alive=False)]
+)
+def test_what_nobody_wants_here_or_nobody_can_stop_is_not_stopped(one: Item) -> None:
+    assert incoming(ME, [one]) == []
 
 
 def test_when_stopping_nothing_new_is_ordered_and_it_ends_with_what_is_in_flight() -> None:
@@ -340,20 +419,27 @@ AWAY = vm(node=OTHER, home=ME, displaced_by="op1")
 DISPLACED = item(AWAY, node=OTHER)
 
 
+EVERYTHING = Wishes()
+FULL, ROOMY = Room(candidate(ME, memory=0)), Room(candidate(ME))
+
+
 def unflush(
     items: Sequence[Item],
     before: Mapping[str, Outcome] | None = None,
-    lack: Callable[[Vm, Sequence[Vm]], str] = lambda _vm, _promised: "",
+    home: Room = ROOMY,
     limits: Limits = LIMITS,
     stopping: bool = False,
+    wishes: Wishes = EVERYTHING,
+    lay_out: Callable[[Wanted], Layout] = to_others,
+    now: float = NOW,
 ) -> Plan:
-    return plan_unflush(ME, items, before or {}, lack, limits, NOW, stopping=stopping)
+    return plan_unflush(ME, items, before or {}, home, lay_out, wishes, limits, now, stopping=stopping)
 
 
 def test_a_vm_that_a_flush_took_away_is_ordered_home() -> None:
     plan = unflush([DISPLACED])
     assert plan.orders == (Order(DISPLACED.uuid, ME),)
-    assert plan.outcomes[DISPLACED.uuid] == Outcome("vm1", MOVING, source=OTHER, target=ME, since=NOW)
+    assert plan.outcomes[DISPLACED.uuid] == Outcome("vm1", MOVING, source=OTHER, target=ME, since=NOW, memory=128)
 
 
 @pytest.mark.parametrize("one", [item(vm(node=OTHER), node=OTHER), item(vm(home=ME)), item()])
@@ -443,21 +529,21 @@ HOMECOMINGS: list[tuple[str, Item, Outcome, OutcomeState, str]] = [
     ("one", "before", "state", "why"), [row[1:] for row in HOMECOMINGS], ids=[row[0] for row in HOMECOMINGS]
 )
 def test_what_becomes_of_a_vm_on_its_way_home(one: Item, before: Outcome, state: OutcomeState, why: str) -> None:
-    after = unflush([one], {one.uuid: before}, lack=lambda *_: "is full").outcomes[one.uuid]
+    after = unflush([one], {one.uuid: replace(before, source=OTHER)}, home=FULL).outcomes[one.uuid]
     assert (after.state, after.why) == (state, why)
 
 
 def test_a_full_home_is_reported_and_not_forced() -> None:
-    plan = unflush([DISPLACED], lack=lambda *_: "has 0 MiB free of 100, it needs 128")
+    plan = unflush([DISPLACED], home=Room(candidate(ME, memory=100)))
     assert (plan.orders, plan.finished) == ((), True)
-    assert left_behind(plan.outcomes) == ("vm1: hv1 has 0 MiB free of 100, it needs 128",)
+    assert left_behind(plan.outcomes) == ("vm1: hv1 has 100 MiB free of 100, it needs 128",)
 
 
 def test_room_at_home_is_counted_with_what_this_plan_has_promised() -> None:
     items = [item(replace(AWAY, uuid=f"u{n}", name=f"vm{n}"), node=OTHER) for n in range(3)]
-    plan = unflush(items, lack=lambda _vm, promised: "is full" if len(promised) == 2 else "", limits=Limits(9, 1, 60))
+    plan = unflush(items, home=Room(candidate(ME, memory=300)), limits=Limits(9, 1, 60))
     assert [order.uuid for order in plan.orders] == ["u0", "u1"]
-    assert left_behind(plan.outcomes)[-1] == "vm2: hv1 is full" or "is full" in str(left_behind(plan.outcomes))
+    assert plan.outcomes["u2"].why == "hv1 has 44 MiB free of 300, it needs 128"
 
 
 @pytest.mark.parametrize("state", [STARTING, STOPPING, MIGRATING])
@@ -493,7 +579,8 @@ def test_a_vm_that_never_changes_does_not_hold_an_operation_up_for_ever(
         vm(node=OTHER, home=ME, displaced_by="op"),
     ):
         stuck = item(wanted, state, node, target, since=LONG_AGO)
-        outcomes: Mapping[str, Outcome] = {stuck.uuid: outcome(before, since=LONG_AGO)}
+        source = ME if plan is flush else OTHER
+        outcomes: Mapping[str, Outcome] = {stuck.uuid: outcome(before, since=LONG_AGO, source=source)}
         for _ in range(4):
             after = plan([stuck], outcomes, limits=replace(LIMITS, retries=0))
             outcomes = {uuid: replace(each, since=LONG_AGO) for uuid, each in after.outcomes.items()}

@@ -1,15 +1,16 @@
-"""What a flush does about each VM of its node, and what an unflush does about each VM whose home it is.
+"""What a flush does about each VM of its node.
 
-Orders are wanted states: `decide/vm.py` carries them out on the node that has the VM. Here it is decided who goes
-where, how many at a time, what is given up, and when nothing is left to do.
+Orders are wanted states: `decide/vm.py` carries them out on the node that has the VM. Here it is decided when each
+goes, how many at a time, what is given up, and when nothing is left to do; `decide/planner.py` says where.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
-from pvc.plugins.hypervisor.decide.placement import Choice
+from pvc.plugins.hypervisor.decide.planner import Layout
 from pvc.plugins.hypervisor.host import Guest, GuestState
 
 
@@ -55,6 +56,8 @@ class Plan:
     orders: tuple[Order, ...]
     outcomes: Mapping[str, Outcome]
     finished: bool
+    pause: float | None = None
+    """Seconds until a VM whose move failed may be tried again; None: none waits for that."""
 
 
 def stage(me: str, item: Item) -> Stage:
@@ -87,91 +90,96 @@ class Limits:
     retries: int
     patience: float
     """Seconds to wait for a VM that is neither up nor down before it is given up."""
+    eager: int = 0
+    """How many failures of one VM are followed by another try at once; before later ones there is a growing pause."""
+    slots: Mapping[str, int] = field(default_factory=dict)
+    """How many more VMs may set off for each node now; nodes that take any number are left out."""
+
+
+LayOut = Callable[[Sequence[tuple[Vm, Mapping[str, Objection]]]], Layout]
+"""Finds nodes for VMs, all at once; with each the reasons against nodes that only its operation knows."""
 
 
 def plan_flush(
     me: str,
     items: Sequence[Item],
     before: Mapping[str, Outcome],
-    choose: Callable[[Vm, Mapping[str, str], Mapping[str, str]], Choice],
+    lay_out: LayOut,
     limits: Limits,
     now: float,
     *,
     stopping: bool,
 ) -> Plan:
-    """The next orders that empty node `me`.
-
-    `choose(vm, promised, excluded)` picks a target; `promised` maps the VMs ordered in this very plan to their targets,
-    `excluded` maps nodes to reasons against them. Largest VM first, by name among equals.
-    """
-    outcomes = _still_known(before, items)
+    """The next orders that empty node `me`, of a joint plan for all that have not gone yet."""
+    outcomes = still_known(before, items)
     for item in items:
-        outcome = _progressed(me, item, before.get(item.uuid), limits, now)
+        outcome = followed(me, item, before.get(item.uuid), limits, now)
         if outcome is not None:
             outcomes[item.uuid] = outcome
+    waiting = [item for item in items if _may_be_ordered(me, item, outcomes.get(item.uuid))]
+    if stopping or not waiting or in_flight(outcomes) >= limits.parallel:
+        return Plan((), outcomes, finished(outcomes, stopping), next_try(outcomes, limits, now))
+    layout = lay_out([(item.vm, _tried(outcomes[item.uuid])) for item in waiting])
+    orders = send_off(me, layout, outcomes, limits, now)
+    for uuid, objections in layout.unplaced.items():
+        if not in_flight(outcomes):  # what is in flight may fail, and leave its place to another
+            why = no_target(outcomes[uuid], objections)
+            outcomes[uuid] = replace(outcomes[uuid], state=OutcomeState.KEPT, target=None, why=why)
+    return Plan(tuple(orders), outcomes, finished(outcomes, stopping), next_try(outcomes, limits, now))
+
+
+def send_off(me: str, layout: Layout, outcomes: dict[str, Outcome], limits: Limits, now: float) -> list[Order]:
+    """Orders for as many VMs of a plan as may set off from `me` now; notes in `outcomes` where each will go."""
     orders: list[Order] = []
-    in_flight = sum(outcome.state is OutcomeState.MOVING for outcome in outcomes.values())
-    for item in sorted(items, key=lambda item: (-item.vm.memory, item.vm.name)):
-        outcome = outcomes.get(item.uuid)
-        movable = stage(me, item) in (Stage.HERE, Stage.ASSIGNED)
-        if stopping or outcome is None or outcome.state is not OutcomeState.WAITING or not movable:
+    slots = dict(limits.slots)
+    for placed in layout.placed:
+        uuid, outcome = placed.vm.uuid, outcomes[placed.vm.uuid]
+        free = in_flight(outcomes) < limits.parallel and slots.get(placed.node, 1) > 0
+        if not free or pauses_until(outcome, limits) > now:
+            outcomes[uuid] = replace(outcome, target=placed.node)
             continue
-        if in_flight >= limits.parallel:
-            break
-        promised = {order.uuid: order.target for order in orders}
-        choice = choose(item.vm, promised, dict.fromkeys(outcome.tries, "was tried and failed"))
-        if choice.node is None:
-            outcomes[item.uuid] = replace(outcome, state=OutcomeState.KEPT, why=_no_target(outcome, choice))
-            continue
-        orders.append(Order(item.uuid, choice.node))
-        outcomes[item.uuid] = replace(
-            outcome, state=OutcomeState.MOVING, source=me, target=choice.node, since=now, why=""
+        if placed.node in slots:
+            slots[placed.node] -= 1
+        orders.append(Order(uuid, placed.node))
+        outcomes[uuid] = replace(
+            outcome,
+            state=OutcomeState.MOVING,
+            source=me,
+            target=placed.node,
+            since=now,
+            why="",
+            memory=placed.vm.memory,
         )
-        in_flight += 1
-    return Plan(tuple(orders), outcomes, _finished(outcomes, stopping))
+    return orders
 
 
-def plan_unflush(
-    me: str,
-    items: Sequence[Item],
-    before: Mapping[str, Outcome],
-    lack: Callable[[Vm, Sequence[Vm]], str],
-    limits: Limits,
-    now: float,
-    *,
-    stopping: bool,
-) -> Plan:
-    """The next orders that bring home to node `me` what a flush took away.
+def in_flight(outcomes: Mapping[str, Outcome]) -> int:
+    """How many VMs are on their way."""
+    return sum(outcome.state is OutcomeState.MOVING for outcome in outcomes.values())
 
-    `lack(vm, promised)` says why a VM does not fit at home beside those ordered in this plan; empty: it does.
-    """
-    outcomes = _still_known(before, items)
-    orders: list[Order] = []
-    promised: list[Vm] = []
-    for item in items:
-        outcome = _homing(me, item, before.get(item.uuid), limits, now)
-        if outcome is not None:
-            outcomes[item.uuid] = outcome
-    in_flight = sum(outcome.state is OutcomeState.MOVING for outcome in outcomes.values())
-    for item in sorted(items, key=lambda item: (-item.vm.memory, item.vm.name)):
-        outcome = outcomes.get(item.uuid)
-        if stopping or outcome is None or outcome.state is not OutcomeState.WAITING:
-            continue
-        if item.actual.state in (ActualState.STARTING, ActualState.STOPPING, ActualState.MIGRATING):
-            continue
-        if in_flight >= limits.parallel:
-            break
-        why = lack(item.vm, promised)
-        if why:
-            outcomes[item.uuid] = replace(outcome, state=OutcomeState.KEPT, why=f"{me} {why}")
-            continue
-        orders.append(Order(item.uuid, me))
-        promised.append(item.vm)
-        outcomes[item.uuid] = replace(
-            outcome, state=OutcomeState.MOVING, source=item.actual.node, target=me, since=now, why=""
-        )
-        in_flight += 1
-    return Plan(tuple(orders), outcomes, _finished(outcomes, stopping))
+
+def next_try(outcomes: Mapping[str, Outcome], limits: Limits, now: float) -> float | None:
+    """Seconds until the first VM whose move failed may be tried again; None: none waits for that."""
+    waiting = [outcome for outcome in outcomes.values() if outcome.state is OutcomeState.WAITING]
+    later = [until - now for until in (pauses_until(outcome, limits) for outcome in waiting) if until > now]
+    return min(later, default=None)
+
+
+def pauses_until(outcome: Outcome, limits: Limits) -> float:
+    """When a VM may be tried again, in seconds since the epoch: after 2 s, then 6, 18, at most 60."""
+    failures = len(outcome.tries) - limits.eager
+    if failures <= 0 or outcome.since is None:
+        return 0.0
+    return outcome.since + min(60.0, 2.0 * 3.0 ** (failures - 1))
+
+
+def _may_be_ordered(me: str, item: Item, outcome: Outcome | None) -> bool:
+    movable = stage(me, item) in (Stage.HERE, Stage.ASSIGNED)
+    return movable and outcome is not None and outcome.state is OutcomeState.WAITING
+
+
+def _tried(outcome: Outcome) -> dict[str, Objection]:
+    return dict.fromkeys(outcome.tries, Objection("was tried and failed"))
 
 
 def left_behind(outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
@@ -184,103 +192,85 @@ def left_behind(outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
     )
 
 
-def _progressed(me: str, item: Item, before: Outcome | None, limits: Limits, now: float) -> Outcome | None:
+def followed(me: str, item: Item, before: Outcome | None, limits: Limits, now: float) -> Outcome | None:
     """What has become of one VM of a node being emptied; None: it is no business of the flush."""
     here = stage(me, item)
     if before is None:
         if here is Stage.AWAY:
             return None
-        before = Outcome(item.vm.name, OutcomeState.WAITING, source=me, since=now)
+        source = item.actual.node if _arrives(me, item) else me
+        before = Outcome(item.vm.name, OutcomeState.WAITING, source=source, since=now, memory=item.vm.memory)
     if here is Stage.AWAY:
-        return _gone(item, before, now)
+        return _gone(me, item, before, now)
     if here is Stage.LEAVING:
         return _leaving(item, before, limits, now)
     if before.state in (OutcomeState.MOVED, OutcomeState.LEFT_ALONE):
         # It has come back, or a new one of that UUID has: begin anew.
-        before = Outcome(item.vm.name, OutcomeState.WAITING, source=me, since=now)
+        before = Outcome(item.vm.name, OutcomeState.WAITING, source=me, since=now, memory=item.vm.memory)
     if here is Stage.CHANGING:
-        waited = _waited(item, before, now)
+        waited = waited_for(item, before, now)
         if before.state in (OutcomeState.WAITING, OutcomeState.MOVING) and waited > limits.patience:
-            return replace(before, state=OutcomeState.KEPT, why=_standstill(me, item, waited))
+            return replace(before, state=OutcomeState.KEPT, why=standstill(me, item, waited))
         return before
     if item.vm.policy is Policy.KEEP and here is Stage.HERE:
         return replace(before, state=OutcomeState.KEPT, why="its policy is keep")
     if before.state is OutcomeState.MOVING:
-        return _failed(before, before.target or "", item.actual.failed_move or "did not go", limits)
-    return before
+        return failed(before, before.target or "", item.actual.failed_move or "did not go", limits, now)
+    return before if before.source == me else replace(before, source=me)
 
 
 def _leaving(item: Item, before: Outcome, limits: Limits, now: float) -> Outcome:
     """It was ordered away: it moves, unless it waits for somebody who may never answer."""
-    waited = _waited(item, before, now)
-    if _stands_still(item, before, waited, limits):
-        return replace(before, state=OutcomeState.KEPT, why=before.why or _standstill(item.actual.node, item, waited))
+    waited = waited_for(item, before, now)
+    if stands_still(item, before, waited, limits):
+        return replace(before, state=OutcomeState.KEPT, why=before.why or standstill(item.actual.node, item, waited))
     since = before.since if before.state is OutcomeState.MOVING else now
     return replace(before, state=OutcomeState.MOVING, target=item.vm.node, since=since, why="")
 
 
-def _gone(item: Item, before: Outcome, now: float) -> Outcome:
+def _arrives(me: str, item: Item) -> bool:
+    """Whether the VM is on its way to `me`, and where it comes from can still stop it."""
+    actual = item.actual
+    return actual.state is ActualState.MIGRATING and actual.target == me != actual.node and item.source_alive
+
+
+def incoming(me: str, items: Sequence[Item]) -> list[Item]:
+    """The VMs on their way to `me` whose moves are still wanted."""
+    return [item for item in items if _arrives(me, item) and item.vm.node == me]
+
+
+def _gone(me: str, item: Item, before: Outcome, now: float) -> Outcome:
     if before.state in (OutcomeState.MOVED, OutcomeState.LEFT_ALONE):
         return before
+    if before.source != me and item.actual.node == before.source:
+        return replace(before, state=OutcomeState.LEFT_ALONE, why=f"its move to {me} was stopped")
     if item.actual.state is ActualState.STOPPED and item.vm.state is VmState.STOPPED:
         return replace(before, state=OutcomeState.LEFT_ALONE, why="was stopped")
     took = now - before.since if before.state is OutcomeState.MOVING and before.since is not None else None
     return replace(before, state=OutcomeState.MOVED, target=item.actual.node or item.vm.node, why="", seconds=took)
 
 
-def _failed(before: Outcome, target: str, why: str, limits: Limits) -> Outcome:
+def failed(before: Outcome, target: str, why: str, limits: Limits, now: float) -> Outcome:
     """The move ordered before did not happen: wait for another try, or give up."""
     tries = (*before.tries, target)
     state = OutcomeState.WAITING if len(tries) <= limits.retries else OutcomeState.KEPT
-    return replace(before, state=state, tries=tries, why=why, target=None)
+    return replace(before, state=state, tries=tries, why=why, target=None, since=now)
 
 
-def _homing(me: str, item: Item, before: Outcome | None, limits: Limits, now: float) -> Outcome | None:
-    """What has become of one VM on its way home; None: it is no business of the unflush."""
-    vm, actual = item.vm, item.actual
-    if before is None and (vm.home != me or vm.node == me):
-        return None
-    if before is None:
-        before = Outcome(vm.name, OutcomeState.WAITING, source=actual.node, since=now)
-    if before.state in (OutcomeState.MOVED, OutcomeState.LEFT_ALONE, OutcomeState.KEPT):
-        return before
-    if actual.node == me and actual.state is ActualState.RUNNING:
-        took = now - before.since if before.state is OutcomeState.MOVING and before.since is not None else None
-        return replace(before, state=OutcomeState.MOVED, target=me, why="", seconds=took)
-    if vm.state is VmState.STOPPED:
-        return replace(before, state=OutcomeState.LEFT_ALONE, why="was stopped")
-    if vm.home != me and vm.node != me:
-        return replace(before, state=OutcomeState.LEFT_ALONE, why="an administrator moved it")
-    if vm.displaced_by is None and vm.node != me:
-        return replace(before, state=OutcomeState.LEFT_ALONE, why="an administrator took it from home")
-    if actual.node is not None and not item.source_alive:
-        return replace(
-            before, state=OutcomeState.KEPT, why=f"the daemon of {actual.node}, where it is, does not answer"
-        )
-    if before.state is OutcomeState.MOVING and vm.node != me:
-        return _failed(before, me, actual.failed_move or "did not go", limits)
-    if vm.node == me and actual.node == me and actual.state is ActualState.FAILED:
-        return replace(before, state=OutcomeState.KEPT, why=actual.reason)
-    waited = _waited(item, before, now)
-    if _stands_still(item, before, waited, limits):
-        return replace(before, state=OutcomeState.KEPT, why=_standstill(actual.node, item, waited))
-    if vm.node == me:
-        return replace(before, state=OutcomeState.MOVING, target=me)
-    return before
-
-
-def _finished(outcomes: Mapping[str, Outcome], stopping: bool) -> bool:
+def finished(outcomes: Mapping[str, Outcome], stopping: bool) -> bool:
+    """Whether nothing is left to do, or nothing in flight when no more is to be begun."""
     open_states = {OutcomeState.MOVING} if stopping else {OutcomeState.MOVING, OutcomeState.WAITING}
     return not any(outcome.state in open_states for outcome in outcomes.values())
 
 
-def _no_target(outcome: Outcome, choice: Choice) -> str:
-    reasons = "; ".join(f"{node} {why}" for node, why in sorted(choice.reasons.items()))
+def no_target(outcome: Outcome, objections: Mapping[str, Objection]) -> str:
+    """Why a VM has nowhere to go, in words."""
+    reasons = "; ".join(f"{node} {objection}" for node, objection in sorted(objections.items()))
     last = f" (last try: {outcome.why})" if outcome.tries and outcome.why else ""
     return f"no node can take it: {reasons or 'there is no other node'}{last}"
 
 
-def _still_known(before: Mapping[str, Outcome], items: Sequence[Item]) -> dict[str, Outcome]:
+def still_known(before: Mapping[str, Outcome], items: Sequence[Item]) -> dict[str, Outcome]:
     """The outcomes so far; what has vanished meanwhile is nothing to wait for."""
     known = {item.uuid for item in items}
     under_way = (OutcomeState.WAITING, OutcomeState.MOVING)
@@ -292,12 +282,12 @@ def _still_known(before: Mapping[str, Outcome], items: Sequence[Item]) -> dict[s
     }
 
 
-def _waited(item: Item, before: Outcome, now: float) -> float:
+def waited_for(item: Item, before: Outcome, now: float) -> float:
     """Seconds since the operation has had to do with the VM as it is now."""
     return now - max(before.since if before.since is not None else now, item.actual.since)
 
 
-def _stands_still(item: Item, before: Outcome, waited: float, limits: Limits) -> bool:
+def stands_still(item: Item, before: Outcome, waited: float, limits: Limits) -> bool:
     """Whether it has been on its way, or between two states, for too long: whoever should act may never do so.
 
     A migration has a deadline of its own, and so has a guest that is to leave by shutting down: the node that carries
@@ -315,7 +305,8 @@ def _stands_still(item: Item, before: Outcome, waited: float, limits: Limits) ->
     return waited > limits.patience * (2 if own_deadline else 1)
 
 
-def _standstill(me: str | None, item: Item, waited: float) -> str:
+def standstill(me: str | None, item: Item, waited: float) -> str:
+    """What a VM that does not get on is at, in words."""
     actual = item.actual
     if actual.state is ActualState.DEPARTED:
         return f"left for {actual.target}, which has not said for {waited:.0f} s whether it has it"

@@ -1,0 +1,107 @@
+"""Asks a node's daemon what an operation would do, and answers there: only the daemon knows its plugins' opinions and
+its own guests. The question and its answer are one znode; neither touches the operation that the node may have."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pvc.core import keys
+from pvc.core.coordination import Conflict, Coordinator, Create, Put
+from pvc.core.errors import PvcError
+from pvc.core.forecast import Forecast
+from pvc.core.mirror import Mirror
+from pvc.core.model import Operation
+from pvc.core.records import Garbage, decode, encode
+from pvc.core.runtime import Runtime
+from pvc.core.waiting import wait_for
+
+PATIENCE = 15.0
+"""Seconds to wait for a daemon's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What would this operation do? With the answer, once there is one."""
+
+    id: str
+    operation: Operation
+    answer: Forecast | None = None
+    error: str = ""
+    """Why there is no answer."""
+
+
+class NoForecast(PvcError):
+    """The node's daemon did not say; the message tells why."""
+
+
+def ask_forecast(coordinator: Coordinator, runtime: Runtime, operation: Operation) -> Forecast:
+    """What the operation would do. Raises NoForecast, Disconnected."""
+    node, path = operation.node, keys.node_forecast(operation.node)
+    if coordinator.get(keys.node_session(node)) is None:
+        raise NoForecast(f"the daemon of {node} does not answer, so nobody can tell; start pvcd on {node}")
+    mine = Question(runtime.new_id(), operation)
+
+    def look(mirror: Mirror) -> Question | None:
+        found = _read(mirror, path)
+        if found is None or found.id != mine.id:  # not asked yet, or somebody else asked something in between
+            _write(coordinator, path, mine)
+            mirror.drop(path)
+            return None
+        return found if found.answer is not None or found.error else None
+
+    answered = wait_for(coordinator, runtime, look, PATIENCE)
+    if answered is None:
+        raise NoForecast(f"the daemon of {node} has not answered within {PATIENCE:g} s; look at its log")
+    if answered.answer is None:
+        raise NoForecast(f"the daemon of {node} cannot tell: {answered.error}")
+    return answered.answer
+
+
+class ForecastDesk:
+    """Answers the questions about one node, in its daemon."""
+
+    def __init__(self, node: str, coordinator: Coordinator, mirror: Mirror, log: logging.Logger) -> None:
+        self._path = keys.node_forecast(node)
+        self._coordinator = coordinator
+        self._mirror = mirror
+        self._log = log
+
+    def answer(self, foresee: Callable[[Operation], Forecast]) -> None:
+        """Answer the question that was asked, if there is an open one. Raises Disconnected."""
+        znode = self._mirror.get(self._path)
+        question = None if znode is None else _question(znode.data, self._path)
+        if znode is None or question is None or question.answer is not None or question.error:
+            return
+        try:
+            answered = replace(question, answer=foresee(question.operation))
+        except PvcError as error:
+            answered = replace(question, error=str(error))
+        except Exception as error:  # a plugin's failure is an answer too: the one who asked must not wait in vain
+            self._log.exception("forecast for %s", question.operation.node)
+            answered = replace(question, error=f"it failed with {error!r}; see its log")
+        try:
+            self._coordinator.commit([Put(self._path, encode(answered), znode.version)])
+        except Conflict:  # another question has come: the next step answers that one
+            self._log.debug("the question was replaced")
+        self._mirror.drop(self._path)
+
+
+def _read(source: Mirror, path: str) -> Question | None:
+    znode = source.get(path)
+    return None if znode is None else _question(znode.data, path)
+
+
+def _question(data: bytes, path: str) -> Question | None:
+    try:
+        return decode(Question, data, path)
+    except Garbage:  # written by another version: the next question replaces it
+        return None
+
+
+def _write(coordinator: Coordinator, path: str, question: Question) -> None:
+    """Replace whatever question is there: an answer is worth nothing to anybody but who asked."""
+    try:
+        exists = coordinator.get(path) is not None
+        coordinator.commit([Put(path, encode(question)) if exists else Create(path, encode(question))])
+    except Conflict:  # somebody else asked at this moment: the next look asks again
+        return
