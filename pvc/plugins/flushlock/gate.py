@@ -22,6 +22,7 @@ class FlushLock:
     """The gate of one node's daemon."""
 
     name = "flushlock"
+    exclusive = True
 
     def __init__(self, coordinator: Coordinator, mirror: Mirror, log: logging.Logger, concurrent: int) -> None:
         self._coordinator = coordinator
