@@ -180,14 +180,13 @@ def test_gates_that_keep_others_out_are_entered_after_all_that_do_not(site: Site
 @pytest.mark.parametrize("answer", [Waiting("hv2 is first", 1), Refused("freeze")], ids=["waiting", "refused"])
 def test_an_operation_that_one_gate_stops_holds_none_of_those_behind_it(site: Site, answer: Waiting | Refused) -> None:
     gates = [site.gate("a"), site.gate("b"), site.gate("c")]
-    gates[2].answer = Waiting("hv3 is first", 1)
     service = site.service(gates, [site.steps()])
     site.ask()
     service.step()
     gates[0].answer = answer
     site.journal.clear()
     service.step()
-    assert site.journal[:3] == ["enter a", "leave c", "leave b"]
+    assert site.journal == ["enter a", "leave c", "leave b"]
 
 
 def test_gates_are_left_once_however_long_it_waits_at_one_before_them(site: Site) -> None:
