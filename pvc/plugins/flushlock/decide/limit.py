@@ -37,10 +37,10 @@ def flush_that_waits(operation: Operation, state: NodeState, others: Sequence[Ne
     if count < most:
         return None
     texts = [*out.values(), *(f"the flush of {name} was asked for earlier" for name in earlier)]
-    nodes = f"{count} of at most {most} node{'' if most == 1 else 's'}"
-    is_so = "out of service" if out and not earlier else "out of service or about to be"
-    verb = "is" if count == 1 else "are"
-    return Waiting(f"{_listed(texts)}: {nodes} {verb} {is_so} (max_flushed); {_advice(others)}", len(earlier))
+    nodes = "1 node is" if count == 1 else f"{count} nodes are"
+    soon = " or about to be" if earlier else ""
+    much = f"{nodes} out of service{soon}, and at most {most} may be (max_flushed)"
+    return Waiting(f"{_listed(texts)}: {much}; {_advice(others)}", len(earlier))
 
 
 def why_out_of_service(node: Neighbour) -> str:
