@@ -182,6 +182,8 @@ class Outcome:
     """When its last move was ordered, in seconds since the epoch."""
     seconds: float | None = None
     """How long its move took."""
+    memory: int | None = None
+    """MiB of the VM; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
