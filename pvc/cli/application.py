@@ -26,6 +26,16 @@ from pvc.core.setup import settings
 log = logging.getLogger("pvc")
 
 FormatOption = Annotated[Format | None, typer.Option("--format", help="How to print.", show_choices=True)]
+STATUS = (
+    "nodes",
+    "nodes_alive",
+    "nodes_out_of_service",
+    "operations",
+    "vms",
+    "findings",
+    "unreadable_records",
+)
+"""Core's own fields of `pvc status`."""
 QUICK = 1.5
 """Seconds that shell completion may spend on reaching the cluster."""
 
@@ -90,6 +100,7 @@ class Application:
         self._plugins = plugins
         self._problem = problem
         self._groups = {"": Group(self, self.app, "")}
+        self._status_parts: dict[str, Callable[[Coordinator], Any]] = {}
         self._config: Config | None = None
         self._coordinator: Coordinator | None = None
 
@@ -131,6 +142,15 @@ class Application:
             self.app.add_typer(app, name=name, help=help)
             self._groups[name] = Group(self, app, name)
         return self._groups[name]
+
+    def status_part(self, name: str, look: Callable[[Coordinator], Any]) -> None:
+        if name in STATUS or name in self._status_parts:
+            raise DuplicateCommand(f"two plugins want the field `{name}` of `pvc status`")
+        self._status_parts[name] = look
+
+    def status_parts(self, coordinator: Coordinator) -> dict[str, Any]:
+        """What plugins add to `pvc status`. Raises CoordinationError: then nothing can be shown."""
+        return {name: _looked_up(look, coordinator) for name, look in self._status_parts.items()}
 
     def connect(self) -> Coordinator:
         if self._coordinator is None:
@@ -182,6 +202,15 @@ class Application:
         except (PvcError, CoordinationError):
             return []
         return [name for name in names if name.startswith(incomplete)]
+
+
+def _looked_up(look: Callable[[Coordinator], Any], coordinator: Coordinator) -> Any:
+    try:
+        return look(coordinator)
+    except CoordinationError:
+        raise
+    except Exception as error:  # contained: one plugin's failure must not hide what the others have to say
+        return f"cannot be shown: {error}"
 
 
 def _with_format(function: Callable[..., None], owner: Application) -> Callable[..., None]:

@@ -36,6 +36,7 @@ def add_commands(cli: Application) -> None:
             "nodes_out_of_service": [row["name"] for row in nodes if row["state"] is not NodeState.READY],
             "operations": [f"{row['name']} {row['operation']}" for row in nodes if row["active"]],
             "vms": len(vms),
+            **cli.status_parts(coordinator),
             "findings": findings,
             "unreadable_records": [str(error) for error in garbage],
         }

@@ -8,7 +8,7 @@ import msgspec
 
 from pvc.cli.application import Application
 from pvc.cli.exits import INCOMPLETE
-from pvc.core.decide.pace import Pace
+from pvc.core.decide.pace import Pace, pace_of
 from pvc.core.forecast import Forecast, Prospect
 from pvc.core.forecasting import ask_forecast
 from pvc.core.history import read_history
@@ -20,7 +20,7 @@ COLUMNS = ("no", "vm", "policy", "from", "to", "memory", "free_after", "seconds"
 def show_plan(cli: Application, operation: Operation, *, as_json: bool) -> int:
     """Print the numbered plan of an operation; the exit code: 0 if everything would move."""
     forecast = ask_forecast(cli.connect(), cli.runtime, operation)
-    rows = _rows(forecast, Pace(read_history(cli.connect()).operations))
+    rows = _rows(forecast, pace_of(read_history(cli.connect())[0]))
     if as_json:
         _print_json(operation, forecast, rows)
         return _code(forecast)
@@ -36,7 +36,7 @@ def show_check(cli: Application, operation: Operation, *, as_json: bool) -> int:
     """Print what would stop an operation, VM by VM, and what to do; the exit code: 0 if nothing would."""
     forecast = ask_forecast(cli.connect(), cli.runtime, operation)
     if as_json:
-        _print_json(operation, forecast, _rows(forecast, Pace(())))
+        _print_json(operation, forecast, _rows(forecast, pace_of(())))
         return _code(forecast)
     for prospect in forecast.prospects:
         if prospect.stays:
@@ -58,7 +58,7 @@ def _rows(forecast: Forecast, pace: Pace) -> list[dict[str, Any]]:
             "to": prospect.target,
             "memory": prospect.memory,
             "free_after": prospect.free_after,
-            "seconds": pace.seconds(prospect.key, prospect.memory) if prospect.target is not None else None,
+            "seconds": pace.move_seconds(prospect.key, prospect.memory) if prospect.target is not None else None,
             "remark": _remark(prospect),
             "stays": prospect.stays,
             "uuid": prospect.key,

@@ -3,14 +3,13 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, TextIO
 
 import typer
 import yaml
 
-from pvc.core.commands import Moment
+from pvc.core.commands import Moment, when
 
 
 class Format(StrEnum):
@@ -92,11 +91,6 @@ def text_of(value: Any) -> str:
     if isinstance(value, Mapping) and not value:
         return "-"
     return " ".join(str(value).split()) or "-"
-
-
-def when(moment: float) -> str:
-    """A point in time in the reader's own zone."""
-    return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _coloured(cell: str, width: int, colour: bool) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pvc.cli.output import when
 from pvc.core import keys
+from pvc.core.commands import when
 from pvc.core.coordination import Coordinator, Disconnected
 from pvc.core.mirror import Mirror
 from pvc.core.model import FINAL, Operation, Outcome, OutcomeState, Phase

@@ -4,6 +4,7 @@ The real one is `pvc.cli`; the core and the plugins see only this, so neither im
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
 from pvc.core.config.settings import Config
@@ -16,8 +17,13 @@ class Moment(float):
     """Seconds since the epoch that a table shows as a date and time; JSON and YAML keep the number."""
 
 
+def when(moment: float) -> str:
+    """A point in time, in seconds since the epoch, in the reader's own zone."""
+    return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
 class DuplicateCommand(PvcError):
-    """Two plugins, or a plugin and core, want the same command."""
+    """Two plugins, or a plugin and core, want the same command, or the same field of `pvc status`."""
 
 
 class CommandGroup(Protocol):
@@ -53,6 +59,12 @@ class CommandLine(Protocol):
 
     def group(self, name: str, help: str = "") -> CommandGroup:
         """The group of that name, made at the first call; "" is the top, `pvc` itself."""
+
+    def status_part(self, name: str, look: Callable[[Coordinator], Any]) -> None:
+        """Add a field to `pvc status`, and what looks up its value: text, a number, or a list of mappings.
+
+        Raises DuplicateCommand for a name that is taken. A `look` that fails is shown in place of its value.
+        """
 
     def connect(self) -> Coordinator:
         """The connection to the cluster, made at the first call and closed when the command ends.

@@ -72,10 +72,12 @@ class OperationService:
         self._runtime = runtime
         self._log = log
         self._registered = registered
-        self._gates = tuple(gates)
+        self._gates = tuple(sorted(gates, key=lambda gate: gate.exclusive))
         self._steps = tuple(steps)
         self._forecasts = ForecastDesk(node, coordinator, self._mirror, log)
         self._at_gates: Operation | None = None
+        self._tried = 0
+        """How many gates the operation at them may have entered, counted from the first."""
         self._last_look = 0.0
 
     def step(self) -> float:
@@ -130,11 +132,17 @@ class OperationService:
         return 0.0
 
     def _enter(self, operation: Operation) -> Entered | Waiting | Refused:
-        """The answer of the first gate that is not open."""
+        """The answer of the first gate that is not open; those behind it are left, so that they are open to others."""
+        if self._at_gates is None or self._at_gates.id != operation.id:
+            self._tried = len(self._gates)  # by an earlier daemon of this node, for all we know
         self._at_gates = operation
-        for gate in self._gates:
+        for number, gate in enumerate(self._gates, 1):
+            self._tried = max(self._tried, number)
             answer = gate.enter(operation)
             if not isinstance(answer, Entered):
+                for behind in reversed(self._gates[number : self._tried]):
+                    behind.leave(operation)
+                self._tried = number
                 return answer
         return Entered()
 

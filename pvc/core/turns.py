@@ -42,6 +42,11 @@ class Gate(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether entering it keeps other operations out. Core enters such gates after all others, and leaves them
+        when one before them closes: nobody is kept out by an operation that cannot go on."""
+
     def enter(self, operation: Operation) -> Entered | Waiting | Refused:
         """Try to pass. Called again and again until it answers Entered or Refused, and again after every interruption;
         it must recognise an operation that it has let in already."""
@@ -50,7 +55,8 @@ class Gate(Protocol):
         """Operations that make a transaction fail once this operation's turn is over. Called after Entered."""
 
     def leave(self, operation: Operation) -> None:
-        """The operation is over or gave up: let the next one in. Called also if it never entered."""
+        """Let the next one in: the operation is over, or waits at a gate before this one. Called also if it never
+        entered."""
 
 
 class TurnLost(CoordinationError):

@@ -4,7 +4,7 @@ It knows what has happened from the transactions alone, so it does not believe w
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from pvc.core import keys
@@ -57,11 +57,14 @@ class Journal(Log):
 class Invariants:
     """The promises, checked at each change of the shared tree; `broken` lists what did not hold."""
 
-    def __init__(self, cluster: SimCluster, concurrent: int = 1) -> None:
-        """`concurrent`: how many operations may have their turn together."""
+    def __init__(self, cluster: SimCluster) -> None:
+        """How many operations may have their turn together, and how many nodes may be out of service, is what the
+        nodes' configuration says."""
         self.broken: list[str] = []
         self._cluster = cluster
-        self._concurrent = concurrent
+        locks = [node.config.section("flushlock") for node in cluster.nodes.values()]
+        self._concurrent = max((int(lock["concurrent"]) for lock in locks if lock), default=1)
+        self._most_out = max((int(lock["max_flushed"]) for lock in locks if lock and lock["max_flushed"]), default=None)
         self._known: dict[str, bytes] = {}
         self._ordered: dict[str, str] = {}
         """By VM: the operation whose order it follows."""
@@ -120,12 +123,13 @@ class Invariants:
             if isinstance(op, Create):
                 self._created(op)
             elif isinstance(op, Put):
-                self._put(author, op, before[op.path])
+                self._put(author, op, before)
 
     def _created(self, op: Create) -> None:
         self._demand(op.ephemeral or not op.path.startswith(lock_keys.QUEUE + "/"), f"{op.path} is not ephemeral")
 
-    def _put(self, author: str, op: Put, old: bytes | None) -> None:
+    def _put(self, author: str, op: Put, before: Mapping[str, bytes | None]) -> None:
+        old = before[op.path]
         decides = op.path.startswith(("/vms/", "/nodes/")) and not op.path.endswith("/facts")
         decides = decides and not (op.path.startswith("/nodes/") and "/vms/" in op.path)
         self._demand(op.version >= 0 or not decides, f"{author} writes {op.path} whatever its version is")
@@ -133,7 +137,10 @@ class Invariants:
             case ["nodes", name]:
                 self._node_changed(name, _decoded(Node, old), _decoded(Node, op.data))
             case ["nodes", name, "operation"]:
-                self._operation_changed(_decoded(Operation, old), _decoded(Operation, op.data))
+                was, now = _decoded(Operation, old), _decoded(Operation, op.data)
+                self._operation_changed(was, now)
+                if was and now and was.id == now.id and was.began is None and now.began is not None:
+                    self._begun(now, _decoded(Node, before.get(keys.node(name))))
             case ["vms", uuid]:
                 self._wanted_changed(author, uuid, _decoded(Vm, old), _decoded(Vm, op.data))
             case ["vms", uuid, "actual"]:
@@ -155,6 +162,21 @@ class Invariants:
             return
         step = f"operation of {new.node}: {old.phase.value} => {new.phase.value}"
         self._demand(new.phase in PHASE_MOVES[old.phase], step)
+
+    def _begun(self, operation: Operation, node: Node | None) -> None:
+        """An operation has its first turn; `node` is its node as it was before."""
+        if self._most_out is None or operation.kind is OperationKind.UNFLUSH:
+            return
+        if node is not None and node.state is not NodeState.READY:
+            return  # it was out of service already
+        known = [path.split("/")[2] for path in self._known if path.startswith("/nodes/") and path.count("/") == 2]
+        out = [name for name in known if name != operation.node and not self._serves(name)]
+        few = len(out) < self._most_out
+        self._demand(few, f"the flush of {operation.node} begins though {', '.join(out)} are out of service")
+
+    def _serves(self, name: str) -> bool:
+        node = _decoded(Node, self._known.get(keys.node(name)))
+        return node is not None and node.state is NodeState.READY and keys.node_session(name) in self._known
 
     def _wanted_changed(self, author: str, uuid: str, old: Vm | None, new: Vm | None) -> None:
         if old is None or new is None:

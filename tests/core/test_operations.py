@@ -32,6 +32,7 @@ class ScriptedGate:
     journal: list[str]
     answer: Entered | Waiting | Refused = field(default_factory=Entered)
     ticket: str = ""
+    exclusive: bool = False
 
     def enter(self, operation: Operation) -> Entered | Waiting | Refused:
         self.journal.append(f"enter {self.name}")
@@ -167,7 +168,60 @@ def test_the_second_gate_is_not_tried_while_the_first_is_closed(site: Site) -> N
     service = site.service([first, site.gate("b")], [site.steps()])
     site.ask()
     service.step()
-    assert site.journal == ["enter a"]
+    service.step()
+    assert "enter b" not in site.journal
+    assert site.journal.count("enter a") == 2
+
+
+def test_gates_that_keep_others_out_are_entered_after_all_that_do_not(site: Site) -> None:
+    gates = [site.gate("lock"), site.gate("a"), site.gate("other lock"), site.gate("b")]
+    gates[0].exclusive = gates[2].exclusive = True
+    service = site.service(gates, [site.steps()])
+    site.ask()
+    site.run(service)
+    assert site.journal[:4] == ["enter a", "enter b", "enter lock", "enter other lock"]
+
+
+@pytest.mark.parametrize("answer", [Waiting("hv2 is first", 1), Refused("freeze")], ids=["waiting", "refused"])
+def test_an_operation_that_one_gate_stops_holds_none_of_those_behind_it(site: Site, answer: Waiting | Refused) -> None:
+    gates = [site.gate("a"), site.gate("b"), site.gate("c")]
+    service = site.service(gates, [site.steps()])
+    site.ask()
+    service.step()
+    gates[0].answer = answer
+    site.journal.clear()
+    service.step()
+    assert site.journal == ["enter a", "leave c", "leave b"]
+
+
+def test_gates_are_left_once_however_long_it_waits_at_one_before_them(site: Site) -> None:
+    gates = [site.gate("a"), site.gate("b")]
+    service = site.service(gates, [site.steps(Progress(MOVING))])
+    site.ask()
+    service.step()
+    gates[0].answer = Waiting("hv2 is first", 1)
+    for _ in range(4):
+        service.step()
+    assert site.journal.count("leave b") == 1
+    gates[0].answer = Entered()
+    service.step()
+    gates[0].answer = Waiting("hv2 is first", 1)
+    service.step()
+    service.step()
+    assert site.journal.count("leave b") == 2
+
+
+def test_what_an_earlier_daemon_may_have_entered_is_left_too(site: Site) -> None:
+    gates = [site.gate("a"), site.gate("b")]
+    gates[1].answer = Waiting("hv3 is first", 1)
+    site.ask()
+    site.service(gates, [site.steps()]).step()
+    gates[0].answer = Waiting("hv2 is first", 1)
+    site.journal.clear()
+    again = site.service(gates, [site.steps()])
+    again.step()
+    again.step()
+    assert site.journal == ["enter a", "leave b", "enter a"]
 
 
 def test_steps_are_vacated_in_order_and_restored_in_the_opposite_order(site: Site) -> None:

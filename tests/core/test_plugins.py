@@ -58,6 +58,7 @@ class Part:
     name: str
     after: tuple[str, ...] = ()
     wake: Any = None
+    exclusive: bool = False
 
     def step(self) -> float:
         return 1.0

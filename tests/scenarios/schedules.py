@@ -10,7 +10,7 @@ from typing import Any
 
 from pvc.core import keys
 from pvc.core.errors import PvcError
-from pvc.core.model import FINAL, ActualState, NodeState
+from pvc.core.model import FINAL, ActualState, NodeState, Operation, Phase
 from pvc.core.requests import read_operation
 from pvc.plugins.hypervisor.requests import start
 from pvc.testing.cluster import SimCluster
@@ -55,8 +55,15 @@ def make_schedule(seed: int) -> Schedule:
     for _ in range(chance.randint(30, 120)):
         steps.append(_step(chance, kinds, nodes, sorted(vms)))
         steps.append({"run": round(chance.choice((0.0, 0.02, 0.3, 1.5, 6.0)) * chance.random(), 3)})
-    config: dict[str, Any] = {"hypervisor": {"memory": MEMORY, "shutdown_timeout": 30.0}}
+    config: dict[str, Any] = {"hypervisor": {"memory": MEMORY, "shutdown_timeout": 30.0}, "flushlock": _lock(seed)}
     return Schedule(seed, {name: dict(config) for name in nodes}, vms, steps)
+
+
+def _lock(seed: int) -> dict[str, Any]:
+    """How the cluster takes turns: half of them as by default. Of a chance of its own, so that the rest stays."""
+    chance = random.Random(f"lock {seed}")
+    how = {"concurrent": chance.choice((1, 1, 2)), "max_flushed": chance.choice((None, 1, 2))}
+    return how if chance.random() < 0.5 else {}
 
 
 def _vm(chance: random.Random, nodes: Sequence[str]) -> dict[str, Any]:
@@ -190,10 +197,13 @@ def _try(invariants: Invariants, steps: Steps, step: Step) -> None:
 
 
 def _heal(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
-    """End every fault, give everything time, unflush what is not in service, start what has failed for good."""
+    """End every fault, give everything time, unflush what is not in service, start what has failed for good.
+
+    Flushes that wait for nodes to come back into service get their turns one after the other.
+    """
     _end_faults(cluster, invariants, steps)
     _rest(cluster)
-    for _ in range(2):
+    for _ in range(2 + len(cluster.nodes)):
         for name in cluster.nodes:
             if cluster.node(name).state is not NodeState.READY:
                 _try(invariants, steps, {"unflush": name})
@@ -225,14 +235,20 @@ def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> No
 
 
 def _rest(cluster: SimCluster) -> None:
-    """Let time pass until no operation is under way."""
+    """Let time pass until no operation is under way but those that wait for another node to be unflushed."""
 
     def busy() -> bool:
-        operations = [read_operation(cluster.client, name) for name in cluster.nodes]
-        return any(found is not None and found[0].phase not in FINAL for found in operations)
+        found = [read_operation(cluster.client, name) for name in cluster.nodes]
+        return any(
+            operation.phase not in FINAL and not _waits_for_us(operation) for operation, _ in filter(None, found)
+        )
 
     _run_while(cluster, busy, LONGEST)
     cluster.run(70.0)
+
+
+def _waits_for_us(operation: Operation) -> bool:
+    return operation.phase is Phase.QUEUED and "pvc node unflush" in operation.waiting
 
 
 def _run_while(cluster: SimCluster, condition: Callable[[], bool], longest: float) -> None:

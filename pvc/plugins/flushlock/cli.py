@@ -1,59 +1,71 @@
-"""`pvc node queue`: who holds the flush lock and who waits for it."""
+"""`pvc node queue`, and the flush lock's part of `pvc status`."""
 
-from pvc.core import keys as core_keys
+from collections.abc import Mapping
+
 from pvc.core.commands import CommandLine, Moment
 from pvc.core.coordination import Coordinator
-from pvc.core.model import Operation
-from pvc.core.records import Garbage, decode
-from pvc.plugins.flushlock.decide.queue import Place
+from pvc.core.history import read_history
+from pvc.plugins.flushlock.decide.standing import (
+    Entry,
+    Member,
+    concurrent,
+    doing,
+    entries,
+    expected_ends,
+    lock_in_words,
+    problems,
+)
+from pvc.plugins.flushlock.members import read_members
 from pvc.plugins.flushlock.tickets import read_queue
 
-COLUMNS = ("place", "node", "kind", "by", "since", "phase", "doing")
+COLUMNS = ("place", "node", "kind", "by", "since", "phase", "doing", "expected_end")
 
 
 def add_commands(cli: CommandLine) -> None:
-    """Add the plugin's command to the group `node`."""
+    """Add the plugin's command to the group `node`, and its parts to `pvc status`."""
 
     @cli.group("node").command("queue", listing=True)
     def queue() -> None:
-        """Show who holds the flush lock and who waits for it, first come first."""
+        """Show who holds the flush lock and who waits, first come first, and when each may have ended."""
         coordinator = cli.connect()
         places = read_queue(coordinator)
-        cli.show([_row(coordinator, index, place) for index, place in enumerate(places)], COLUMNS)
+        members = read_members(coordinator)
+        line = entries(places, members)
+        ends = expected_ends(line, read_history(coordinator)[0], cli.runtime.now())
+        rows = [_row(index, entry, members, end) for index, (entry, end) in enumerate(zip(line, ends, strict=True))]
+        cli.show(rows, COLUMNS)
+
+    cli.status_part("flush_lock", _lock)
+    cli.status_part("flush_lock_problems", _problems)
 
 
-def _row(coordinator: Coordinator, index: int, place: Place) -> dict[str, object]:
-    ticket = place.ticket
+def _row(index: int, entry: Entry, members: Mapping[str, Member], end: float | None) -> dict[str, object]:
+    name = entry.place.name if entry.place is not None else None
+    ticket, operation = entry.ticket, entry.operation
     if ticket is None:
-        return {"place": index, "node": "?", "doing": f"ticket {place.name} cannot be read", "ticket": place.name}
-    operation = _operation(coordinator, ticket.node)
-    current = operation is not None and operation.id == ticket.operation
+        return {"place": index, "node": "?", "doing": f"ticket {name} cannot be read", "ticket": name}
     return {
         "place": index,
         "node": ticket.node,
-        "kind": ticket.kind.value,
+        "kind": ticket.kind,
         "by": ticket.by,
         "since": Moment(ticket.since),
-        "phase": operation.phase.value if operation and current else "",
-        "doing": _doing(operation) if operation and current else "",
+        "phase": operation.phase if operation else "",
+        "doing": doing(operation, members.get(ticket.node)) if operation else "has ended, or was replaced",
+        "expected_end": None if end is None else Moment(end),
         "operation": ticket.operation,
-        "reason": operation.reason if operation and current else "",
-        "ticket": place.name,
+        "reason": operation.reason if operation else "",
+        "ticket": name,
     }
 
 
-def _operation(coordinator: Coordinator, node: str) -> Operation | None:
-    path = core_keys.node_operation(node)
-    znode = coordinator.get(path)
-    try:
-        return None if znode is None else decode(Operation, znode.data, path)
-    except Garbage:
-        return None
+def _lock(coordinator: Coordinator) -> str:
+    places = read_queue(coordinator)
+    members = read_members(coordinator)
+    return lock_in_words(entries(places, members), concurrent(members))
 
 
-def _doing(operation: Operation) -> str:
-    if operation.waiting:
-        return operation.waiting
-    moving = [f"{o.name} -> {o.target}" for o in operation.outcomes.values() if o.state.value == "moving"]
-    done = sum(o.state.value == "moved" for o in operation.outcomes.values())
-    return f"{done} of {len(operation.outcomes)} moved" + (f", moving {', '.join(moving)}" if moving else "")
+def _problems(coordinator: Coordinator) -> list[dict[str, str]]:
+    places = read_queue(coordinator)
+    members = read_members(coordinator)
+    return [{"node": found.node, "text": found.text} for found in problems(entries(places, members), members)]

@@ -14,7 +14,7 @@ from pvc.core.model import Operation
 from pvc.core.records import encode
 from pvc.core.turns import Entered, Refused, Waiting
 from pvc.plugins.flushlock import keys
-from pvc.plugins.flushlock.decide.queue import Draw, Hold, Place, Queue, Renew, Ticket, next_step
+from pvc.plugins.flushlock.decide.queue import Draw, Hold, Place, Queue, Renew, next_step, ticket_of
 from pvc.plugins.flushlock.tickets import read_queue
 
 
@@ -22,6 +22,7 @@ class FlushLock:
     """The gate of one node's daemon."""
 
     name = "flushlock"
+    exclusive = True
 
     def __init__(self, coordinator: Coordinator, mirror: Mirror, log: logging.Logger, concurrent: int) -> None:
         self._coordinator = coordinator
@@ -61,7 +62,7 @@ class FlushLock:
                     continue
 
     def _draw(self, operation: Operation) -> None:
-        ticket = Create(keys.PREFIX, _content(operation), ephemeral=True, sequence=True)
+        ticket = Create(keys.PREFIX, encode(ticket_of(operation)), ephemeral=True, sequence=True)
         try:
             self._coordinator.commit([ticket])
         except Conflict as conflict:
@@ -80,22 +81,10 @@ class FlushLock:
     def _renew(self, operation: Operation, name: str) -> None:
         path = keys.ticket(name)
         try:
-            self._coordinator.commit([Delete(path), Create(path, _content(operation), ephemeral=True)])
+            self._coordinator.commit([Delete(path), Create(path, encode(ticket_of(operation)), ephemeral=True)])
             self._log.info("flush lock: took over our own ticket %s from an earlier session", name)
         except Conflict:  # it has just expired: the next look draws a new one
             return
-
-
-def _content(operation: Operation) -> bytes:
-    return encode(
-        Ticket(
-            node=operation.node,
-            operation=operation.id,
-            kind=operation.kind,
-            by=operation.by,
-            since=operation.requested,
-        )
-    )
 
 
 def _in_words(place: Place) -> str:

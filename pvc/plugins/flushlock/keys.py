@@ -1,4 +1,4 @@
-"""The flush lock's paths."""
+"""The flush lock's paths, and the names under which nodes publish its settings."""
 
 from pvc.core.keys import LOCKS
 
@@ -12,3 +12,7 @@ PREFIX = f"{QUEUE}/ticket-"
 def ticket(name: str) -> str:
     """The path of one ticket."""
     return f"{QUEUE}/{name}"
+
+
+FACTS = {key: f"flushlock.{key}" for key in ("concurrent", "max_flushed")}
+"""What a node publishes of its section, by key: all nodes should have the same."""

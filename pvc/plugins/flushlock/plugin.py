@@ -22,10 +22,22 @@ class FlushLockPlugin:
     @hookimpl
     def pvc_flush_gates(self, context: Context) -> Sequence[Gate]:
         from pvc.plugins.flushlock.gate import FlushLock
+        from pvc.plugins.flushlock.limit import FlushLimit
 
+        section = context.config.section("flushlock")
         mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
-        concurrent = int(context.config.section("flushlock")["concurrent"])
-        return [FlushLock(context.coordinator, mirror, context.log, concurrent)]
+        lock = FlushLock(context.coordinator, mirror, context.log, int(section["concurrent"]))
+        if section["max_flushed"] is None:
+            return [lock]
+        around = Mirror(context.coordinator, context.runtime, context.operations_wake)
+        return [FlushLimit(around, int(section["max_flushed"])), lock]
+
+    @hookimpl
+    def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
+        from pvc.plugins.flushlock.keys import FACTS
+
+        section = context.config.section("flushlock")
+        return {fact: "off" if section[key] is None else section[key] for key, fact in FACTS.items()}
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:

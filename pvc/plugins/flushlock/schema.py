@@ -15,4 +15,15 @@ SCHEMA: dict[str, Any] = {
             "unit": "operations",
         },
     },
+    "max_flushed": {
+        "type": "integer",
+        "min": 1,
+        "nullable": True,
+        "default": None,
+        "meta": {
+            "help": "A flush waits while so many other nodes are out of service: flushed, not yet back, or not "
+            "healthy; null for no limit. Keep it the same on all nodes.",
+            "unit": "nodes",
+        },
+    },
 }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pvc.core.model import OperationKind
+from pvc.core.model import Operation, OperationKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class Queue:
 
     name: str
     before: tuple[Place, ...]
+
+
+def ticket_of(operation: Operation) -> Ticket:
+    """What the ticket of an operation says."""
+    return Ticket(operation.node, operation.id, operation.kind, operation.by, operation.requested)
 
 
 def next_step(queue: Sequence[Place], operation: str, session: int, concurrent: int) -> Draw | Renew | Hold | Queue:
