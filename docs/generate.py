@@ -36,6 +36,8 @@ HOLDS: Mapping[str, str] = {
     "/vms/<uuid>/actual": "`VmActual`",
     "/names/<vm_name>": "a UUID",
     "/history/operation-": "`Operation`; the name ends with a number",
+    "/roll": "`Roll` of pvc/core/rolls.py",
+    "/roll/driver": "`Driver`, ephemeral",
     "/locks/flush/<name>": "`Ticket`, ephemeral",
     "/vms/<uuid>/console": "`Header`",
     "/vms/<uuid>/console/<number>": "one line of JSON, then the VM's bytes",

@@ -5,8 +5,11 @@ from typing import Any
 
 from pvc.cli.application import Application
 from pvc.cli.node import node_rows
+from pvc.core.decide.roll import standing
 from pvc.core.lookup import all_vms
 from pvc.core.model import NodeState
+from pvc.core.records import Garbage
+from pvc.core.rolls import read_roll
 from pvc.core.tree import tree_ops
 
 
@@ -30,14 +33,21 @@ def add_commands(cli: Application) -> None:
         nodes = node_rows(coordinator)
         vms, garbage = all_vms(coordinator)
         findings = [f for row in nodes for f in row["findings"]]
+        unreadable = [str(error) for error in garbage]
+        try:
+            roll = read_roll(coordinator)
+        except Garbage as error:
+            roll = None
+            unreadable.append(str(error))
         row: dict[str, Any] = {
             "nodes": len(nodes),
             "nodes_alive": sum(row["alive"] for row in nodes),
             "nodes_out_of_service": [row["name"] for row in nodes if row["state"] is not NodeState.READY],
             "operations": [f"{row['name']} {row['operation']}" for row in nodes if row["active"]],
+            "roll": f"{standing(roll[0])}; begun by {roll[0].by}" if roll else None,
             "vms": len(vms),
             **cli.status_parts(coordinator),
             "findings": findings,
-            "unreadable_records": [str(error) for error in garbage],
+            "unreadable_records": unreadable,
         }
         cli.show([row], list(row), one=True)

@@ -182,21 +182,27 @@ def _follow_or_say(cli: Application, operation: Operation, wait: bool, timeout: 
 
 def _follow(cli: Application, operation: Operation, timeout: float | None, form: WaitFormat) -> None:
     """Show the operation to its end and exit with the code that tells how it ended."""
-    live = LiveRows() if form is WaitFormat.TEXT and sys.stdout.isatty() else None
     what = f"the {operation.kind.value} of {operation.node}"
     again = f"it goes on; `pvc node watch {operation.node}` follows it, `pvc node cancel {operation.node}` ends it"
     try:
-        with live or nullcontext():
-            display = live or (JsonLines(_print) if form is WaitFormat.JSONL else PlainLines(_print))
-            for view in watch(cli.connect(), cli.runtime, operation, timeout):
-                display.show(view)
-                operation = view.operation
+        phase = show_to_end(cli, operation, timeout, form).phase
     except TimedOut:
         cli.fail(f"{what} has not ended after {timeout:g} s; {again}", TIMED_OUT)
     except KeyboardInterrupt:
         cli.fail(f"detached from {what}; {again}", DETACHED)
-    if OF_PHASE[operation.phase]:
-        raise typer.Exit(OF_PHASE[operation.phase])
+    if OF_PHASE[phase]:
+        raise typer.Exit(OF_PHASE[phase])
+
+
+def show_to_end(cli: Application, operation: Operation, timeout: float | None, form: WaitFormat) -> Operation:
+    """Show the operation until it has ended; the operation as it ended. Raises TimedOut after `timeout` seconds."""
+    live = LiveRows() if form is WaitFormat.TEXT and sys.stdout.isatty() else None
+    with live or nullcontext():
+        display = live or (JsonLines(_print) if form is WaitFormat.JSONL else PlainLines(_print))
+        for view in watch(cli.connect(), cli.runtime, operation, timeout):
+            display.show(view)
+            operation = view.operation
+    return operation
 
 
 def _print(line: str) -> None:

@@ -80,3 +80,13 @@ def name(vm_name: str) -> str:
 def history_prefix() -> str:
     """Finished operations, numbered by a sequence."""
     return f"{HISTORY}/operation-"
+
+
+def roll() -> str:
+    """The rolling maintenance that has not ended yet; made when one begins."""
+    return "/roll"
+
+
+def roll_driver() -> str:
+    """Ephemeral: the client that drives the roll."""
+    return "/roll/driver"

@@ -57,6 +57,13 @@ class Processes(Protocol):
         """Start a program whose output (both streams) is appended to the file `output`."""
 
 
+class Attended(Protocol):
+    """Runs programs on the terminal of the person at the keyboard."""
+
+    def attend(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+        """Run to the end; the exit code, negative for a signal. Raises CommandFailed, KeyboardInterrupt."""
+
+
 class RunningProcess:
     """A `Running` on subprocess.Popen."""
 
@@ -126,6 +133,22 @@ class SystemProcesses:
             except OSError as error:
                 raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
         return RunningProcess(popen)
+
+    def attend(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+        """Run a program that shares this terminal, keyboard included, to its end; its exit code, negative for a signal.
+
+        Ctrl-C reaches the program too: KeyboardInterrupt is raised once it has ended, or at a second Ctrl-C.
+        Raises CommandFailed if it cannot be started.
+        """
+        try:
+            popen = subprocess.Popen(list(command), env=_environment(env))
+        except OSError as error:
+            raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
+        try:
+            return popen.wait()
+        except KeyboardInterrupt:
+            popen.wait()
+            raise
 
     def pipe_to(self, command: Sequence[str], pieces: Iterable[bytes]) -> int:
         """Give a program that shares this terminal the pieces to read; its exit code once the person has left it.

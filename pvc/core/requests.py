@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from pvc.core import keys
-from pvc.core.coordination import Conflict, Coordinator, Create, Put, Znode
+from pvc.core.coordination import Conflict, Coordinator, Create, Op, Put, Znode
 from pvc.core.errors import PvcError
 from pvc.core.model import FINAL, Cancel, Node, Operation
 from pvc.core.records import decode, encode
@@ -50,7 +50,7 @@ def request(coordinator: Coordinator, wanted: Operation) -> Asked:
                 raise OppositeRunning(current[0])
             return Asked(current[0], attached=True)
         try:
-            _write(coordinator, wanted, current[1] if current else None)
+            coordinator.commit(request_ops(coordinator, wanted, current[1] if current else None))
             return Asked(wanted, attached=False)
         except Conflict:
             if attempt == TRIES - 1:
@@ -78,8 +78,11 @@ def cancel(coordinator: Coordinator, node: str, how: Cancel, by: str) -> Operati
     raise AssertionError("unreachable")
 
 
-def _write(coordinator: Coordinator, wanted: Operation, old: Znode | None) -> None:
-    """Write the operation, and the node's record with it: placements that read the record earlier then fail."""
+def request_ops(coordinator: Coordinator, wanted: Operation, old: Znode | None) -> list[Op]:
+    """What writes the operation, and the node's record with it: placements that read the record earlier then fail.
+
+    `old` is the node's ended operation as it was read. Raises PvcError if there is no such node, Disconnected, Garbage.
+    """
     path = keys.node(wanted.node)
     znode = coordinator.get(path)
     if znode is None:
@@ -87,4 +90,4 @@ def _write(coordinator: Coordinator, wanted: Operation, old: Znode | None) -> No
     node = replace(decode(Node, znode.data, path), operation=wanted.id)
     data, at = encode(wanted), keys.node_operation(wanted.node)
     operation = Create(at, data) if old is None else Put(at, data, old.version)
-    coordinator.commit([Put(path, encode(node), znode.version), operation])
+    return [Put(path, encode(node), znode.version), operation]
