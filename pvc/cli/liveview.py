@@ -38,7 +38,8 @@ class LiveRows:
         self._live.__exit__(kind, error, trace)
 
     def show(self, view: View) -> None:
-        self._live.update(Group(_heading(view), _rows(view)), refresh=True)
+        warnings = [Text(f"warning: {warning}", style="yellow") for warning in view.operation.warnings]
+        self._live.update(Group(_heading(view), _rows(view), *warnings), refresh=True)
 
 
 def _heading(view: View) -> Text:

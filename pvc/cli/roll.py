@@ -10,11 +10,11 @@ import typer
 
 from pvc.cli.application import Application
 from pvc.cli.exits import DETACHED, FAILED, USAGE
-from pvc.cli.node import DEADLINE
-from pvc.cli.output import when
+from pvc.cli.operation import DEADLINE
 from pvc.cli.recovery import others_out, see
 from pvc.cli.rolling import Rolling, Stopped
 from pvc.core import keys
+from pvc.core.commands import when
 from pvc.core.coordination import Coordinator
 from pvc.core.decide.roll import doing, out_of_service, resumed, standing
 from pvc.core.errors import PvcError

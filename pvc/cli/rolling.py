@@ -13,10 +13,10 @@ import typer
 
 from pvc.cli.application import Application
 from pvc.cli.exits import FAILED, OF_PHASE, OPERATION_FAILED, TIMED_OUT
-from pvc.cli.node import WaitFormat, show_to_end
-from pvc.cli.output import when
+from pvc.cli.operation import WaitFormat, show_to_end
 from pvc.cli.recovery import feel, others_out, see, wait_until_well
 from pvc.cli.watching import TimedOut
+from pvc.core.commands import when
 from pvc.core.coordination import Conflict
 from pvc.core.decide.roll import Ask, Doubt, Finished, Follow, Mark, Recover, RunCommand, Stop, next_step
 from pvc.core.errors import PvcError

@@ -125,10 +125,23 @@ class JsonLines:
         self._write = write
 
     def show(self, view: View) -> None:
-        record = msgspec.to_builtins(view.operation)
-        record["daemon_alive"] = view.daemon_alive
-        record["progress"] = dict(view.progress)
-        self._write(json.dumps(record, ensure_ascii=False))
+        self._write(json.dumps(_builtins(view), ensure_ascii=False))
+
+
+class JsonRecord:
+    """One JSON object: the operation as it ended."""
+
+    def __init__(self, write: Any) -> None:
+        self._write = write
+
+    def show(self, view: View) -> None:
+        if view.operation.phase in FINAL:
+            self._write(json.dumps(_builtins(view), indent=2, ensure_ascii=False))
+
+
+def _builtins(view: View) -> dict[str, Any]:
+    record: dict[str, Any] = msgspec.to_builtins(view.operation)
+    return {**record, "daemon_alive": view.daemon_alive, "progress": dict(view.progress)}
 
 
 def changes(before: View | None, now: View) -> list[str]:
@@ -147,6 +160,8 @@ def changes(before: View | None, now: View) -> list[str]:
         lines.append(f"{head} {waiting_line(operation)}")
     if operation.phase is not (old.phase if old else Phase.QUEUED) and operation.phase not in FINAL:
         lines.append(f"{head} {operation.phase.value}")
+    for warning in operation.warnings if old is None or old.warnings != operation.warnings else ():
+        lines.append(f"{head} warning: {warning}")
     for key, outcome in operation.outcomes.items():
         line = outcome_line(outcome)
         if line and (old is None or key not in old.outcomes or outcome_line(old.outcomes[key]) != line):
