@@ -9,11 +9,14 @@ import typer
 
 from pvc.cli.application import Application
 from pvc.cli.exits import DETACHED, OF_PHASE, TIMED_OUT
+from pvc.cli.history import outcome_rows
 from pvc.cli.liveview import LiveRows
 from pvc.cli.watching import JsonLines, PlainLines, TimedOut, watch
 from pvc.core import keys
 from pvc.core.commands import Moment
 from pvc.core.coordination import Conflict, Coordinator, Delete
+from pvc.core.decide.pace import moves_at_a_time, seconds_left
+from pvc.core.history import read_history
 from pvc.core.lookup import all_nodes, find_node
 from pvc.core.model import FINAL, Cancel, Node, NodeFacts, Operation, OperationKind
 from pvc.core.records import Garbage, decode
@@ -54,7 +57,8 @@ def _add_listing(cli: Application) -> None:
         coordinator = cli.connect()
         node = find_node(coordinator, name)
         row = _row(coordinator, node)
-        row["outcomes"] = _outcomes(coordinator, name)
+        operation = _operation(coordinator, name)
+        row["outcomes"] = outcome_rows(operation) if operation else []
         cli.show([row], list(row), one=True)
 
     @group.command("forget")
@@ -182,7 +186,7 @@ def _follow_or_say(cli: Application, operation: Operation, wait: bool, timeout: 
 
 def _follow(cli: Application, operation: Operation, timeout: float | None, form: WaitFormat) -> None:
     """Show the operation to its end and exit with the code that tells how it ended."""
-    live = LiveRows() if form is WaitFormat.TEXT and sys.stdout.isatty() else None
+    live = _live_rows(cli) if form is WaitFormat.TEXT and sys.stdout.isatty() else None
     what = f"the {operation.kind.value} of {operation.node}"
     again = f"it goes on; `pvc node watch {operation.node}` follows it, `pvc node cancel {operation.node}` ends it"
     try:
@@ -197,6 +201,12 @@ def _follow(cli: Application, operation: Operation, timeout: float | None, form:
         cli.fail(f"detached from {what}; {again}", DETACHED)
     if OF_PHASE[operation.phase]:
         raise typer.Exit(OF_PHASE[operation.phase])
+
+
+def _live_rows(cli: Application) -> LiveRows:
+    """Live rows that judge by the moves made so far how long those to come take."""
+    past = read_history(cli.connect())[0]
+    return LiveRows(lambda operation: seconds_left(operation, past, cli.runtime.now(), moves_at_a_time(operation)))
 
 
 def _print(line: str) -> None:
@@ -258,22 +268,6 @@ def _operation(coordinator: Coordinator, name: str) -> Operation | None:
     except Garbage:
         return None
     return None if found is None else found[0]
-
-
-def _outcomes(coordinator: Coordinator, name: str) -> list[dict[str, Any]]:
-    operation = _operation(coordinator, name)
-    outcomes = operation.outcomes.values() if operation else ()
-    return [
-        {
-            "vm": outcome.name,
-            "state": outcome.state,
-            "from": outcome.source,
-            "to": outcome.target,
-            "seconds": outcome.seconds,
-            "why": outcome.why,
-        }
-        for outcome in outcomes
-    ]
 
 
 def _forget(coordinator: Coordinator, name: str) -> None:
