@@ -33,6 +33,7 @@ STATUS = (
     "operations",
     "vms",
     "findings",
+    "roll",
     "unreadable_records",
 )
 """Core's own fields of `pvc status`."""

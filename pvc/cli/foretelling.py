@@ -12,7 +12,7 @@ from pvc.core.decide.pace import Pace, pace_of
 from pvc.core.forecast import Forecast, Prospect
 from pvc.core.forecasting import ask_forecast
 from pvc.core.history import read_history
-from pvc.core.model import Operation
+from pvc.core.model import Operation, OperationKind
 
 COLUMNS = ("no", "vm", "policy", "from", "to", "memory", "free_after", "seconds", "remark")
 
@@ -25,7 +25,8 @@ def show_plan(cli: Application, operation: Operation, *, as_json: bool) -> int:
         _print_json(operation, forecast, rows)
         return _code(forecast)
     going = sum(prospect.target is not None for prospect in forecast.prospects)
-    cli.say(f"a {operation.kind.value} of {operation.node} would move {going} VM{'' if going == 1 else 's'}:")
+    article = "an" if operation.kind is OperationKind.UNFLUSH else "a"
+    cli.say(f"{article} {operation.kind.value} of {operation.node} would move {going} VM{'' if going == 1 else 's'}:")
     if rows:
         cli.show(rows, COLUMNS)
     _say_rest(cli, forecast)
@@ -44,7 +45,7 @@ def show_check(cli: Application, operation: Operation, *, as_json: bool) -> int:
                 cli.say(line)
     _say_rest(cli, forecast)
     if forecast.clear:
-        cli.say(f"nothing would stop a {operation.kind.value} of {operation.node}")
+        cli.say(f"nothing would stop the {operation.kind.value} of {operation.node}")
     return _code(forecast)
 
 

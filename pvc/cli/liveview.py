@@ -1,5 +1,6 @@
 """An operation on a terminal: one live row per VM, drawn over and over in place."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pvc.cli.watching import View, waiting_line
-from pvc.core.model import FINAL, OutcomeState
+from pvc.core.model import FINAL, Operation, OutcomeState
 
 MIB = 1024 * 1024
 
@@ -25,7 +26,9 @@ _STYLES = {
 class LiveRows:
     """A `Display` for terminals; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Callable[[Operation], float | None]) -> None:
+        """`left`: seconds that an operation will take yet; None: unknown."""
+        self._left = left
         self._live = Live(console=Console(), auto_refresh=False, transient=False)
 
     def __enter__(self) -> "LiveRows":
@@ -38,11 +41,17 @@ class LiveRows:
         self._live.__exit__(kind, error, trace)
 
     def show(self, view: View) -> None:
-        warnings = [Text(f"warning: {warning}", style="yellow") for warning in view.operation.warnings]
-        self._live.update(Group(_heading(view), _rows(view), *warnings), refresh=True)
+        self._live.update(drawn(view, self._left(view.operation)), refresh=True)
 
 
-def _heading(view: View) -> Text:
+def drawn(view: View, left: float | None) -> Group:
+    """What is on the screen: a heading above the rows; at the end the closing sentence, below them."""
+    head, rows = _heading(view, left), _rows(view)
+    warnings = [Text(f"warning: {warning}", style="yellow") for warning in view.operation.warnings]
+    return Group(rows, *warnings, head) if view.operation.phase in FINAL else Group(head, rows, *warnings)
+
+
+def _heading(view: View, left: float | None) -> Text:
     operation = view.operation
     head = Text(f"{operation.kind.value} {operation.node}: ", style="bold")
     if not view.connected:
@@ -53,7 +62,7 @@ def _heading(view: View) -> Text:
         return head.append(f"the daemon of {operation.node} does not answer; it goes on when it is back", style="red")
     if operation.waiting:
         return head.append(waiting_line(operation), style="yellow")
-    return head.append(operation.phase.value)
+    return head.append(operation.phase.value if left is None else f"{operation.phase.value}, about {left:.0f} s left")
 
 
 def _rows(view: View) -> Table:

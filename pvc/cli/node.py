@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pvc.cli.application import Application
+from pvc.cli.history import outcome_rows
 from pvc.core import keys
 from pvc.core.commands import Moment
 from pvc.core.coordination import Conflict, Coordinator, Delete
@@ -32,7 +33,8 @@ def add_commands(cli: Application) -> None:
         coordinator = cli.connect()
         node = find_node(coordinator, name)
         row = _row(coordinator, node)
-        row["outcomes"] = _outcomes(coordinator, name)
+        operation = _operation(coordinator, name)
+        row["outcomes"] = outcome_rows(operation) if operation else []
         cli.show([row], list(row), one=True)
 
     @group.command("forget")
@@ -104,22 +106,6 @@ def _operation(coordinator: Coordinator, name: str) -> Operation | None:
     except Garbage:
         return None
     return None if found is None else found[0]
-
-
-def _outcomes(coordinator: Coordinator, name: str) -> list[dict[str, Any]]:
-    operation = _operation(coordinator, name)
-    outcomes = operation.outcomes.values() if operation else ()
-    return [
-        {
-            "vm": outcome.name,
-            "state": outcome.state,
-            "from": outcome.source,
-            "to": outcome.target,
-            "seconds": outcome.seconds,
-            "why": outcome.why,
-        }
-        for outcome in outcomes
-    ]
 
 
 def _forget(coordinator: Coordinator, name: str) -> None:

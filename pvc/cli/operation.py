@@ -14,6 +14,8 @@ from pvc.cli.foretelling import show_check, show_plan
 from pvc.cli.liveview import LiveRows
 from pvc.cli.output import Format
 from pvc.cli.watching import Display, JsonLines, JsonRecord, PlainLines, TimedOut, watch
+from pvc.core.decide.pace import moves_at_a_time, seconds_left
+from pvc.core.history import read_history
 from pvc.core.lookup import find_node, find_vm
 from pvc.core.model import Cancel, Operation, OperationKind
 from pvc.core.requests import OppositeRunning, cancel, read_operation, request
@@ -234,13 +236,19 @@ def _follow(cli: Application, operation: Operation, timeout: float | None, form:
 
 def show_to_end(cli: Application, operation: Operation, timeout: float | None, form: WaitFormat) -> Operation:
     """Show the operation until it has ended; the operation as it ended. Raises TimedOut after `timeout` seconds."""
-    live = LiveRows() if form is WaitFormat.TEXT and sys.stdout.isatty() else None
+    live = _live_rows(cli) if form is WaitFormat.TEXT and sys.stdout.isatty() else None
     with live or nullcontext():
         display = live or _display(form)
         for view in watch(cli.connect(), cli.runtime, operation, timeout):
             display.show(view)
             operation = view.operation
     return operation
+
+
+def _live_rows(cli: Application) -> LiveRows:
+    """Live rows that judge by the moves made so far how long those to come take."""
+    past = read_history(cli.connect())[0]
+    return LiveRows(lambda operation: seconds_left(operation, past, cli.runtime.now(), moves_at_a_time(operation)))
 
 
 def _display(form: WaitFormat) -> Display:

@@ -14,9 +14,9 @@ TOGETHER = 50
 
 
 def read_history(
-    coordinator: Coordinator, most: int = MOST, wanted: Callable[[Operation], bool] = lambda _operation: True
+    coordinator: Coordinator, most: int | None = MOST, wanted: Callable[[Operation], bool] = lambda _operation: True
 ) -> tuple[list[Operation], list[Garbage]]:
-    """Up to `most` finished operations that are `wanted`, and the records on the way that are none.
+    """Up to `most` (None: all) finished operations that are `wanted`, and the records on the way that are none.
 
     Raises Disconnected.
     """

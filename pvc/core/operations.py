@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pvc.core import keys
 from pvc.core.coordination import Check, Conflict, Coordinator, Create, Delete, Op, Put
 from pvc.core.decide.operation import Begin, End, Wait, admission, during, ending, state_after
-from pvc.core.forecast import Forecast, joined
+from pvc.core.forecast import Forecast, Objection, joined
 from pvc.core.forecasting import ForecastDesk
 from pvc.core.mirror import Mirror
 from pvc.core.model import (
@@ -100,7 +100,12 @@ class OperationService:
 
     def _foresee(self, operation: Operation) -> Forecast:
         parts = self._steps if operation.kind is OperationKind.FLUSH else reversed(self._steps)
-        return joined([part.foresee(operation) for part in parts])
+        answers = [gate.foresee(operation) for gate in self._gates]
+        at_gates = Forecast(
+            obstacles=tuple(Objection(answer.why) for answer in answers if isinstance(answer, Refused)),
+            waits=tuple(answer.text for answer in answers if isinstance(answer, Waiting)),
+        )
+        return joined([at_gates, *(part.foresee(operation) for part in parts)])
 
     def _read(self) -> _Record | None:
         path = keys.node_operation(self._node)

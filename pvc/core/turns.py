@@ -51,6 +51,9 @@ class Gate(Protocol):
         """Try to pass. Called again and again until it answers Entered or Refused, and again after every interruption;
         it must recognise an operation that it has let in already."""
 
+    def foresee(self, operation: Operation) -> Entered | Waiting | Refused:
+        """What `enter` would answer to an operation that has not been asked for. Changes nothing."""
+
     def guard(self, operation: Operation) -> Sequence[Check]:
         """Operations that make a transaction fail once this operation's turn is over. Called after Entered."""
 

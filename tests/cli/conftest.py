@@ -4,7 +4,8 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,20 @@ class _Stream(io.TextIOBase):
 @pytest.fixture
 def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
     """Three nodes and six VMs, all running."""
-    with SimCluster(3) as cluster:
+    with _cluster(monkeypatch, {}) as at:
+        yield at
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
+    """The same, where one node may be out of service."""
+    with _cluster(monkeypatch, {"flushlock": {"max_flushed": 1}}) as at:
+        yield at
+
+
+@contextmanager
+def _cluster(monkeypatch: pytest.MonkeyPatch, config: Mapping[str, Any]) -> Iterator[Keyboard]:
+    with SimCluster({f"hv{number}": config for number in (1, 2, 3)}) as cluster:
         cluster.start()
         for number in range(6):
             cluster.define(f"vm{number + 1}", f"hv{number % 3 + 1}")

@@ -38,6 +38,9 @@ class ScriptedGate:
         self.journal.append(f"enter {self.name}")
         return self.answer
 
+    def foresee(self, operation: Operation) -> Entered | Waiting | Refused:
+        return self.answer
+
     def guard(self, operation: Operation) -> Sequence[Check]:
         return [Check(self.ticket)] if self.ticket else []
 

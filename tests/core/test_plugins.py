@@ -14,6 +14,7 @@ from pvc.core import hookspecs
 from pvc.core.commands import CommandLine
 from pvc.core.config.settings import Config
 from pvc.core.context import Context, Verdict
+from pvc.core.forecast import Forecast
 from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding, Operation, Severity, Vm, VmState
 from pvc.core.observers import VmChange, VmEvent
@@ -67,6 +68,9 @@ class Part:
 
     def enter(self, operation: Operation) -> Entered:
         return Entered()
+
+    def foresee(self, operation: Operation) -> Any:
+        return Forecast()
 
     def guard(self, operation: Operation) -> Sequence[Any]:
         return []

@@ -40,13 +40,16 @@ class FlushLock:
                     self._held[operation.id] = name
                     return Entered()
                 case Queue(_, before):
-                    first = before[0]
-                    return Waiting(_in_words(first), len(before), first.ticket.since if first.ticket else None)
+                    return _waiting(before)
                 case Draw():
                     self._draw(operation)
                 case Renew(name):
                     self._renew(operation, name)
             self._mirror.forget()
+
+    def foresee(self, operation: Operation) -> Entered | Waiting | Refused:
+        queue = read_queue(self._mirror)
+        return _waiting(queue) if len(queue) >= self._concurrent else Entered()
 
     def guard(self, operation: Operation) -> Sequence[Check]:
         name = self._held.get(operation.id)
@@ -85,6 +88,11 @@ class FlushLock:
             self._log.info("flush lock: took over our own ticket %s from an earlier session", name)
         except Conflict:  # it has just expired: the next look draws a new one
             return
+
+
+def _waiting(before: Sequence[Place]) -> Waiting:
+    first = before[0]
+    return Waiting(_in_words(first), len(before), first.ticket.since if first.ticket else None)
 
 
 def _in_words(place: Place) -> str:

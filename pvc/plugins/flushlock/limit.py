@@ -38,6 +38,10 @@ class FlushLimit:
         self._seen = look.checks if waiting is None and operation.kind is OperationKind.FLUSH else ()
         return waiting or Entered()
 
+    def foresee(self, operation: Operation) -> Entered | Waiting | Refused:
+        look = look_around(self._mirror, operation.node)
+        return flush_that_waits(operation, look.state, look.others, self._most) or Entered()
+
     def guard(self, operation: Operation) -> Sequence[Check]:
         if operation.began is not None:
             return []

@@ -127,6 +127,8 @@ def _holder_in_words(entry: Entry) -> str:
 
 
 def _moved(operation: Operation) -> str:
+    if not operation.outcomes:
+        return operation.phase.value
     done = sum(outcome.state is OutcomeState.MOVED for outcome in operation.outcomes.values())
     return f"{done} of {len(operation.outcomes)} moved"
 
