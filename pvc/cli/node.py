@@ -109,7 +109,7 @@ def _operation(coordinator: Coordinator, name: str) -> Operation | None:
 
 
 def _forget(coordinator: Coordinator, name: str) -> None:
-    paths = [keys.node_operation(name), keys.node_facts(name), keys.node_vms(name)]
+    paths = [keys.node_operation(name), keys.node_forecast(name), keys.node_facts(name), keys.node_vms(name)]
     known = [path for path, znode in zip(paths, coordinator.get_many(paths), strict=True) if znode is not None]
     try:
         coordinator.commit([*(Delete(path) for path in known), Delete(keys.node(name))])

@@ -43,7 +43,7 @@ def node_forecast(name: str) -> str:
 
 
 def node_vms(name: str) -> str:
-    """Children: the VMs this node has business with."""
+    """Children: the VMs this node has business with. Data: what was promised to it, and it does not know of yet."""
     return f"{NODES}/{name}/vms"
 
 

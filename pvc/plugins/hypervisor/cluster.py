@@ -1,11 +1,12 @@
 """Reads what placement needs to know of the nodes, from the daemon's mirror or the client's connection."""
 
 from pvc.core import keys
-from pvc.core.coordination import Coordinator
+from pvc.core.coordination import Coordinator, Op, Put
 from pvc.core.mirror import Mirror
-from pvc.core.model import FINAL, Node, NodeFacts, Operation, OperationKind
-from pvc.core.records import Garbage, decode
+from pvc.core.model import FINAL, Node, NodeFacts, Operation, OperationKind, Vm
+from pvc.core.records import Garbage, decode, encode
 from pvc.plugins.hypervisor.decide.placement import Candidate
+from pvc.plugins.hypervisor.records import Promise, Promises, read_promises
 
 
 def read_candidates(source: Coordinator | Mirror) -> list[Candidate]:
@@ -28,6 +29,8 @@ def read_candidate(source: Coordinator | Mirror, name: str) -> Candidate | None:
     except Garbage:
         return None
     facts = _facts(source, name)
+    promises, promises_version = read_promises(source, name)
+    coming = {uuid: promise for uuid, promise in promises.vms.items() if uuid not in facts.vms}
     return Candidate(
         name=name,
         alive=source.get(keys.node_session(name)) is not None,
@@ -37,14 +40,24 @@ def read_candidate(source: Coordinator | Mirror, name: str) -> Candidate | None:
         cpus=facts.cpus,
         load=facts.load,
         flush_asked=_flush_asked(source, name),
-        vms=facts.vms,
-        vcpus=facts.vcpus,
-        spread=facts.spread,
+        vms={**facts.vms, **{uuid: promise.memory for uuid, promise in coming.items()}},
+        vcpus={**facts.vcpus, **{uuid: promise.vcpus for uuid, promise in coming.items()}},
+        spread={**facts.spread, **{uuid: promise.spread for uuid, promise in coming.items() if promise.spread}},
         limits=facts.limits,
         arriving=facts.arriving,
         inbound=facts.inbound,
         version=znode.version,
+        promised=tuple(coming),
+        promises_version=promises_version,
     )
+
+
+def promise_op(target: Candidate, vm: Vm) -> Op:
+    """The operation that promises a VM to a node, beside what was promised to it before; it fails if anything was
+    promised since the node was read."""
+    before = {uuid: Promise(target.vms[uuid], target.vcpus[uuid], target.spread.get(uuid)) for uuid in target.promised}
+    vms = {**before, vm.uuid: Promise(vm.memory, vm.vcpus, vm.spread)}
+    return Put(keys.node_vms(target.name), encode(Promises(vms)), target.promises_version)
 
 
 def _facts(source: Coordinator | Mirror, name: str) -> NodeFacts:

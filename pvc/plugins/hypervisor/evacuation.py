@@ -14,7 +14,7 @@ from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
 from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState, Phase
 from pvc.core.turns import Progress, Turn, TurnLost
-from pvc.plugins.hypervisor.cluster import read_candidate
+from pvc.plugins.hypervisor.cluster import promise_op, read_candidate
 from pvc.plugins.hypervisor.decide import foresight
 from pvc.plugins.hypervisor.decide.evacuation import (
     Limits,
@@ -209,11 +209,13 @@ class Evacuation:
             [
                 Check(keys.node(order.target), target.version),
                 Check(keys.node_session(order.target)),
+                promise_op(target, vm),
                 *records.put(vm=ordered),
                 *index_ops(self._context.coordinator, order.target, order.uuid),
             ]
         )
         self._mirror.drop(keys.vm(order.uuid))
+        self._mirror.drop(keys.node_vms(order.target))
         self._context.log.info("vm %s: ordered from %s to %s", vm.name, records.actual.node or "nowhere", order.target)
 
     def _home_of(self, home: str | None) -> str | None:

@@ -1,12 +1,13 @@
 """The records of one VM, read together with the versions that a write must name."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pvc.core import keys
 from pvc.core.coordination import Check, Coordinator, Create, Op, Put
 from pvc.core.mirror import Mirror
 from pvc.core.model import Vm, VmActual, VmDoubt
-from pvc.core.records import decode, encode
+from pvc.core.records import Garbage, decode, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,50 @@ class VmRecords:
             if actual is None or actual == self.actual
             else Put(keys.vm_actual(uuid), encode(actual), self.actual_version),
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A VM that was ordered to a node, and what it will need there."""
+
+    memory: int
+    """MiB."""
+    vcpus: int
+    spread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """The VMs that were ordered to a node and that its facts do not know of yet: the content of `nodes/<node>/vms`.
+
+    Every order rewrites it, so that two flushes cannot promise the same room at the same moment.
+    """
+
+    vms: Mapping[str, Promise] = field(default_factory=dict)
+    """By UUID."""
+
+
+def read_promises(source: Coordinator | Mirror, node: str) -> tuple[Promises, int]:
+    """What was promised to a node and still is wanted there, and the version that an order must name.
+
+    Raises Disconnected. Promises that cannot be read count as none: they only guard against a race.
+    """
+    path = keys.node_vms(node)
+    znode = source.get(path)
+    if znode is None or not znode.data:
+        return Promises(), 0 if znode is None else znode.version
+    try:
+        written = decode(Promises, znode.data, path)
+        return Promises(
+            {uuid: one for uuid, one in written.vms.items() if _is_wanted(source, uuid, node)}
+        ), znode.version
+    except Garbage:
+        return Promises(), znode.version
+
+
+def _is_wanted(source: Coordinator | Mirror, uuid: str, node: str) -> bool:
+    znode = source.get(keys.vm(uuid))
+    return znode is not None and decode(Vm, znode.data, keys.vm(uuid)).node == node
 
 
 def read_vm(source: Coordinator | Mirror, uuid: str) -> VmRecords | None:

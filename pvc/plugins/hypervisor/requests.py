@@ -11,7 +11,7 @@ from pvc.core.errors import PvcError
 from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import encode
-from pvc.plugins.hypervisor.cluster import read_candidate, read_candidates
+from pvc.plugins.hypervisor.cluster import promise_op, read_candidate, read_candidates
 from pvc.plugins.hypervisor.decide.definition import Definition
 from pvc.plugins.hypervisor.decide.placement import Candidate, refusal
 from pvc.plugins.hypervisor.decide.planner import Selector, Wanted, lay_out, selector_of
@@ -199,7 +199,8 @@ def send(
         home = (old.home or where) if keep_home else None
         wanted = replace(old, node=node, home=None if home == node else home, displaced_by=None, guards=())
         check = Check(keys.node(node), candidate.version)
-        return [check, *records.put(vm=wanted), *index_ops(coordinator, node, vm.uuid)], wanted
+        promise = promise_op(candidate, old)
+        return [check, promise, *records.put(vm=wanted), *index_ops(coordinator, node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
 

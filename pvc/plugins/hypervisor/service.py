@@ -301,7 +301,7 @@ class VmService:
             actual = replace(records.actual, failed_move=f"cannot move to {target}: {why}")
             self._settle(records, decide.Settle(actual, actual.failed_move, vm=decide.now_on(records.vm, self._me)))
             return 0.0
-        if seen.uuid in candidate.vms:  # the remains of its last stay are still there
+        if seen.uuid in candidate.vms and seen.uuid not in candidate.promised:  # the remains of its last stay are still there
             return LOOK
         self._migrations.begin(seen.uuid)
         self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version))

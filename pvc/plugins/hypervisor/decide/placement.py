@@ -40,6 +40,10 @@ class Candidate:
     """How many VMs may migrate to it at the same time; None: any number."""
     version: int = 0
     """Of the node's record when this was read: a move checks it, so that nothing said since is overlooked."""
+    promised: tuple[str, ...] = ()
+    """Those of its VMs that were ordered there and that it does not know of yet, by UUID."""
+    promises_version: int = 0
+    """Of the record of what is promised to it, likewise."""
 
 
 class Room:
