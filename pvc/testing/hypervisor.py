@@ -235,6 +235,11 @@ class FakeHypervisor:
         with self._call("guests"):
             return {guest.uuid: self._view(guest) for guest in self._guests.values()}
 
+    def look(self, uuid: str) -> Guest | None:
+        """See Hypervisor."""
+        with self._call("look"):
+            return self._view(self._guests[uuid]) if uuid in self._guests else None
+
     def xml(self, uuid: str) -> str:
         """See Hypervisor."""
         with self._call("xml"):

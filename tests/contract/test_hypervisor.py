@@ -80,7 +80,8 @@ def migrating(pair: HostPair, name: str, how: MigrationOptions) -> Iterator[Migr
 
 def moving(hypervisor: Hypervisor, uuid: str) -> bool:
     progress = hypervisor.progress(uuid)
-    return hypervisor.guests()[uuid].moving and progress is not None and progress.total > 0
+    seen = hypervisor.look(uuid)
+    return seen is not None and seen.moving and progress is not None and progress.total > 0
 
 
 def arriving(hypervisor: Hypervisor, uuid: str) -> bool:
@@ -94,6 +95,8 @@ class TestGuests:
         pair.here.start(pair.definition("vm1"))
         uuid = pair.uuid("vm1")
         assert pair.here.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+        assert pair.here.look(uuid) == pair.here.guests()[uuid]
+        assert pair.there.look(uuid) is None
         assert f"<uuid>{uuid}</uuid>" in pair.here.xml(uuid)
         told.wait_until(lambda events: GuestEvent(uuid, None) in events)
         assert pair.there.guests() == {}
@@ -121,6 +124,7 @@ class TestGuests:
         pair.here.start(pair.definition("vm1"))
         pair.here.destroy(pair.uuid("vm1"))
         assert pair.here.guests() == {}
+        assert pair.here.look(pair.uuid("vm1")) is None
         wait_for_end(told, pair.uuid("vm1"), EndReason.DESTROYED)
 
     def test_a_guest_follows_the_request_to_shut_down(self, pair: HostPair) -> None:

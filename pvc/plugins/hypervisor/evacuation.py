@@ -211,7 +211,7 @@ class Evacuation:
                 Check(keys.node_session(order.target)),
                 promise_op(target, vm),
                 *records.put(vm=ordered),
-                *index_ops(self._context.coordinator, order.target, order.uuid),
+                *index_ops(self._mirror, order.target, order.uuid),
             ]
         )
         self._mirror.drop(keys.vm(order.uuid))

@@ -128,6 +128,9 @@ class Hypervisor(Protocol):
     def guests(self) -> Mapping[str, Guest]:
         """All guests that are here, by UUID."""
 
+    def look(self, uuid: str) -> Guest | None:
+        """One guest, as `guests` would show it; None if it is not here."""
+
     def xml(self, uuid: str) -> str:
         """The live definition, with what the hypervisor filled in. Raises NoSuchGuest."""
 

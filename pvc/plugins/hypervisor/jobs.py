@@ -136,7 +136,7 @@ class VmJobs:
                 records, vm = fresh, fresh.vm
 
     def _start_failed(self, records: VmRecords, error: Exception) -> None:
-        if records.vm.uuid in self._hypervisor.guests():
+        if self._hypervisor.look(records.vm.uuid) is not None:
             return  # it runs all the same: the next look records that
         failed = replace(
             records.actual,
@@ -155,7 +155,7 @@ class VmJobs:
         return self._context.plugins.vm_definition(records.vm, znode.data.decode(errors="replace"))
 
     def _target(self, name: str) -> Node:
-        znode = self._coordinator.get(keys.node(name))
+        znode = self._mirror.get(keys.node(name))
         if znode is None:
             raise HypervisorError(f"there is no node {name}")
         return decode(Node, znode.data, keys.node(name))
@@ -165,7 +165,7 @@ class VmJobs:
         return [
             Check(keys.node(target), version),
             Check(keys.node_session(target)),
-            *index_ops(self._coordinator, target, records.vm.uuid),
+            *index_ops(self._mirror, target, records.vm.uuid),
         ]
 
     def _options(self, node: Node) -> MigrationOptions:

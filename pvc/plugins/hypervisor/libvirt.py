@@ -126,6 +126,14 @@ class LibvirtHypervisor:
             self._incoming |= {guest.uuid for guest in found if guest.state is GuestState.INCOMING}
         return {guest.uuid: guest for guest in found}
 
+    def look(self, uuid: str) -> Guest | None:
+        """See Hypervisor."""
+        try:
+            with self._call() as connection:
+                return self._guest(_domain(connection, uuid))
+        except NoSuchGuest:
+            return None
+
     def xml(self, uuid: str) -> str:
         """See Hypervisor."""
         with self._call() as connection:

@@ -204,7 +204,7 @@ class VmService:
 
     def _is_outdated(self, seen: _Seen) -> bool:
         """Whether the guest has changed since it was looked at: the records were read later and may know more."""
-        return self._hypervisor.guests().get(seen.uuid) != seen.guest
+        return self._hypervisor.look(seen.uuid) != seen.guest
 
     def _view(self, seen: _Seen, node_state: NodeState) -> decide.VmView:
         records = seen.records
@@ -301,7 +301,7 @@ class VmService:
             actual = replace(records.actual, failed_move=f"cannot move to {target}: {why}")
             self._settle(records, decide.Settle(actual, actual.failed_move, vm=decide.now_on(records.vm, self._me)))
             return 0.0
-        if seen.uuid in candidate.vms and seen.uuid not in candidate.promised:  # the remains of its last stay are still there
+        if seen.uuid in candidate.vms and seen.uuid not in candidate.promised:  # remains of its last stay
             return LOOK
         self._migrations.begin(seen.uuid)
         self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version))
