@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import consoles, flushing, idling
+from bench import consoles, flushing, idling, planning
 from bench.report import Result, save, table
 from pvc.core.errors import PvcError
 from pvc.core.threads import ThreadRuntime
@@ -20,6 +20,8 @@ def main() -> int:
     runtime = ThreadRuntime()
     results: list[Result] = []
     try:
+        print("planning", flush=True)
+        results += planning.measure(runtime, ROUNDS)
         with ExitStack() as labs:
             managed = _up(labs, "bench", flushing.MANAGED)
             plain = _up(labs, "bench-plain", flushing.PLAIN)

@@ -85,19 +85,25 @@ def lay_out(
 
     `head_room`: MiB to leave free on each. `promised`: VMs on their way, by node, whether or not it knows of them.
     """
-    rooms = [Room(node, head_room) for node in sorted(nodes, key=lambda node: node.name)]
-    for room in rooms:
-        for vm in (promised or {}).get(room.candidate.name, ()):
-            room.take(vm)
+    inventory = sorted(nodes, key=lambda node: node.name)
     ordered = sorted(wanted, key=lambda one: (-one.vm.memory, one.vm.name, one.vm.uuid))
-    layout = _greedy(ordered, [room.copy() for room in rooms])
+    layout = _greedy(ordered, _rooms(inventory, head_room, promised or {}))
     if not layout.unplaced:
         return layout
+    rooms = _rooms(inventory, head_room, promised or {})
     possible = [one for one in ordered if _choices(one, rooms)]
     if len(possible) == len(layout.placed):
         return layout
     found = _search(possible, rooms, effort)
-    return layout if found is None else _follow(ordered, [room.copy() for room in rooms], found)
+    return layout if found is None else _follow(ordered, rooms, found)
+
+
+def _rooms(nodes: Iterable[Candidate], head_room: int, promised: Mapping[str, Sequence[Vm]]) -> list[Room]:
+    rooms = [Room(node, head_room) for node in nodes]
+    for room in rooms:
+        for vm in promised.get(room.candidate.name, ()):
+            room.take(vm)
+    return rooms
 
 
 def _greedy(ordered: Sequence[Wanted], rooms: Sequence[Room]) -> Layout:
