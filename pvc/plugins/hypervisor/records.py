@@ -31,6 +31,22 @@ class VmRecords:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """How far a migration is, for those who watch. Bytes, bytes per second, seconds; see MigrationProgress."""
+
+    rung: str
+    """Where on the ladder it is, in words."""
+    elapsed: float
+    total: int
+    remaining: int
+    rate: int
+    dirty_rate: int | None
+    downtime: float | None
+    throttle: int | None
+    iteration: int
+
+
 def read_vm(source: Coordinator | Mirror, uuid: str) -> VmRecords | None:
     """The VM's records; None if the cluster does not know it. Raises Garbage, Disconnected."""
     vm = source.get(keys.vm(uuid))
