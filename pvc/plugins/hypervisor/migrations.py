@@ -57,12 +57,8 @@ class Migrations:
         """A new migration of that VM is about to begin."""
         self._flights[uuid] = _Flight(settings)
 
-    def end(self, uuid: str) -> None:
-        """What became of the VM's migration has been recorded."""
-        self._flights.pop(uuid, None)
-
     def given_up(self, uuid: str) -> str:
-        """Why the VM's migration was aborted here, with what to do; empty: it was not."""
+        """Why the VM's last migration was aborted here, with what to do; empty: it was not."""
         flight = self._flights.get(uuid)
         return flight.given_up if flight is not None else ""
 

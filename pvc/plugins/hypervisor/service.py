@@ -350,7 +350,6 @@ class VmService:
             self._forget_records(vm.uuid)
         self._ended.pop(vm.uuid, None)
         self._errors.pop(vm.uuid, None)
-        self._migrations.end(vm.uuid)
         if old.state is not new.state or old.node != new.node:
             note(self._log, f"vm {vm.name}", old.state.value, new.state.value, settle.why)
         if settle.change is not None:
