@@ -30,7 +30,7 @@ HOLDS: Mapping[str, str] = {
     "/nodes/<name>/session": "`NodeSession`, ephemeral",
     "/nodes/<name>/facts": "`NodeFacts`",
     "/nodes/<name>/operation": "`Operation`",
-    "/nodes/<name>/vms/<uuid>": "empty, or a `MigrationProgress`",
+    "/nodes/<name>/vms/<uuid>": "empty, or a `MoveReport`",
     "/vms/<uuid>": "`Vm`",
     "/vms/<uuid>/xml": "XML as defined",
     "/vms/<uuid>/actual": "`VmActual`",

@@ -67,7 +67,7 @@ def _heading(view: View, left: float | None) -> Text:
 
 def _rows(view: View) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("VM", "STATE", "FROM", "TO", "LEFT", "RATE", "DOWNTIME", "ETA", ""):
+    for column in ("VM", "STATE", "FROM", "TO", "LEFT", "RATE", "DOWNTIME", "ETA", "RUNG", ""):
         table.add_column(column, no_wrap=column != "")
     for key, outcome in view.operation.outcomes.items():
         progress = view.progress.get(key, {}) if outcome.state is OutcomeState.MOVING else {}
@@ -83,14 +83,15 @@ def _rows(view: View) -> Table:
     return table
 
 
-def _figures(progress: Any) -> tuple[str, str, str, str]:
-    """Memory left, rate, expected downtime and time left of a move in flight."""
+def _figures(progress: Any) -> tuple[str, str, str, str, str]:
+    """Memory left, rate, expected downtime, time left, and place on the ladder of a move in flight."""
     remaining, rate, downtime = progress.get("remaining"), progress.get("rate"), progress.get("downtime")
     if not isinstance(remaining, int) or not isinstance(rate, int):
-        return "", "", "", ""
+        return "", "", "", "", ""
     return (
         f"{remaining / MIB:.0f} MiB",
         f"{rate / MIB:.0f} MiB/s",
         f"{downtime * 1000:.0f} ms" if isinstance(downtime, int | float) else "",
         f"{remaining / rate:.0f} s" if rate else "",
+        str(progress.get("rung", "")),
     )

@@ -344,6 +344,9 @@ class VmActual:
     """The `restart` count that has been carried out."""
     failed_move: str = ""
     """Why the last move did not happen; cleared by the next start or move."""
+    unconverged: bool = False
+    """With `failed_move`: it was aborted because the VM changes its memory faster than it is copied. Another target
+    would not help; other settings may."""
     evicts: str | None = None
     """While RUNNING: the id of a doubt. The holder of the lease has seen its own guest run after that doubt was
     raised, so the copy that raised it is to end."""

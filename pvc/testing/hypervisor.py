@@ -77,6 +77,11 @@ class FakeFabric(Plans):
         flights = (each for each in self._migrations if each.uuid == uuid and not each.over)
         return next((each for each in flights if source in (None, each.source)), None)
 
+    def fills(self, uuid: str, target: str) -> bool:
+        """Whether that guest executes on `target` and still fetches memory from where it was."""
+        flights = (each for each in self._migrations if each.uuid == uuid and each.target == target and not each.over)
+        return any(each.post_copy and each.phase is MigrationPhase.SWITCHED for each in flights)
+
     def cut(self, host: str, other: str) -> None:
         """Cut the network between two hosts; migrations between them fail."""
         with self.changing():
@@ -424,7 +429,8 @@ class FakeHypervisor:
             self._fabric.tell(self, None)
 
     def _view(self, guest: FakeGuest) -> Guest:
-        return Guest(guest.uuid, guest.name, guest.state, moving=self._outgoing(guest.uuid) is not None)
+        moving = self._outgoing(guest.uuid) is not None
+        return Guest(guest.uuid, guest.name, guest.state, moving, filling=self._fabric.fills(guest.uuid, self.name))
 
     def _outgoing(self, uuid: str) -> SimulatedMigration | None:
         self.guest(uuid)

@@ -180,6 +180,8 @@ class SimulatedMigration:
             dirty_rate=None if self._pace.converges else rate,
             downtime=self._downtime,
             iteration=1 + int(elapsed / max(self._pace.seconds, 0.1)),
+            throttle=None if self._pace.converges or not self._options.auto_converge else 20,
+            post_copy=self.post_copy and self.phase is MigrationPhase.SWITCHED,
         )
 
     def _reach(self, phase: MigrationPhase, act: Callable[["SimulatedMigration"], None] | None) -> bool:

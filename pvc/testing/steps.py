@@ -234,6 +234,10 @@ class Steps:
         """Have a VM go to a node and remember its home."""
         requests.send(self.cluster.client, self.cluster.vm(vm), to, keep_home=True)
 
+    def set(self, vm: str, settings: Mapping[str, Any]) -> None:
+        """Give a VM settings of its own, by dotted key."""
+        requests.set_options(self.cluster.client, self.cluster.vm(vm), settings)
+
     def unmigrate(self, vm: str) -> None:
         """Have a VM go home."""
         requests.send_home(self.cluster.client, self.cluster.vm(vm))

@@ -22,6 +22,10 @@ BUSY_BANDWIDTH = 20
 """MiB/s at which a busy guest is copied: it dirties its memory about four times as fast."""
 
 
+BUSY_SECONDS = 1.0
+"""How long the fake copies a busy guest, in post-copy too."""
+
+
 class HostPair(Protocol):
     """Two hosts between which guests migrate. Guests are told apart by the names the tests give them."""
 
@@ -88,6 +92,7 @@ class FakePair:
 
     def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
         if busy:
+            self._fabric.copy_seconds = BUSY_SECONDS
             self._fabric.never_converges(self.uuid(name))
         return f"<domain type='qemu'><name>{name}</name><uuid>{self.uuid(name)}</uuid></domain>"
 

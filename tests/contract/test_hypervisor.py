@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -262,6 +263,47 @@ class TestMigration:
             pair.here.switch_to_post_copy(uuid)
             assert migration.end() is None
         assert pair.here.guests() == {}
+        assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+
+    def test_in_post_copy_both_hosts_say_so_until_all_memory_is_there(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+
+        def both_say_so() -> bool:
+            progress = pair.here.progress(uuid)
+            guest = pair.there.guests()[uuid]
+            return progress is not None and progress.post_copy and guest.filling and guest.state is GuestState.RUNNING
+
+        with migrating(pair, "vm1", options(pair, busy=True, post_copy=True)) as migration:
+            assert not both_say_so()
+            pair.here.switch_to_post_copy(uuid)
+            wait_until(both_say_so)
+            assert pair.here.guests()[uuid] == Guest(uuid, "vm1", GuestState.LEAVING, moving=True)
+            assert migration.end() is None
+        assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False, filling=False)}
+
+    def test_auto_converge_says_how_much_it_slows_a_guest_down(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+
+        def slowed_down() -> bool:
+            progress = pair.here.progress(uuid)
+            return progress is not None and progress.throttle is not None and 0 < progress.throttle < 100
+
+        with migrating(pair, "vm1", replace(options(pair, busy=True), auto_converge=True)):
+            wait_until(slowed_down)
+            pair.here.abort_migration(uuid)
+
+    def test_memory_can_take_several_connections(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        pair.here.migrate(uuid, replace(options(pair), connections=2))
+        assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
+
+    def test_several_connections_and_post_copy_do_not_lose_the_guest(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        both = replace(options(pair, busy=True, post_copy=True), connections=2)
+        with migrating(pair, "vm1", both) as migration:
+            pair.here.switch_to_post_copy(uuid)
+            assert migration.end() is None
         assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False)}
 
     def test_post_copy_must_have_been_allowed(self, pair: HostPair) -> None:

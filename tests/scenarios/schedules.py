@@ -23,6 +23,8 @@ BLOWS = ("kill", "restart", "restart", "lose_session", "power_off", "libvirtd_do
 """What may happen at the instant at which a migration reaches a phase."""
 MEMORY = 2048
 """MiB that VMs may use on each node: enough for most of them, not for all."""
+GIVEN_UP = 45.0
+"""Seconds after which a daemon that waits for its name has it or has ended."""
 LONGEST = 3600.0
 """Simulated seconds within which everything must have come to rest after the healing."""
 
@@ -73,6 +75,8 @@ def _vm(chance: random.Random, nodes: Sequence[str]) -> dict[str, Any]:
         how["nodes"] = sorted({how["node"], chance.choice(nodes)})
     if chance.random() < 0.15:
         how["spread"] = "group"
+    if chance.random() < 0.3:
+        how["options"] = {"hypervisor.migration.post_copy": True, "hypervisor.migration.deadline_per_gib": 1.0}
     return how
 
 
@@ -95,7 +99,7 @@ FAULTS: Sequence[tuple[tuple[int, Kind], ...]] = (
     ((2, lambda r, n, v, ns: {"guest_crashes": v}),),
     ((1, lambda r, n, v, ns: {"guest_powers_off": v}),),
     ((1, lambda r, n, v, ns: {"ignores_shutdown": v}),),
-    ((2, lambda r, n, v, ns: {"never_converges": v}),),
+    ((12, lambda r, n, v, ns: {"never_converges": v}),),
     ((4, lambda r, n, v, ns: {"copies": {"vm": v, "seconds": r.choice((0.2, 3.0, 20.0))}}),),
     ((5, lambda r, n, v, ns: {"fail_migration": {"what": r.choice((n, v)), "phase": r.choice(PHASES)}}),),
     ((2, lambda r, n, v, ns: {"fail_start": {"what": r.choice((n, v))}}),),
@@ -202,6 +206,12 @@ def _heal(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
     Flushes that wait for nodes to come back into service get their turns one after the other.
     """
     _end_faults(cluster, invariants, steps)
+    cluster.run(GIVEN_UP)
+    for name in cluster.nodes:
+        if (
+            cluster.client.get(keys.node_session(name)) is None
+        ):  # it found its name taken: a service manager restarts it
+            _try(invariants, steps, {"restart": name})
     _rest(cluster)
     for _ in range(2 + len(cluster.nodes)):
         for name in cluster.nodes:

@@ -42,6 +42,12 @@ class PauseReason(IntEnum):
     POSTCOPY_FAILED = 13
 
 
+class RunReason(IntEnum):
+    """VIR_DOMAIN_RUNNING_*: those that matter."""
+
+    POSTCOPY = 10
+
+
 class DomainEvent(IntEnum):
     """VIR_DOMAIN_EVENT_*: those that matter."""
 
@@ -101,7 +107,9 @@ STOPPED: Mapping[int, EndReason] = {
 
 ARRIVING = frozenset({PauseReason.MIGRATION, PauseReason.STARTING_UP})
 """On the receiving side: it has not executed here yet."""
-HANDED_OVER = frozenset({PauseReason.MIGRATION, PauseReason.POSTCOPY, PauseReason.POSTCOPY_FAILED})
+IN_POST_COPY = frozenset({PauseReason.POSTCOPY, PauseReason.POSTCOPY_FAILED})
+"""On the sending side: it executes on the target, which still fetches memory from here."""
+HANDED_OVER = IN_POST_COPY | {PauseReason.MIGRATION}
 """On the sending side: it does not execute here any more."""
 
 
@@ -112,7 +120,7 @@ def migration_flags(options: MigrationOptions) -> int:
         flags |= MigrateFlag.AUTO_CONVERGE
     if options.post_copy:
         flags |= MigrateFlag.POSTCOPY
-    if options.connections > 1:
+    if _is_parallel(options):
         flags |= MigrateFlag.PARALLEL
     if options.tls:
         flags |= MigrateFlag.TLS
@@ -129,9 +137,15 @@ def migration_parameters(options: MigrationOptions) -> dict[str, str | int]:
         parameters["bandwidth"] = options.bandwidth
         if options.post_copy:
             parameters["bandwidth.postcopy"] = options.bandwidth
-    if options.connections > 1:
+    if _is_parallel(options):
         parameters["parallel.connections"] = options.connections
     return parameters
+
+
+def _is_parallel(options: MigrationOptions) -> bool:
+    """Never together with post-copy: QEMU 7.2 accepts both, and at the switch the guest is lost on both sides, while
+    libvirt reports success (seen with libvirt 9.0)."""
+    return options.connections > 1 and not options.post_copy
 
 
 def guest_state(state: int, reason: int, job: Job) -> GuestState | None:
@@ -153,6 +167,16 @@ def guest_state(state: int, reason: int, job: Job) -> GuestState | None:
     return GuestState.LEAVING if reason in HANDED_OVER else GuestState.RUNNING
 
 
+def is_filling(state: int, reason: int) -> bool:
+    """Whether a guest executes here and still fetches memory from where it was."""
+    return state == DomainState.RUNNING and reason == RunReason.POSTCOPY
+
+
+def is_in_post_copy(state: int, reason: int) -> bool:
+    """Whether a guest that is migrated away executes on the target already."""
+    return state == DomainState.PAUSED and reason in IN_POST_COPY
+
+
 def end_reason(event: int, detail: int, arriving: bool) -> EndReason | None:
     """Why the guest is gone, or None if this event does not end it; `arriving`: it had not executed here yet."""
     if event != DomainEvent.STOPPED:
@@ -169,8 +193,8 @@ def job_of(statistics: Mapping[str, int] | None) -> Job:
     return Job.OUTGOING if statistics.get("operation") == JobOperation.MIGRATION_OUT else Job.NONE
 
 
-def migration_progress(statistics: Mapping[str, int] | None) -> MigrationProgress | None:
-    """The progress of an outgoing migration; None if there is none."""
+def migration_progress(statistics: Mapping[str, int] | None, post_copy: bool = False) -> MigrationProgress | None:
+    """The progress of an outgoing migration; None if there is none. `post_copy`: it executes on the target already."""
     if statistics is None or job_of(statistics) is not Job.OUTGOING:
         return None
     iteration = statistics.get("memory_iteration", 0)
@@ -187,4 +211,6 @@ def migration_progress(statistics: Mapping[str, int] | None) -> MigrationProgres
         else dirty_pages * statistics.get("memory_page_size", PAGE_SIZE),
         downtime=None if downtime is None else downtime / 1000,
         iteration=iteration,
+        throttle=statistics.get("auto_converge_throttle") or None,
+        post_copy=post_copy,
     )

@@ -46,6 +46,9 @@ class Guest:
     state: GuestState
     moving: bool
     """A migration away from here is in progress, whoever asked for it."""
+    filling: bool = False
+    """It executes here while the rest of its memory still comes from another host (post-copy): it is lost if either
+    host is."""
 
 
 class EndReason(Enum):
@@ -88,7 +91,7 @@ class MigrationOptions:
     post_copy: bool = False
     """Allow `switch_to_post_copy`: the rest of the memory follows after the guest runs on the target."""
     connections: int = 1
-    """Parallel connections for the memory."""
+    """Parallel connections for the memory; one where post-copy is allowed, as both together can lose the guest."""
     tls: bool = False
     """Encrypt the memory on its way."""
 
@@ -106,6 +109,10 @@ class MigrationProgress:
     downtime: float | None
     """Expected pause at the end; None: not known yet."""
     iteration: int
+    throttle: int | None = None
+    """Percent of its time that auto-converge takes from the guest; None: none, or not said."""
+    post_copy: bool = False
+    """The guest executes on the target already; the rest of its memory follows."""
 
 
 @dataclass(frozen=True, slots=True)

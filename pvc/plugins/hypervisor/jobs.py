@@ -34,7 +34,6 @@ class VmJobs:
         context: Context,
         hypervisor: Hypervisor,
         mirror: Mirror,
-        settings: MigrationSettings,
         tell: Callable[[Vm, VmChange, str | None], None],
     ) -> None:
         """`tell(vm, change, peer)` tells the observers."""
@@ -44,7 +43,6 @@ class VmJobs:
         self._coordinator: Coordinator = context.coordinator
         self._hypervisor = hypervisor
         self._mirror = mirror
-        self._settings = settings
         self._log: logging.Logger = context.log
 
     def start(self, records: VmRecords, claim: tuple[Op, ...]) -> None:
@@ -61,6 +59,7 @@ class VmJobs:
             restart=vm.restart,
             failures=0 if vm.generation > records.actual.generation else records.actual.failures,
             failed_move="",
+            unconverged=False,
             evicts=None,
         )
         records = self._commit(records, starting, "starting", claim)
@@ -73,14 +72,14 @@ class VmJobs:
         self._commit(records, running, "started", ())
         self._tell(records.vm, VmChange.STARTED, None)
 
-    def migrate(self, records: VmRecords, target: str, version: int) -> None:
+    def migrate(self, records: VmRecords, target: str, version: int, settings: MigrationSettings) -> None:
         """Claim the move under the guards of who ordered it, migrate, record the new holder of the lease.
 
         `version`: of the target's record when the target was found fit; a flush asked for since then changes it.
         Raises OrderVoid or HypervisorError; where the guest is then must be looked up.
         """
         node = self._target(target)
-        options = self._options(node)
+        options = _options(node, settings)
         migrating = replace(
             records.actual,
             state=ActualState.MIGRATING,
@@ -88,6 +87,7 @@ class VmJobs:
             evicts=None,
             since=self._context.runtime.now(),
             failed_move="",
+            unconverged=False,
         )
         guards = tuple(Check(path) for path in records.vm.guards)
         try:
@@ -168,20 +168,6 @@ class VmJobs:
             *index_ops(self._mirror, target, records.vm.uuid),
         ]
 
-    def _options(self, node: Node) -> MigrationOptions:
-        settings = self._settings
-        address = node.address or node.name
-        return MigrationOptions(
-            uri=settings.uri.format(address=f"[{address}]" if ":" in address else address, node=node.name),
-            address=node.address,
-            bandwidth=settings.bandwidth,
-            downtime=settings.downtime[0],
-            auto_converge=settings.auto_converge,
-            post_copy=settings.post_copy,
-            connections=settings.connections,
-            tls=settings.tls,
-        )
-
     def _commit(self, records: VmRecords, actual: VmActual, why: str, ops: tuple[Op, ...]) -> VmRecords:
         self._write(records, actual, why, ops, records.vm)
         return replace(records, actual=actual, actual_version=records.actual_version + 1)
@@ -190,3 +176,17 @@ class VmJobs:
         self._coordinator.commit([*ops, *records.put(vm=vm, actual=actual)])
         self._mirror.drop(keys.vm_actual(records.vm.uuid))
         note(self._log, f"vm {records.vm.name}", records.actual.state.value, actual.state.value, why)
+
+
+def _options(node: Node, settings: MigrationSettings) -> MigrationOptions:
+    address = node.address or node.name
+    return MigrationOptions(
+        uri=settings.uri.format(address=f"[{address}]" if ":" in address else address, node=node.name),
+        address=node.address,
+        bandwidth=settings.bandwidth,
+        downtime=settings.downtime[0],
+        auto_converge=settings.auto_converge,
+        post_copy=settings.post_copy,
+        connections=settings.connections,
+        tls=settings.tls,
+    )

@@ -19,6 +19,8 @@ from pvc.plugins.hypervisor.domains import (
     StartDetail,
     end_reason,
     guest_state,
+    is_filling,
+    is_in_post_copy,
     job_of,
     migration_flags,
     migration_parameters,
@@ -170,7 +172,8 @@ class LibvirtHypervisor:
     def progress(self, uuid: str) -> MigrationProgress | None:
         """See Hypervisor."""
         with self._call() as connection:
-            return migration_progress(_job_statistics(_domain(connection, uuid)))
+            domain = _domain(connection, uuid)
+            return migration_progress(_job_statistics(domain), is_in_post_copy(*domain.state()))
 
     def set_downtime(self, uuid: str, seconds: float) -> None:
         """See Hypervisor."""
@@ -335,7 +338,8 @@ class LibvirtHypervisor:
         seen = guest_state(state, reason, job)
         if seen is None:
             return None
-        return Guest(domain.UUIDString(), domain.name(), seen, moving=job is Job.OUTGOING)
+        filling = is_filling(state, reason)
+        return Guest(domain.UUIDString(), domain.name(), seen, moving=job is Job.OUTGOING, filling=filling)
 
     def _happened(self, connection: Connection, domain: Domain, event: int, detail: int, _: object) -> None:
         uuid = domain.UUIDString()

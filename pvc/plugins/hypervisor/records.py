@@ -76,6 +76,22 @@ def _is_wanted(source: Coordinator | Mirror, uuid: str, node: str) -> bool:
     return znode is not None and decode(Vm, znode.data, keys.vm(uuid)).node == node
 
 
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """How far a migration is, for those who watch. Bytes, bytes per second, seconds; see MigrationProgress."""
+
+    rung: str
+    """Where on the ladder it is, in words."""
+    elapsed: float
+    total: int
+    remaining: int
+    rate: int
+    dirty_rate: int | None
+    downtime: float | None
+    throttle: int | None
+    iteration: int
+
+
 def read_vm(source: Coordinator | Mirror, uuid: str) -> VmRecords | None:
     """The VM's records; None if the cluster does not know it. Raises Garbage, Disconnected."""
     vm = source.get(keys.vm(uuid))

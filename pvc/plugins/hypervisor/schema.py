@@ -76,7 +76,12 @@ _MIGRATION: dict[str, Any] = {
         "min": 1,
         "max": 255,
         "default": 1,
-        "meta": {"per_vm": True, "help": "Parallel connections for the memory of one VM.", "unit": "connections"},
+        "meta": {
+            "per_vm": True,
+            "help": "Parallel connections for the memory of one VM. Where post_copy is allowed it is one all the same: "
+            "QEMU does not bear both.",
+            "unit": "connections",
+        },
     },
     "tls": {
         "type": "boolean",

@@ -30,7 +30,7 @@ from pvc.plugins.hypervisor.host import (
 from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
 from pvc.plugins.hypervisor.records import VmRecords, read_doubt, read_vm
-from pvc.plugins.hypervisor.settings import Settings
+from pvc.plugins.hypervisor.settings import Settings, SettingsPerVm
 
 LOOK = 10.0
 """Seconds between looks when no event comes."""
@@ -70,8 +70,9 @@ class VmService:
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._inbox: Inbox[GuestEvent | None] = Inbox(self.wake)
         self._jobs = Jobs(context.runtime, self.wake)
-        self._work = VmJobs(context, hypervisor, self._mirror, settings.migration, self._tell)
-        self._migrations = Migrations(context, hypervisor, settings.migration)
+        self._per_vm = SettingsPerVm(settings)
+        self._work = VmJobs(context, hypervisor, self._mirror, self._tell)
+        self._migrations = Migrations(context, hypervisor, self._per_vm)
         self._ended: dict[str, EndReason] = {}
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()
@@ -166,6 +167,7 @@ class VmService:
         """Take the next step for one VM; the seconds until it wants to be looked at again."""
         if seen.uuid in self._found:  # its records cannot be read: hands off
             return LOOK
+        self._tell_unusable(seen)
         try:
             action = decide.next_action(self._view(seen, node_state))
             if not isinstance(action, decide.Wait | decide.Forget) and self._is_outdated(seen):
@@ -220,6 +222,7 @@ class VmService:
             here_for=self._here_for(seen),
             busy=self._jobs.running(seen.uuid),
             error=self._errors.get(seen.uuid, ""),
+            given_up=self._migrations.given_up(seen.uuid),
             now=self._runtime.now(),
             shutdown_timeout=self._settings.shutdown_timeout,
         )
@@ -303,8 +306,9 @@ class VmService:
             return 0.0
         if seen.uuid in candidate.vms and seen.uuid not in candidate.promised:  # remains of its last stay
             return LOOK
-        self._migrations.begin(seen.uuid)
-        self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version))
+        settings = self._per_vm.of(records.vm).settings.migration
+        self._migrations.begin(seen.uuid, settings)
+        self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version, settings))
         return 1.0
 
     def _unfit(self, vm: Vm, target: Candidate | None) -> str:
@@ -420,6 +424,14 @@ class VmService:
         znode = self._mirror.get(keys.node(self._me))
         self._node_version = 0 if znode is None else znode.version
         return NodeState.READY if znode is None else decode(Node, znode.data, keys.node(self._me)).state
+
+    def _tell_unusable(self, seen: _Seen) -> None:
+        """Say what a VM's own settings ask for that cannot be; the node's hold instead."""
+        if seen.records is not None and seen.records.actual.node == self._me:
+            vm = seen.records.vm
+            if problems := self._per_vm.of(vm).problems:
+                text = f"VM {vm.name}: {'; '.join(problems)}; this node's own holds; use `pvc vm set` or `pvc vm unset`"
+                self._finding(f"{seen.uuid} settings", Severity.WARNING, text)
 
     def _finding(self, uuid: str, severity: Severity, text: str) -> None:
         finding = self._found[uuid] = Finding("hypervisor", severity, text)

@@ -11,10 +11,13 @@ from pvc.plugins.hypervisor.domains import (
     JobOperation,
     MigrateFlag,
     PauseReason,
+    RunReason,
     StartDetail,
     StopDetail,
     end_reason,
     guest_state,
+    is_filling,
+    is_in_post_copy,
     job_of,
     migration_flags,
     migration_parameters,
@@ -31,6 +34,7 @@ URI = "qemu+tcp://hv2/system"
     [
         (DomainState, "VIR_DOMAIN_"),
         (PauseReason, "VIR_DOMAIN_PAUSED_"),
+        (RunReason, "VIR_DOMAIN_RUNNING_"),
         (DomainEvent, "VIR_DOMAIN_EVENT_"),
         (StartDetail, "VIR_DOMAIN_EVENT_STARTED_"),
         (StopDetail, "VIR_DOMAIN_EVENT_STOPPED_"),
@@ -131,6 +135,28 @@ def test_progress_is_in_bytes_and_seconds() -> None:
     assert migration_progress(statistics) == MigrationProgress(7.007, 1000, 400, 50, 3 * 4096, 1.5, 2)
 
 
+@pytest.mark.parametrize(
+    ("said", "throttle"), [({}, None), ({"auto_converge_throttle": 0}, None), ({"auto_converge_throttle": 30}, 30)]
+)
+def test_the_throttle_is_told_once_there_is_one(said: dict[str, int], throttle: int | None) -> None:
+    progress = migration_progress({**OUT, **said})
+    assert progress is not None
+    assert progress.throttle == throttle
+
+
+def test_post_copy_is_known_by_the_guests_states_on_both_sides() -> None:
+    assert is_in_post_copy(DomainState.PAUSED, PauseReason.POSTCOPY)
+    assert is_in_post_copy(DomainState.PAUSED, PauseReason.POSTCOPY_FAILED)
+    assert not is_in_post_copy(DomainState.PAUSED, PauseReason.MIGRATION)
+    assert not is_in_post_copy(DomainState.RUNNING, PauseReason.POSTCOPY)
+    assert is_filling(DomainState.RUNNING, RunReason.POSTCOPY)
+    assert not is_filling(DomainState.PAUSED, RunReason.POSTCOPY)
+    assert not is_filling(DomainState.RUNNING, 4)
+    progress = migration_progress(OUT, post_copy=True)
+    assert progress is not None
+    assert progress.post_copy
+
+
 def test_the_dirty_rate_is_unknown_in_the_first_pass() -> None:
     progress = migration_progress({**OUT, "memory_dirty_rate": 0, "memory_iteration": 1})
     assert progress is not None
@@ -144,17 +170,20 @@ def test_a_plain_migration_is_live_and_peer_to_peer_and_names_no_address() -> No
 
 
 def test_every_option_reaches_libvirt() -> None:
-    options = MigrationOptions(
-        URI, "10.0.0.2", bandwidth=50, downtime=0.5, auto_converge=True, post_copy=True, connections=4, tls=True
-    )
-    extra = MigrateFlag.AUTO_CONVERGE | MigrateFlag.POSTCOPY | MigrateFlag.PARALLEL | MigrateFlag.TLS
+    options = MigrationOptions(URI, "10.0.0.2", bandwidth=50, downtime=0.5, auto_converge=True, connections=4, tls=True)
+    extra = MigrateFlag.AUTO_CONVERGE | MigrateFlag.PARALLEL | MigrateFlag.TLS
     assert migration_flags(options) == MigrateFlag.LIVE | MigrateFlag.PEER2PEER | extra
     assert migration_parameters(options) == {
         "migrate_uri": "tcp://10.0.0.2",
         "bandwidth": 50,
-        "bandwidth.postcopy": 50,
         "parallel.connections": 4,
     }
+
+
+def test_post_copy_is_capped_as_well_and_never_has_several_connections() -> None:
+    options = MigrationOptions(URI, bandwidth=50, post_copy=True, connections=4)
+    assert migration_flags(options) == MigrateFlag.LIVE | MigrateFlag.PEER2PEER | MigrateFlag.POSTCOPY
+    assert migration_parameters(options) == {"bandwidth": 50, "bandwidth.postcopy": 50}
 
 
 def test_an_ipv6_address_gets_its_brackets() -> None:

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from pvc.plugins.hypervisor.decide.ladder import AllowDowntime, GiveUp, SwitchToPostCopy, deadline, next_rung
+from pvc.plugins.hypervisor.decide.ladder import (
+    AllowDowntime,
+    GiveUp,
+    SwitchToPostCopy,
+    advice,
+    deadline,
+    next_rung,
+    rung_in_words,
+)
 from pvc.plugins.hypervisor.host import MigrationProgress
 from pvc.plugins.hypervisor.settings import MigrationSettings
 
@@ -81,3 +89,21 @@ def test_climbing_ends_whatever_the_pace() -> None:
     else:
         raise AssertionError("never gave up")
     assert seen == [0.6, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("rung", "post_copy", "given_up", "words"),
+    [
+        (0, False, False, "downtime 0.3 s"),
+        (2, False, False, "downtime 1.2 s"),
+        (2, True, False, "post-copy"),
+        (2, False, True, "aborting"),
+    ],
+)
+def test_a_rung_has_a_short_name(rung: int, post_copy: bool, given_up: bool, words: str) -> None:
+    assert rung_in_words(SETTINGS, rung, post_copy=post_copy, given_up=given_up) == words
+
+
+def test_the_advice_does_not_name_post_copy_where_it_was_refused() -> None:
+    assert "pvc vm set web hypervisor.migration.post_copy=true" in advice("web", "")
+    assert "post_copy=true" not in advice("web", "not enabled") and "(not enabled)" in advice("web", "not enabled")

@@ -397,6 +397,23 @@ def test_a_move_that_was_ordered_in_a_turn_ends_under_its_guards_when_it_goes_co
     assert isinstance(action, Settle) and action.under_guards
 
 
+@pytest.mark.parametrize("state", [ActualState.MIGRATING, ActualState.DEPARTED])
+def test_the_lease_stays_with_the_source_while_memory_is_still_fetched_from_it(state: ActualState) -> None:
+    actual = VmActual(state, node=OTHER, target=ME)
+    filling = replace(guest(), filling=True)
+    assert isinstance(next_action(view(vm=vm(), actual=actual, guest=filling)), Wait)
+    assert isinstance(next_action(view(vm=vm(), actual=actual, guest=guest())), Settle)
+
+
+def test_a_move_that_was_given_up_says_so_and_is_marked() -> None:
+    actual = VmActual(ActualState.MIGRATING, node=ME, target=OTHER)
+    seen = view(vm=vm(node=OTHER), actual=actual, guest=guest(), error="libvirt: canceled")
+    failed, given_up = next_action(seen), next_action(replace(seen, given_up="did not end within 60 s"))
+    assert isinstance(failed, Settle) and isinstance(given_up, Settle)
+    assert (failed.actual.failed_move, failed.actual.unconverged) == ("libvirt: canceled", False)
+    assert (given_up.actual.failed_move, given_up.actual.unconverged) == ("did not end within 60 s", True)
+
+
 def test_a_vm_that_arrived_is_taken_over_with_its_peer_named() -> None:
     action = next_action(
         view(vm=vm(node=ME, home=ME, displaced_by="op"), actual=on(OTHER, MIGRATING, ME), guest=guest())

@@ -37,6 +37,7 @@ def view(**how: Any) -> VmView:
         "here_for": 1e9,
         "busy": False,
         "error": "",
+        "given_up": "",
         "now": NOW,
         "shutdown_timeout": TIMEOUT,
     }

@@ -50,3 +50,22 @@ def next_rung(
     steps = len(settings.downtime)
     due = min(steps - 1, int(progress.elapsed / (limit / 2 / steps)))
     return AllowDowntime(settings.downtime[due], due) if due > rung else None
+
+
+def advice(name: str, refused: str) -> str:
+    """What to do about a VM that does not converge; `refused`: why post-copy, though allowed, was not possible."""
+    if refused:
+        return (
+            f"post-copy was not possible ({refused}); allow a longer deadline or more bandwidth: "
+            f"`pvc vm set {name} hypervisor.migration.deadline_per_gib=...`"
+        )
+    return (
+        f"allow post_copy, a longer deadline or more bandwidth: `pvc vm set {name} hypervisor.migration.post_copy=true`"
+    )
+
+
+def rung_in_words(settings: MigrationSettings, rung: int, *, post_copy: bool, given_up: bool) -> str:
+    """Where on the ladder a migration is, for people."""
+    if given_up:
+        return "aborting"
+    return "post-copy" if post_copy else f"downtime {settings.downtime[rung]:g} s"

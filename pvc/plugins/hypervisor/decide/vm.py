@@ -45,6 +45,8 @@ class VmView:
     """A job for this VM runs on this node."""
     error: str
     """Why the last job for it failed; empty: it did not."""
+    given_up: str
+    """Why this daemon aborted its last migration, which did not converge; empty: it did not."""
     now: float
     shutdown_timeout: float
 
@@ -190,7 +192,8 @@ def _with_guest(view: VmView, vm: Vm, guest: Guest) -> Action:
         return AbortMove() if _move_withdrawn(view, vm) else Wait("a migration begun earlier goes on")
     match view.actual.state:
         case ActualState.MIGRATING | ActualState.DEPARTED:
-            return _stay(view, vm, view.error or "the migration did not take place")
+            stay = _stay(view, vm, view.given_up or view.error or "the migration did not take place")
+            return replace(stay, actual=replace(stay.actual, unconverged=bool(view.given_up)))
         case ActualState.STOPPING:
             return _go_down(view, vm)
         case ActualState.RUNNING:
@@ -212,7 +215,7 @@ def _run(view: VmView, vm: Vm) -> Action:
     if vm.restart > view.actual.restart:
         return Settle(replace(view.actual, state=ActualState.STOPPING, since=view.now), "asked to restart")
     if leaves_cold(vm, view.me):
-        stopping = replace(view.actual, state=ActualState.STOPPING, since=view.now, failed_move="")
+        stopping = replace(view.actual, state=ActualState.STOPPING, since=view.now, failed_move="", unconverged=False)
         return Settle(stopping, f"its policy: shut down here, start on {vm.node}", under_guards=True)
     if vm.node != view.me:
         return Move(vm.node)
@@ -242,6 +245,7 @@ def _stay(view: VmView, vm: Vm, why: str) -> Settle:
         target=None,
         reason="",
         failed_move=why,
+        unconverged=False,
         evicts=None,
     )
     return Settle(actual, f"stays: {why}", vm=now_on(vm, view.me))
@@ -334,6 +338,8 @@ def _receive(view: VmView, vm: Vm) -> Action:
     if guest is not None:
         if guest.state in (GuestState.INCOMING, GuestState.LEAVING):
             return Wait("arriving")
+        if guest.filling:
+            return Wait("its memory still comes from the source")
         if actual.state is not ActualState.DEPARTED and view.here_for < CONFIRMED_AFTER:
             return Wait("the source has not confirmed that it has left")
         running = _running(view, vm, f"arrived from {actual.node}")
