@@ -10,6 +10,7 @@ from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
 from pvc.plugins.hypervisor.decide.evacuation import (
     Item,
+    LayOut,
     Limits,
     Order,
     Plan,
@@ -21,7 +22,7 @@ from pvc.plugins.hypervisor.decide.evacuation import (
 )
 from pvc.plugins.hypervisor.decide.homecoming import Wishes, plan_unflush
 from pvc.plugins.hypervisor.decide.placement import Room
-from pvc.plugins.hypervisor.decide.planner import Layout, Placed
+from pvc.plugins.hypervisor.decide.planner import Layout, Placed, Wanted
 from pvc.plugins.hypervisor.host import GuestState
 from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, candidate, guest, vm
 
@@ -86,30 +87,27 @@ def outcome(state: OutcomeState, **how: Any) -> Outcome:
     return Outcome("vm1", state, **{"source": ME, "since": NOW - 5, **how})
 
 
-Wanted = Sequence[tuple[Vm, Mapping[str, Objection]]]
-
-
-def to_others(wanted: Wanted) -> Layout:
+def to_others(wanted: Sequence[Wanted]) -> Layout:
     """Each VM, largest first, to the first of two other nodes that nothing speaks against."""
     placed, unplaced = [], {}
-    for one, excluded in sorted(wanted, key=lambda pair: (-pair[0].memory, pair[0].name)):
-        node = next((name for name in (OTHER, THIRD) if name not in excluded), None)
+    for one in sorted(wanted, key=lambda one: (-one.vm.memory, one.vm.name)):
+        node = next((name for name in (OTHER, THIRD) if name not in one.excluded), None)
         if node is None:
-            unplaced[one.uuid] = dict(excluded)
+            unplaced[one.vm.uuid] = dict(one.excluded)
         else:
-            placed.append(Placed(one, node, 0))
+            placed.append(Placed(one.vm, node, 0))
     return Layout(tuple(placed), unplaced)
 
 
-def nowhere(objections: Mapping[str, Objection]) -> Callable[[Wanted], Layout]:
+def nowhere(objections: Mapping[str, Objection]) -> LayOut:
     """No node takes anything, for these reasons."""
-    return lambda wanted: Layout((), {one.uuid: objections for one, _ in wanted})
+    return lambda wanted: Layout((), {one.vm.uuid: objections for one in wanted})
 
 
 def flush(
     items: Sequence[Item],
     before: Mapping[str, Outcome] | None = None,
-    lay_out: Callable[[Wanted], Layout] = to_others,
+    lay_out: LayOut = to_others,
     limits: Limits = LIMITS,
     stopping: bool = False,
     now: float = NOW,
@@ -315,8 +313,8 @@ def test_no_more_are_in_flight_than_allowed(parallel: int) -> None:
 def test_all_that_waits_is_planned_together_and_where_each_will_go_is_noted() -> None:
     seen: list[list[str]] = []
 
-    def lay_out(wanted: Wanted) -> Layout:
-        seen.append([one.name for one, _ in wanted])
+    def lay_out(wanted: Sequence[Wanted]) -> Layout:
+        seen.append([one.vm.name for one in wanted])
         return to_others(wanted)
 
     plan = flush(three("a", "b", "c"), lay_out=lay_out)
@@ -430,7 +428,7 @@ def unflush(
     limits: Limits = LIMITS,
     stopping: bool = False,
     wishes: Wishes = EVERYTHING,
-    lay_out: Callable[[Wanted], Layout] = to_others,
+    lay_out: LayOut = to_others,
     now: float = NOW,
 ) -> Plan:
     return plan_unflush(ME, items, before or {}, home, lay_out, wishes, limits, now, stopping=stopping)

@@ -94,7 +94,8 @@ class Room:
             return self.closed
         if vm.nodes and self.candidate.name not in vm.nodes:
             return Objection(
-                f"is not one of its nodes ({', '.join(vm.nodes)})", f"widen its limit with `pvc vm modify {vm.name} --limit`"
+                f"is not one of its nodes ({', '.join(vm.nodes)})",
+                f"widen its limit with `pvc vm modify {vm.name} --limit`",
             )
         if vm.spread and self.groups.get(vm.spread, _NOBODY) - {vm.uuid}:
             return Objection(
