@@ -62,7 +62,8 @@ def of_unflush(me: str, items: Sequence[Item], home: Room, lay_out: LayOut, wish
         elif prospect.target not in (None, me):
             free += home.vms.get(prospect.key, 0)
     prospects = [replace(one, free_after=free) if one.target == me else one for one in prospects]
-    return Forecast(prospects=tuple(sorted(prospects, key=lambda one: (one.target != me, one.target is None))))
+    prospects.sort(key=lambda one: (one.target != me, one.target is None, -(one.memory or 0), one.name))
+    return Forecast(prospects=tuple(prospects))
 
 
 def _of_homecomer(me: str, item: Item, outcome: Outcome, target: str | None, wishes: Wishes) -> Prospect:
