@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pvc.core import keys
-from pvc.core.coordination import Conflict, Coordinator, Create, Put
+from pvc.core.coordination import Conflict, Coordinator, Create, Disconnected, Put
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
@@ -29,6 +29,11 @@ class Question:
     error: str = ""
     """Why there is no answer."""
 
+    @property
+    def open(self) -> bool:
+        """Whether it waits for its answer."""
+        return self.answer is None and not self.error
+
 
 class NoForecast(PvcError):
     """The node's daemon did not say; the message tells why."""
@@ -43,11 +48,13 @@ def ask_forecast(coordinator: Coordinator, runtime: Runtime, operation: Operatio
 
     def look(mirror: Mirror) -> Question | None:
         found = _read(mirror, path)
-        if found is None or found.id != mine.id:  # not asked yet, or somebody else asked something in between
-            _write(coordinator, path, mine)
-            mirror.drop(path)
-            return None
-        return found if found.answer is not None or found.error else None
+        if found is not None and found.open:
+            return None  # mine, or somebody else's, who gets an answer first
+        if found is not None and found.id == mine.id:
+            return found
+        _write(coordinator, path, mine)
+        mirror.drop(path)
+        return None
 
     answered = wait_for(coordinator, runtime, look, PATIENCE)
     if answered is None:
@@ -70,10 +77,12 @@ class ForecastDesk:
         """Answer the question that was asked, if there is an open one. Raises Disconnected."""
         znode = self._mirror.get(self._path)
         question = None if znode is None else _question(znode.data, self._path)
-        if znode is None or question is None or question.answer is not None or question.error:
+        if znode is None or question is None or not question.open:
             return
         try:
             answered = replace(question, answer=foresee(question.operation))
+        except Disconnected:  # the question stays open until there is a connection again
+            raise
         except PvcError as error:
             answered = replace(question, error=str(error))
         except Exception as error:  # a plugin's failure is an answer too: the one who asked must not wait in vain

@@ -16,6 +16,9 @@ from pvc.core.config.settings import Config
 from pvc.core.config.validation import validate
 from pvc.core.coordination import Op
 from pvc.core.daemon import Daemon
+from pvc.core.errors import PvcError
+from pvc.core.forecast import Forecast
+from pvc.core.forecasting import ask_forecast
 from pvc.core.lookup import find_vm
 from pvc.core.model import FINAL, Cancel, Node, NodeSession, Operation, OperationKind, Policy, Vm, VmActual, VmState
 from pvc.core.plugins import Plugins, installed
@@ -262,16 +265,40 @@ class SimCluster:
         return decode(Node, znode.data, keys.node(name))
 
     def ask(self, kind: str, node: str, **how: Any) -> Operation:
-        """Ask for a flush or an unflush of a node."""
-        operation = Operation(
+        """Ask for a flush or an unflush of a node; `only` names VMs."""
+        return request(self.client, self._wish(kind, node, how)).operation
+
+    def forecast(self, kind: str, node: str, **how: Any) -> Forecast:
+        """What an operation would do. Raises NoForecast."""
+        answers: list[Forecast | PvcError] = []
+        self.begin_forecast(kind, node, answers.append, **how)
+        self.run_until(lambda: bool(answers), 60.0)
+        if isinstance(answers[0], PvcError):
+            raise answers[0]
+        return answers[0]
+
+    def begin_forecast(self, kind: str, node: str, then: Callable[[Forecast | PvcError], object], **how: Any) -> None:
+        """Ask what an operation would do, and go on; `then` is called with the answer."""
+        operation = self._wish(kind, node, how)
+
+        def ask() -> None:
+            try:
+                then(ask_forecast(self.client, self.client_process, operation))
+            except PvcError as error:
+                then(error)
+
+        self.client_process.spawn("forecast", ask)
+
+    def _wish(self, kind: str, node: str, how: Mapping[str, Any]) -> Operation:
+        only = tuple(self.vm(name).uuid for name in how.get("only", ()))
+        return Operation(
             id=self.client_process.new_id(),
             kind=OperationKind(kind),
             node=node,
             by="tester",
             requested=self.client_process.now(),
-            **how,
+            **{**how, "only": only},
         )
-        return request(self.client, operation).operation
 
     def cancel(self, node: str, how: str = "after-current") -> None:
         """Ask the operation of a node to end."""

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from pvc.core import keys
+from pvc.core.coordination import Delete
 from pvc.core.errors import PvcError
-from pvc.core.model import NodeSession
+from pvc.core.model import NodeSession, Policy
 from pvc.plugins.hypervisor import requests
 from pvc.testing.cluster import SimCluster, SimMachine, SimNode
 from pvc.testing.conditions import unmet
@@ -197,8 +198,19 @@ class Steps:
         self._ask("flush", node, deadline, how)
 
     def unflush(self, node: str, deadline: float | None = None, **how: Any) -> None:
-        """Ask for an unflush, like `flush`."""
+        """Ask for an unflush, like `flush`; `only` names the VMs to bring home."""
         self._ask("unflush", node, deadline, how)
+
+    def forecast(self, kind: str, node: str, **how: Any) -> None:
+        """Ask what a flush or unflush would do, and wait for no answer."""
+        self.cluster.begin_forecast(kind, node, lambda _answer: None, **how)
+
+    def foreseen(self, kind: str, node: str, targets: Mapping[str, str | None], **how: Any) -> None:
+        """A flush or unflush would move these VMs there, and no others; null: it would stay."""
+        forecast = self.cluster.forecast(kind, node, **how)
+        found = {prospect.name: prospect.target for prospect in forecast.prospects}
+        if found != targets:
+            raise ScenarioError(f"the {kind} of {node} would do {found}, not {dict(targets)}")
 
     def cancel(self, node: str, now: bool = False) -> None:
         """Ask the operation of a node to end; `now`: abort the move in flight."""
@@ -209,6 +221,27 @@ class Steps:
         if "nodes" in how:
             how["nodes"] = tuple(how["nodes"])
         self.cluster.define(name, node, **how)
+
+    def modify(self, vm: str, **how: Any) -> None:
+        """Change policy, limit (`nodes`) or spread group of a VM; `options` gives it settings of its own."""
+        options = how.pop("options", None)
+        if "policy" in how:
+            how["policy"] = Policy(how["policy"])
+        if "nodes" in how:
+            how["nodes"] = tuple(how["nodes"])
+        if how:
+            requests.modify(self.cluster.client, self.cluster.vm(vm), **how)
+        if options:
+            requests.set_options(self.cluster.client, self.cluster.vm(vm), options)
+
+    def forget(self, node: str) -> None:
+        """Make the cluster forget a node without power, as `pvc node forget` does."""
+        self.run(30)  # until its session has ended
+        client, path = self.cluster.client, keys.node(node)
+        children = [f"{path}/{child}" for child in client.children(path) or ()]
+        below = [f"{child}/{name}" for child in children for name in client.children(child) or ()]
+        client.commit([Delete(one) for one in (*below, *children, path)])
+        self.cluster.nodes.pop(node)
 
     def undefine(self, vm: str) -> None:
         """Forget a VM."""

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from pvc.core import keys
 from pvc.core.context import Context
-from pvc.core.forecast import Objection
 from pvc.core.mirror import Mirror
-from pvc.core.model import Operation, Outcome, OutcomeState, Vm
+from pvc.core.model import Operation, Outcome, OutcomeState, Vm, VmState
 from pvc.core.records import Garbage
 from pvc.plugins.hypervisor.cluster import read_candidate, read_candidates
 from pvc.plugins.hypervisor.decide.evacuation import Item, Stage, stage
@@ -70,23 +69,23 @@ class Outlook:
         gone = {item.uuid for item in self.items if stage(self._me, item) is Stage.AWAY and item.guest is None}
         return Room(replace(node, vms={uuid: memory for uuid, memory in node.vms.items() if uuid not in gone}))
 
-    def lay_out(self, wanted: Sequence[tuple[Vm, Mapping[str, Objection]]]) -> Layout:
+    def lay_out(self, wanted: Sequence[Wanted]) -> Layout:
         """A joint plan for these VMs, with what is on its way already and with plugins' opinions."""
         names = tuple(node.name for node in self.targets)
-        placing = {vm.uuid for vm, _ in wanted}
+        placing = {one.vm.uuid for one in wanted}
         promised: dict[str, list[Vm]] = {}
-        for item in self.items:
-            if item.vm.node != self._me and item.uuid not in placing:
+        for item in self.items:  # what is stopped needs no room anywhere, whichever node it is assigned to
+            runs = item.vm.state is VmState.RUNNING
+            if runs and item.vm.node != self._me and item.uuid not in placing:
                 promised.setdefault(item.vm.node, []).append(item.vm)
         return lay_out(
             [
-                Wanted(
-                    vm,
-                    selector_of(vm, self._placement.selector),
-                    excluded,
-                    self._context.plugins.placement(vm, names),
+                replace(
+                    one,
+                    selector=selector_of(one.vm, self._placement.selector),
+                    verdicts=self._context.plugins.placement(one.vm, names),
                 )
-                for vm, excluded in wanted
+                for one in wanted
             ],
             self.targets,
             head_room=self._placement.head_room,

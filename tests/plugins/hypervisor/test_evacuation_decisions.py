@@ -10,6 +10,7 @@ from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
 from pvc.plugins.hypervisor.decide.evacuation import (
     Item,
+    LayOut,
     Limits,
     Order,
     Plan,
@@ -21,7 +22,7 @@ from pvc.plugins.hypervisor.decide.evacuation import (
 )
 from pvc.plugins.hypervisor.decide.homecoming import Wishes, plan_unflush
 from pvc.plugins.hypervisor.decide.placement import Room
-from pvc.plugins.hypervisor.decide.planner import Layout, Placed
+from pvc.plugins.hypervisor.decide.planner import Layout, Placed, Wanted
 from pvc.plugins.hypervisor.host import GuestState
 from tests.plugins.hypervisor.vms import ME, NOW, OTHER, THIRD, candidate, guest, vm
 
@@ -86,30 +87,27 @@ def outcome(state: OutcomeState, **how: Any) -> Outcome:
     return Outcome("vm1", state, **{"source": ME, "since": NOW - 5, **how})
 
 
-Wanted = Sequence[tuple[Vm, Mapping[str, Objection]]]
-
-
-def to_others(wanted: Wanted) -> Layout:
+def to_others(wanted: Sequence[Wanted]) -> Layout:
     """Each VM, largest first, to the first of two other nodes that nothing speaks against."""
     placed, unplaced = [], {}
-    for one, excluded in sorted(wanted, key=lambda pair: (-pair[0].memory, pair[0].name)):
-        node = next((name for name in (OTHER, THIRD) if name not in excluded), None)
+    for one in sorted(wanted, key=lambda one: (-one.vm.memory, one.vm.name)):
+        node = next((name for name in (OTHER, THIRD) if name not in one.excluded), None)
         if node is None:
-            unplaced[one.uuid] = dict(excluded)
+            unplaced[one.vm.uuid] = dict(one.excluded)
         else:
-            placed.append(Placed(one, node, 0))
+            placed.append(Placed(one.vm, node, 0))
     return Layout(tuple(placed), unplaced)
 
 
-def nowhere(objections: Mapping[str, Objection]) -> Callable[[Wanted], Layout]:
+def nowhere(objections: Mapping[str, Objection]) -> LayOut:
     """No node takes anything, for these reasons."""
-    return lambda wanted: Layout((), {one.uuid: objections for one, _ in wanted})
+    return lambda wanted: Layout((), {one.vm.uuid: objections for one in wanted})
 
 
 def flush(
     items: Sequence[Item],
     before: Mapping[str, Outcome] | None = None,
-    lay_out: Callable[[Wanted], Layout] = to_others,
+    lay_out: LayOut = to_others,
     limits: Limits = LIMITS,
     stopping: bool = False,
     now: float = NOW,
@@ -315,8 +313,8 @@ def test_no_more_are_in_flight_than_allowed(parallel: int) -> None:
 def test_all_that_waits_is_planned_together_and_where_each_will_go_is_noted() -> None:
     seen: list[list[str]] = []
 
-    def lay_out(wanted: Wanted) -> Layout:
-        seen.append([one.name for one, _ in wanted])
+    def lay_out(wanted: Sequence[Wanted]) -> Layout:
+        seen.append([one.vm.name for one in wanted])
         return to_others(wanted)
 
     plan = flush(three("a", "b", "c"), lay_out=lay_out)
@@ -430,7 +428,7 @@ def unflush(
     limits: Limits = LIMITS,
     stopping: bool = False,
     wishes: Wishes = EVERYTHING,
-    lay_out: Callable[[Wanted], Layout] = to_others,
+    lay_out: LayOut = to_others,
     now: float = NOW,
 ) -> Plan:
     return plan_unflush(ME, items, before or {}, home, lay_out, wishes, limits, now, stopping=stopping)
@@ -585,3 +583,165 @@ def test_a_vm_that_never_changes_does_not_hold_an_operation_up_for_ever(
             after = plan([stuck], outcomes, limits=replace(LIMITS, retries=0))
             outcomes = {uuid: replace(each, since=LONG_AGO) for uuid, each in after.outcomes.items()}
         assert after.finished, (wanted, after)
+
+
+def test_a_homecomer_whose_move_away_had_not_begun_stays_and_needs_no_further_room() -> None:
+    waiting = item(AWAY, node=ME, seen=GuestState.RUNNING)
+    plan = unflush([waiting], home=Room(candidate(ME, memory=128, vms={waiting.uuid: 128})))
+    assert plan.orders == (Order(waiting.uuid, ME),)
+    after = unflush([item(vm(), seen=GuestState.RUNNING)], plan.outcomes)
+    assert after.finished and after.outcomes[waiting.uuid].state is MOVED
+
+
+def test_with_skip_nothing_is_ordered_and_nothing_is_left_behind() -> None:
+    plan = unflush([DISPLACED], wishes=Wishes(skip=True))
+    assert (plan.orders, plan.finished, left_behind(plan.outcomes)) == ((), True, ())
+    assert plan.outcomes[DISPLACED.uuid].state is LEFT_ALONE
+
+
+def test_with_only_the_others_are_left_alone_and_take_no_room() -> None:
+    one, other = (item(replace(AWAY, uuid=uuid, name=uuid), node=OTHER) for uuid in ("u1", "u2"))
+    plan = unflush([one, other], home=Room(candidate(ME, memory=128)), wishes=Wishes(only=("u2",)))
+    assert plan.orders == (Order("u2", ME),)
+    assert plan.outcomes["u1"].state is LEFT_ALONE
+
+
+def test_no_more_come_home_than_it_takes_at_a_time() -> None:
+    items = [item(replace(AWAY, uuid=f"u{n}", name=f"vm{n}"), node=OTHER) for n in range(4)]
+    limits = Limits(parallel=4, retries=1, patience=60, slots={ME: 2})
+    first = unflush(items, limits=limits)
+    assert [order.uuid for order in first.orders] == ["u0", "u1"]
+    # One has come, one is on its way: of the two that may come together one more may set off.
+    on_its_way = item(replace(items[1].vm, node=ME), MIGRATING, OTHER, ME)
+    items = [item(vm(uuid="u0", name="vm0")), on_its_way, *items[2:]]
+    second = unflush(items, first.outcomes, limits=replace(limits, slots={ME: 1}))
+    assert [order.uuid for order in second.orders] == ["u2"]
+
+
+# Room is made at home.
+
+ROOM = Wishes(make_room=True)
+
+
+def foreign(name: str, memory: int, **how: Any) -> Item:
+    return item(vm(uuid=f"u{name}", name=name, memory=memory, **{"home": THIRD, **how}), seen=GuestState.RUNNING)
+
+
+def homecomer(memory: int, name: str = "vm1") -> Item:
+    return item(replace(AWAY, uuid=f"u{name}", name=name, memory=memory), node=OTHER)
+
+
+def full_of(items: Sequence[Item], free: int = 0) -> Room:
+    """A home that has what runs there, and so much free memory beside."""
+    vms = {one.uuid: one.vm.memory for one in items if one.actual.node == ME}
+    return Room(candidate(ME, memory=sum(vms.values()) + free, vms=vms))
+
+
+def makers(homecomers: Sequence[Item], guests: Sequence[Item], free: int = 0, **how: Any) -> list[str]:
+    """Who is ordered away to make room, in order."""
+    items = [*homecomers, *guests]
+    plan = unflush(items, home=full_of(items, free), wishes=ROOM, limits=Limits(9, 1, 60), **how)
+    return [order.uuid[1:] for order in plan.orders if order.target != ME]
+
+
+def test_the_smallest_that_suffices_alone_makes_room() -> None:
+    assert makers([homecomer(300)], [foreign("a", 900), foreign("b", 250), foreign("c", 400)], free=50) == ["b"]
+
+
+def test_where_none_suffices_alone_the_largest_make_room() -> None:
+    assert makers([homecomer(1000)], [foreign("a", 300), foreign("b", 600), foreign("c", 500)]) == ["b", "c"]
+
+
+STAY: list[tuple[str, Item]] = [
+    ("it is at home", foreign("a", 500, home=None)),
+    ("its home is here", foreign("a", 500, home=ME)),
+    ("its policy is keep", foreign("a", 500, policy=Policy.KEEP)),
+]
+
+
+@pytest.mark.parametrize("stays", [row[1] for row in STAY], ids=[row[0] for row in STAY])
+def test_who_does_not_make_room(stays: Item) -> None:
+    assert makers([homecomer(300)], [stays]) == []
+    assert makers([homecomer(300)], [stays, foreign("z", 900)]) == ["z"]
+
+
+def test_without_the_wish_nobody_makes_room() -> None:
+    items = [homecomer(300), foreign("a", 500)]
+    plan = unflush(items, home=full_of(items))
+    assert (plan.orders, plan.finished) == ((), True)
+
+
+def test_where_all_together_do_not_suffice_nobody_goes() -> None:
+    items = [homecomer(1000), foreign("a", 300), foreign("b", 600)]
+    plan = unflush(items, home=full_of(items), wishes=ROOM)
+    assert (plan.orders, plan.finished) == ((), True)
+    assert left_behind(plan.outcomes) == (
+        "vm1: hv1 has 0 MiB free of 900, it needs 1000, and no VM of another home can make that room",
+    )
+
+
+def test_one_that_no_node_takes_is_passed_over_for_one_that_goes() -> None:
+    def lay_out(wanted: Sequence[Wanted]) -> Layout:
+        stuck = {one.vm.uuid: {OTHER: Objection("no")} for one in wanted if one.vm.name == "a"}
+        return replace(to_others([one for one in wanted if one.vm.uuid not in stuck]), unplaced=stuck)
+
+    assert makers([homecomer(300)], [foreign("a", 300), foreign("b", 400)], lay_out=lay_out) == ["b"]
+    assert makers([homecomer(300)], [foreign("a", 300)], lay_out=lay_out) == []
+
+
+def test_who_makes_room_is_to_go_to_its_own_home_if_it_can() -> None:
+    asked: list[str | None] = []
+
+    def lay_out(wanted: Sequence[Wanted]) -> Layout:
+        asked.extend(one.preferred for one in wanted)
+        return to_others(wanted)
+
+    makers([homecomer(300)], [foreign("a", 300, home="hv9")], lay_out=lay_out)
+    assert asked == ["hv9"]
+
+
+def test_the_same_room_is_not_made_for_two() -> None:
+    assert makers([homecomer(300, "vm1"), homecomer(300, "vm2")], [foreign("a", 300)]) == ["a"]
+    both = makers([homecomer(300, "vm1"), homecomer(300, "vm2")], [foreign("a", 300), foreign("b", 300)])
+    assert both == ["a", "b"]
+    assert makers([homecomer(300, "vm1"), homecomer(200, "vm2")], [foreign("a", 500)]) == ["a"]
+
+
+def test_those_who_make_room_leave_one_after_the_other_and_then_the_homecomer_comes() -> None:
+    """With one move at a time each has to wait for the one before."""
+    comes, a, b = homecomer(1000), foreign("a", 600), foreign("b", 500)
+    first = unflush([comes, a, b], home=full_of([a, b]), wishes=ROOM)
+    assert first.orders == (Order("ua", OTHER),)
+    gone = item(replace(a.vm, node=OTHER), node=OTHER)
+    second = unflush([comes, gone, b], first.outcomes, home=full_of([b], free=600), wishes=ROOM)
+    assert second.orders == (Order("ub", OTHER),)
+    left = item(replace(b.vm, node=OTHER), node=OTHER)
+    third = unflush([comes, gone, left], second.outcomes, home=full_of([], free=1100), wishes=ROOM)
+    assert third.orders == (Order(comes.uuid, ME),)
+
+
+def test_one_who_could_not_leave_is_tried_again_and_then_another_makes_room() -> None:
+    comes, a, b = homecomer(300), foreign("a", 300), foreign("b", 400)
+    home, limits = full_of([a, b]), replace(LIMITS, eager=0)
+    plan = unflush([comes, a, b], home=home, wishes=ROOM, limits=limits)
+    stays = replace(a, actual=replace(a.actual, failed_move="no route"))
+    plan = unflush([comes, stays, b], plan.outcomes, home=home, wishes=ROOM, limits=limits)
+    assert (plan.orders, plan.pause) == ((), 2.0)
+    plan = unflush([comes, stays, b], plan.outcomes, home=home, wishes=ROOM, limits=limits, now=NOW + 2)
+    assert plan.orders == (Order("ua", THIRD),)
+    plan = unflush([comes, stays, b], plan.outcomes, home=home, wishes=ROOM, limits=limits, now=NOW + 3)
+    assert plan.outcomes["ua"].state is KEPT
+    assert plan.orders == (Order("ub", OTHER),)
+
+
+def test_one_who_waits_to_make_room_and_finds_no_node_any_more_is_given_up() -> None:
+    comes, a, b = homecomer(1000), foreign("a", 600), foreign("b", 500)
+    first = unflush([comes, a, b], home=full_of([a, b]), wishes=ROOM)
+    gone = item(replace(a.vm, node=OTHER), node=OTHER)
+    home = full_of([b], free=600)
+    after = unflush([comes, gone, b], first.outcomes, home=home, wishes=ROOM, lay_out=nowhere({}))
+    assert after.finished
+    assert left_behind(after.outcomes) == (
+        "b: no node can take it: there is no other node",
+        "vm1: hv1 has 600 MiB free of 1100, it needs 1000, and no VM of another home can make that room",
+    )

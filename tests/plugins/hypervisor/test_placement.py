@@ -1,155 +1,151 @@
-"""Which node takes a VM: the reasons against each as a table, and what holds for every choice."""
+"""Why a node takes a VM or not: the objections as a table, and what is counted."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pvc.core.context import Verdict
-from pvc.core.model import NodeState
-from pvc.plugins.hypervisor.decide.placement import (
-    Candidate,
-    choose_node,
-    free_memory,
-    lack_of_memory,
-    refusal,
-)
+from pvc.core.forecast import Objection
+from pvc.core.model import NodeState, Vm
+from pvc.plugins.hypervisor.decide.placement import Room, refusal
 from tests.plugins.hypervisor.vms import UUID, candidate, vm
 
-REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, int], Verdict | None, str]] = [
-    ("a node that takes it", {}, {}, {}, None, ""),
-    ("no role", {}, {"roles": ("networking",)}, {}, None, "has no hypervisor role"),
-    ("dead", {}, {"alive": False}, {}, None, "its daemon does not answer"),
-    ("flushing", {}, {"state": NodeState.FLUSHING}, {}, None, "is flushing"),
-    ("flushed", {}, {"state": NodeState.FLUSHED}, {}, None, "is flushed"),
-    ("unflushing", {}, {"state": NodeState.UNFLUSHING}, {}, None, "is unflushing"),
-    ("queued for a flush", {}, {"flush_asked": True}, {}, None, "is waiting to be flushed"),
-    ("not one of its nodes", {"nodes": ("hv8", "hv9")}, {}, {}, None, "the VM is limited to hv8, hv9"),
-    ("one of its nodes", {"nodes": ("hv2",)}, {}, {}, None, ""),
-    ("its spread group is there", {"spread": "db"}, {"spread": {"x": "db"}}, {}, None, "another VM of spread group db"),
-    ("only itself is there", {"spread": "db"}, {"spread": {UUID: "db"}}, {}, None, ""),
-    ("another group is there", {"spread": "db"}, {"spread": {"x": "web"}}, {}, None, ""),
-    ("a plugin's veto", {}, {}, {}, Verdict("no such network (net)"), "no such network (net)"),
-    ("a plugin's score alone", {}, {}, {}, Verdict(score=-1e9), ""),
-    ("memory unknown", {}, {"memory": None}, {}, None, "has not published its memory"),
-    ("exactly enough", {"memory": 1024}, {}, {}, None, ""),
-    ("too little", {"memory": 1025}, {}, {}, None, "has 1024 MiB free of 1024, it needs 1025"),
-    ("used", {}, {"vms": {"x": 900}}, {}, None, "has 124 MiB free of 1024, it needs 128"),
-    ("promised", {}, {}, {"x": 900}, None, "has 124 MiB free of 1024, it needs 128"),
-    ("promised and already there count once", {}, {"vms": {"x": 800}}, {"x": 800}, None, ""),
-    ("its own claim does not count against it", {"memory": 1000}, {"vms": {UUID: 1000}}, {UUID: 1000}, None, ""),
-    ("over-committed already", {}, {"vms": {"x": 5000}}, {}, None, "has 0 MiB free of 1024, it needs 128"),
+CLOSED: list[tuple[str, dict[str, Any], Objection]] = [
+    ("no role", {"roles": ("networking",)}, Objection("has no hypervisor role")),
+    ("dead", {"alive": False}, Objection("its daemon does not answer", "start pvcd on hv2")),
+    (
+        "flushing",
+        {"state": NodeState.FLUSHING},
+        Objection("is flushing", "take it back into service with `pvc node unflush hv2`"),
+    ),
+    (
+        "flushed",
+        {"state": NodeState.FLUSHED},
+        Objection("is flushed", "take it back into service with `pvc node unflush hv2`"),
+    ),
+    ("unflushing", {"state": NodeState.UNFLUSHING}, Objection("is unflushing", "wait until it is ready")),
+    (
+        "queued for a flush",
+        {"flush_asked": True},
+        Objection("is waiting to be flushed", "cancel that with `pvc node cancel hv2`"),
+    ),
+]
+LIMITED: list[tuple[str, dict[str, Any], dict[str, Any], Objection | None]] = [
+    (
+        "not one of its nodes",
+        {"nodes": ("hv8", "hv9")},
+        {},
+        Objection("is not one of its nodes (hv8, hv9)", "widen its limit with `pvc vm modify vm1 --limit`"),
+    ),
+    ("one of its nodes", {"nodes": ("hv2",)}, {}, None),
+    (
+        "its spread group is there",
+        {"spread": "db"},
+        {"spread": {"x": "db"}},
+        Objection(
+            "runs another VM of spread group db",
+            "move that one, or take vm1 out of the group with `pvc vm modify vm1 --no-spread`",
+        ),
+    ),
+    ("only itself is there", {"spread": "db"}, {"spread": {UUID: "db"}}, None),
+    ("another group is there", {"spread": "db"}, {"spread": {"x": "web"}}, None),
+    (
+        "memory unknown",
+        {},
+        {"memory": None},
+        Objection("has not published its memory", "look at its daemon's log"),
+    ),
+    ("exactly enough", {"memory": 1024}, {}, None),
+    (
+        "too little",
+        {"memory": 1025},
+        {},
+        Objection("has 1024 MiB free of 1024, it needs 1025", "free 1 MiB there"),
+    ),
+    (
+        "used",
+        {},
+        {"vms": {"x": 900}},
+        Objection("has 124 MiB free of 1024, it needs 128", "free 4 MiB there"),
+    ),
+    ("its own claim does not count against it", {"memory": 1000}, {"vms": {UUID: 1000}}, None),
+    (
+        "over-committed already",
+        {},
+        {"vms": {"x": 5000}},
+        Objection("has 0 MiB free of 1024, it needs 128", "free 4104 MiB there"),
+    ),
+    ("a node that takes it", {}, {}, None),
 ]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "node", "reserved", "verdict", "why"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS]
-)
-def test_refusal(
-    wanted: dict[str, Any], node: dict[str, Any], reserved: dict[str, int], verdict: Verdict | None, why: str
+@pytest.mark.parametrize(("node", "objection"), [row[1:] for row in CLOSED], ids=[row[0] for row in CLOSED])
+def test_a_node_out_of_service_takes_nothing_and_says_what_to_do(node: dict[str, Any], objection: Objection) -> None:
+    assert refusal(vm(), candidate("hv2", **node)) == objection
+
+
+@pytest.mark.parametrize(("wanted", "node", "objection"), [row[1:] for row in LIMITED], ids=[row[0] for row in LIMITED])
+def test_what_speaks_against_a_vm_on_a_node_and_what_to_do(
+    wanted: dict[str, Any], node: dict[str, Any], objection: Objection | None
 ) -> None:
-    said = refusal(vm(**wanted), candidate("hv2", **node), reserved, verdict)
-    assert (why in said) if why else (said == "")
+    assert refusal(vm(**wanted), candidate("hv2", **node)) == objection
 
 
-def choose(nodes: list[Candidate], **how: Any) -> str | None:
-    arguments: dict[str, Any] = {"reserved": {}, "verdicts": {}, "excluded": {}, **how}
-    return choose_node(vm(), nodes, **arguments).node
+def test_out_of_service_goes_before_every_other_reason() -> None:
+    said = refusal(vm(nodes=("hv9",), memory=9999), candidate("hv2", alive=False), verdict=Verdict("no net"))
+    assert said is not None and said.why == "its daemon does not answer"
 
 
-def test_the_node_with_most_room_is_chosen_and_among_equals_the_first_by_name() -> None:
-    assert choose([candidate("hv2"), candidate("hv3", memory=2048)]) == "hv3"
-    assert choose([candidate("hv3"), candidate("hv2")]) == "hv2"
+def test_a_plugins_veto_is_an_objection_and_its_score_alone_is_none() -> None:
+    assert refusal(vm(), candidate("hv2"), verdict=Verdict("no such network (net)")) == Objection(
+        "no such network (net)"
+    )
+    assert refusal(vm(), candidate("hv2"), verdict=Verdict(score=-1e9)) is None
 
 
-def test_a_plugins_score_outweighs_room() -> None:
-    nodes = [candidate("hv2"), candidate("hv3", memory=2048)]
-    assert choose(nodes, verdicts={"hv2": Verdict(score=2000.0)}) == "hv2"
+def test_head_room_stays_free_and_is_named() -> None:
+    assert refusal(vm(memory=824), candidate("hv2"), head_room=200) is None
+    assert refusal(vm(memory=825), candidate("hv2"), head_room=200) == Objection(
+        "has 824 MiB free of 1024 (200 kept as head-room), it needs 825", "free 1 MiB there"
+    )
 
 
-def test_an_excluded_node_is_not_chosen_and_every_reason_is_told() -> None:
-    nodes = [candidate("hv2"), candidate("hv3", alive=False), candidate("hv4", memory=100)]
-    choice = choose_node(vm(), nodes, reserved={}, verdicts={}, excluded={"hv2": "was tried and failed"})
-    assert choice.node is None
-    assert choice.reasons == {
-        "hv2": "was tried and failed",
-        "hv3": "its daemon does not answer",
-        "hv4": "has 100 MiB free of 100, it needs 128",
-    }
+def other(**how: Any) -> Vm:
+    return vm(**{"uuid": "x", "name": "vmx", **how})
 
 
-def test_without_nodes_there_is_no_choice() -> None:
-    assert choose([]) is None
+def test_what_is_promised_counts_and_what_is_there_already_counts_once() -> None:
+    assert refusal(vm(), candidate("hv2"), promised=(other(memory=900),)) == Objection(
+        "has 124 MiB free of 1024, it needs 128", "free 4 MiB there"
+    )
+    assert refusal(vm(), candidate("hv2", vms={"x": 800}), promised=(other(memory=800),)) is None
 
 
-UUIDS = [UUID, "a", "b", "c"]
-claims = st.dictionaries(st.sampled_from(UUIDS), st.integers(0, 2000), max_size=3)
-candidates = st.lists(
-    st.builds(
-        candidate,
-        name=st.sampled_from(["hv1", "hv2", "hv3", "hv4"]),
-        alive=st.booleans(),
-        state=st.sampled_from(NodeState),
-        roles=st.sampled_from([(), ("hypervisor",)]),
-        memory=st.none() | st.integers(0, 4000),
-        flush_asked=st.booleans(),
-        vms=claims,
-        spread=st.dictionaries(st.sampled_from(UUIDS), st.sampled_from(["db", "web"]), max_size=2),
-    ),
-    max_size=4,
-    unique_by=lambda node: node.name,
-)
-several = settings(max_examples=60, deadline=None)
+def test_a_promised_vm_of_the_spread_group_is_in_the_way() -> None:
+    said = refusal(vm(spread="db"), candidate("hv2"), promised=(other(spread="db"),))
+    assert said is not None and said.why == "runs another VM of spread group db"
 
 
-@several
-@given(
-    nodes=candidates,
-    memory=st.integers(1, 3000),
-    reserved=st.dictionaries(st.sampled_from(["hv1", "hv2"]), claims, max_size=2),
-    excluded=st.dictionaries(st.sampled_from(["hv1", "hv3"]), st.just("no"), max_size=1),
-    veto=st.sampled_from([{}, {"hv2": Verdict("veto", 1e9)}]),
-    seed=st.randoms(use_true_random=False),
-)
-def test_a_choice_is_never_refused_never_overcommits_and_does_not_depend_on_the_order(
-    nodes: list[Candidate],
-    memory: int,
-    reserved: Mapping[str, Mapping[str, int]],
-    excluded: Mapping[str, str],
-    veto: Mapping[str, Verdict],
-    seed: Any,
-) -> None:
-    wanted = vm(memory=memory, spread="db")
-    choice = choose_node(wanted, nodes, reserved=reserved, verdicts=veto, excluded=excluded)
-    for node in nodes:
-        if node.name == choice.node:
-            promised = reserved.get(node.name, {})
-            assert refusal(wanted, node, promised, veto.get(node.name)) == ""
-            assert node.name not in excluded and node.name not in choice.reasons
-            claimed = {**node.vms, **promised, UUID: memory}
-            assert node.memory is not None and sum(claimed.values()) <= node.memory
-    if choice.node is None:
-        assert set(choice.reasons) == {node.name for node in nodes}
-    shuffled = list(nodes)
-    seed.shuffle(shuffled)
-    assert choose_node(wanted, shuffled, reserved=reserved, verdicts=veto, excluded=excluded) == choice
+def test_a_room_counts_what_it_takes() -> None:
+    room = Room(candidate("hv2", vms={"x": 100}, vcpus={"x": 2}), head_room=24)
+    assert (room.free, room.free_for(vm()), room.vcpus, room.coming) == (924, 900, 2, 0)
+    room.take(other(memory=300, vcpus=2))  # has grown since it was published
+    assert (room.free, room.vcpus, room.coming) == (724, 2, 0)
+    room.take(vm(memory=128, vcpus=3))
+    room.take(vm(memory=128, vcpus=3))
+    assert (room.free, room.free_for(vm()), room.vcpus, room.coming) == (596, 700, 5, 3)
+    assert room.vms == {"x": 300, UUID: 128}
 
 
-@several
-@given(st.lists(st.integers(1, 700), max_size=12))
-def test_placing_one_after_the_other_with_reservations_never_overcommits(sizes: list[int]) -> None:
-    nodes = [candidate("hv2", memory=1000), candidate("hv3", memory=1500)]
-    reserved: dict[str, dict[str, int]] = {}
-    for number, size in enumerate(sizes):
-        choice = choose_node(vm(uuid=f"u{number}", memory=size), nodes, reserved=reserved, verdicts={}, excluded={})
-        if choice.node is not None:
-            reserved.setdefault(choice.node, {})[f"u{number}"] = size
-    for node in nodes:
-        assert sum(reserved.get(node.name, {}).values()) <= (node.memory or 0)
-        assert free_memory(node, reserved.get(node.name, {})) >= 0
+def test_what_a_copy_takes_the_room_does_not_have() -> None:
+    room = Room(candidate("hv2"))
+    room.take(other(spread="web"))
+    room.copy().take(vm(spread="db", vcpus=4))
+    assert (room.free, room.vcpus, room.coming, set(room.vms)) == (896, 1, 1, {"x"})
+    assert room.objection(vm(uuid="y", spread="db")) is None
 
 
 def test_room_alone_can_be_asked_for() -> None:
-    assert lack_of_memory(vm(), candidate("hv2", state=NodeState.UNFLUSHING), {}) == ""
+    room = Room(candidate("hv2", state=NodeState.UNFLUSHING))
+    assert room.lack(vm()) is None
+    assert room.objection(vm()) is not None

@@ -10,7 +10,7 @@ from enum import Enum
 
 from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, Outcome, OutcomeState, Policy, Vm, VmActual, VmState
-from pvc.plugins.hypervisor.decide.planner import Layout
+from pvc.plugins.hypervisor.decide.planner import Layout, Wanted
 from pvc.plugins.hypervisor.host import Guest, GuestState
 
 
@@ -96,8 +96,8 @@ class Limits:
     """How many more VMs may set off for each node now; nodes that take any number are left out."""
 
 
-LayOut = Callable[[Sequence[tuple[Vm, Mapping[str, Objection]]]], Layout]
-"""Finds nodes for VMs, all at once; with each the reasons against nodes that only its operation knows."""
+LayOut = Callable[[Sequence[Wanted]], Layout]
+"""Finds nodes for VMs, all at once; the selector and the plugins' verdicts of each are its own business."""
 
 
 def plan_flush(
@@ -119,8 +119,8 @@ def plan_flush(
     waiting = [item for item in items if _may_be_ordered(me, item, outcomes.get(item.uuid))]
     if stopping or not waiting or in_flight(outcomes) >= limits.parallel:
         return Plan((), outcomes, finished(outcomes, stopping), next_try(outcomes, limits, now))
-    layout = lay_out([(item.vm, _tried(outcomes[item.uuid])) for item in waiting])
-    orders = send_off(me, layout, outcomes, limits, now)
+    layout = lay_out([wanted(item, outcomes[item.uuid], planned(outcomes, item.uuid)) for item in waiting])
+    orders = send_off(me, layout, outcomes, limits, dict(limits.slots), now)
     for uuid, objections in layout.unplaced.items():
         if not in_flight(outcomes):  # what is in flight may fail, and leave its place to another
             why = no_target(outcomes[uuid], objections)
@@ -128,10 +128,14 @@ def plan_flush(
     return Plan(tuple(orders), outcomes, finished(outcomes, stopping), next_try(outcomes, limits, now))
 
 
-def send_off(me: str, layout: Layout, outcomes: dict[str, Outcome], limits: Limits, now: float) -> list[Order]:
-    """Orders for as many VMs of a plan as may set off from `me` now; notes in `outcomes` where each will go."""
+def send_off(
+    me: str, layout: Layout, outcomes: dict[str, Outcome], limits: Limits, slots: dict[str, int], now: float
+) -> list[Order]:
+    """Orders for as many VMs of a plan as may set off from `me` now.
+
+    Notes in `outcomes` where each will go, and takes from `slots`, which are the limits' at first.
+    """
     orders: list[Order] = []
-    slots = dict(limits.slots)
     for placed in layout.placed:
         uuid, outcome = placed.vm.uuid, outcomes[placed.vm.uuid]
         free = in_flight(outcomes) < limits.parallel and slots.get(placed.node, 1) > 0
@@ -178,8 +182,16 @@ def _may_be_ordered(me: str, item: Item, outcome: Outcome | None) -> bool:
     return movable and outcome is not None and outcome.state is OutcomeState.WAITING
 
 
-def _tried(outcome: Outcome) -> dict[str, Objection]:
-    return dict.fromkeys(outcome.tries, Objection("was tried and failed"))
+def wanted(item: Item, outcome: Outcome, preferred: str | None = None) -> Wanted:
+    """The VM as the planner is to see it."""
+    tried = dict.fromkeys(outcome.tries, Objection("was tried and failed"))
+    return Wanted(item.vm, excluded=tried, preferred=preferred)
+
+
+def planned(outcomes: Mapping[str, Outcome], uuid: str) -> str | None:
+    """Where the VM was to go in the plan made before: an operation does what it has announced, until a move fails and
+    the plan is worth nothing any more."""
+    return None if any(outcome.tries for outcome in outcomes.values()) else outcomes[uuid].target
 
 
 def left_behind(outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pvc.core.forecast import Forecast, Objection, Prospect
-from pvc.core.model import OutcomeState, Policy, Vm, VmState
+from pvc.core.model import Outcome, OutcomeState, Policy, Vm, VmState
 from pvc.plugins.hypervisor.decide.evacuation import Item, LayOut, Limits, Stage, stage
-from pvc.plugins.hypervisor.decide.homecoming import Wishes, plan_unflush
+from pvc.plugins.hypervisor.decide.homecoming import UNSETTLED, Wishes, plan_unflush
 from pvc.plugins.hypervisor.decide.placement import Candidate, Room
+from pvc.plugins.hypervisor.decide.planner import Wanted
 from pvc.plugins.hypervisor.decide.survival import losses
 
 MOST_NAMED = 3
@@ -24,15 +25,18 @@ def of_flush(
 ) -> Forecast:
     """What a flush of node `me` would do with what is there now; `targets` are the other nodes."""
     here = [item for item in items if stage(me, item) is not Stage.AWAY and item.uuid not in _stopped(me, items)]
-    kept = [item for item in here if item.vm.policy is Policy.KEEP and stage(me, item) is Stage.HERE]
-    going = [item for item in here if item not in kept and stage(me, item) is not Stage.LEAVING]
-    layout = lay_out([(item.vm, {}) for item in going])
+    leaving = [item for item in here if item.vm.node != me]
+    staying = (Stage.HERE, Stage.CHANGING)  # with its policy, what starts here will be kept once it runs
+    kept = [
+        item for item in here if item.vm.policy is Policy.KEEP and stage(me, item) in staying and item not in leaving
+    ]
+    layout = lay_out([Wanted(item.vm) for item in here if item not in kept and item not in leaving])
     by_uuid = {item.uuid: item for item in here}
     prospects = [
         replace(_prospect(me, by_uuid[placed.vm.uuid]), target=placed.node, free_after=placed.free_after)
         for placed in layout.placed
     ]
-    prospects += [replace(_prospect(me, item), target=item.vm.node) for item in here if item.vm.node != me]
+    prospects += [replace(_prospect(me, item), target=item.vm.node) for item in leaving]
     prospects += [_stranded(me, by_uuid[uuid], objections) for uuid, objections in layout.unplaced.items()]
     prospects += [_kept(me, item) for item in kept]
     return Forecast(
@@ -48,23 +52,31 @@ def of_unflush(me: str, items: Sequence[Item], home: Room, lay_out: LayOut, wish
     plan = plan_unflush(me, items, {}, home, lay_out, wishes, limits, 0.0, stopping=False)
     by_uuid = {item.uuid: item for item in items}
     going = {order.uuid: order.target for order in plan.orders}
-    free = home.free - sum(by_uuid[uuid].vm.memory for uuid, target in going.items() if target == me)
-    prospects = []
-    for uuid, outcome in plan.outcomes.items():
-        if uuid not in by_uuid:
-            continue
-        prospect = replace(_prospect(me, by_uuid[uuid]), source=outcome.source, target=going.get(uuid))
-        stays = outcome.state is OutcomeState.KEPT
-        if outcome.state is OutcomeState.WAITING and uuid not in going:
-            prospect = replace(prospect, target=me, why=prospect.why or "as soon as there is room")
-        elif going.get(uuid) == me:
-            prospect = replace(prospect, free_after=free)
-        elif uuid not in going:
-            prospect = replace(prospect, why=outcome.why, stays=stays)
-        if stays:
-            prospect = replace(prospect, advice=_advice_for_home(wishes))
-        prospects.append(prospect)
-    return Forecast(prospects=tuple(sorted(prospects, key=lambda one: (one.target != me, one.target is None))))
+    prospects = [
+        _of_homecomer(me, by_uuid[uuid], outcome, going.get(uuid), wishes) for uuid, outcome in plan.outcomes.items()
+    ]
+    free = home.free
+    for prospect in prospects:
+        if prospect.target == me and prospect.key not in home.vms:
+            free -= by_uuid[prospect.key].vm.memory
+        elif prospect.target not in (None, me):
+            free += home.vms.get(prospect.key, 0)
+    prospects = [replace(one, free_after=free) if one.target == me else one for one in prospects]
+    prospects.sort(key=lambda one: (one.target != me, one.target is None, -(one.memory or 0), one.name))
+    return Forecast(prospects=tuple(prospects))
+
+
+def _of_homecomer(me: str, item: Item, outcome: Outcome, target: str | None, wishes: Wishes) -> Prospect:
+    """One VM of an unflush; `target`: where it is sent at once, if anywhere."""
+    prospect = replace(_prospect(me, item), source=outcome.source, target=target)
+    if target is not None:
+        return prospect
+    if outcome.state is OutcomeState.KEPT:
+        return replace(prospect, why=outcome.why, stays=True, advice=_advice_for_home(item, wishes))
+    if outcome.state is not OutcomeState.WAITING:
+        return replace(prospect, why=outcome.why)
+    unsettled = f"is {item.actual.state.value}: that must end first" if item.actual.state in UNSETTLED else ""
+    return replace(prospect, target=me, why=unsettled or "as soon as there is room")
 
 
 def warnings(
@@ -137,5 +149,7 @@ def _kept(me: str, item: Item) -> Prospect:
     return replace(_prospect(me, item), why="its policy is keep", advice=advice, stays=True)
 
 
-def _advice_for_home(wishes: Wishes) -> str:
+def _advice_for_home(item: Item, wishes: Wishes) -> str:
+    if not item.source_alive:
+        return f"start pvcd on {item.actual.node}"
     return "free memory there" if wishes.make_room else "free memory there, or unflush with --make-room"

@@ -16,15 +16,19 @@ from pvc.plugins.hypervisor.decide.evacuation import (
     followed,
     in_flight,
     next_try,
+    no_target,
     pauses_until,
+    planned,
     send_off,
     stage,
     stands_still,
     standstill,
     still_known,
     waited_for,
+    wanted,
 )
 from pvc.plugins.hypervisor.decide.placement import Room
+from pvc.plugins.hypervisor.decide.planner import Wanted
 
 UNSETTLED = (ActualState.STARTING, ActualState.STOPPING, ActualState.MIGRATING)
 """States in which a VM is not ordered anywhere."""
@@ -65,28 +69,35 @@ def plan_unflush(
     for item in items:
         if _comes_home(me, outcomes.get(item.uuid), OutcomeState.MOVING):
             home.take(item.vm)
-    orders: list[Order] = []
+    if stopping:
+        return Plan((), outcomes, finished(outcomes, stopping), next_try(outcomes, limits, now))
+    slots = dict(limits.slots)
+    orders = _send_makers(me, items, outcomes, lay_out, limits, slots, now)
     for item in sorted(items, key=lambda item: (-item.vm.memory, item.vm.name)):
-        waits = _comes_home(me, outcomes.get(item.uuid), OutcomeState.WAITING)
-        if stopping or not waits or item.actual.state in UNSETTLED:
+        if item.actual.state in UNSETTLED or not _comes_home(me, outcomes.get(item.uuid), OutcomeState.WAITING):
             continue
         lack = home.lack(item.vm)
         if lack is None:
-            home.take(item.vm)
-            orders.extend(_send_home(me, item, outcomes, limits, now))
+            orders.extend(_send_home(me, item, outcomes, limits, slots, now))
         elif wishes.make_room:
-            orders.extend(_make_room(me, item, items, outcomes, home, lay_out, limits, now))
+            orders.extend(_make_room(me, item, items, outcomes, home, lay_out, limits, slots, now))
         else:
             outcomes[item.uuid] = replace(outcomes[item.uuid], state=OutcomeState.KEPT, why=f"{me} {lack}")
+        if outcomes[item.uuid].state is not OutcomeState.KEPT:
+            home.take(item.vm)  # what room is made for counts too: the next one must not have it
     return Plan(tuple(orders), outcomes, finished(outcomes, stopping), next_try(outcomes, limits, now))
 
 
-def _send_home(me: str, item: Item, outcomes: dict[str, Outcome], limits: Limits, now: float) -> list[Order]:
+def _send_home(
+    me: str, item: Item, outcomes: dict[str, Outcome], limits: Limits, slots: dict[str, int], now: float
+) -> list[Order]:
     outcome = outcomes[item.uuid]
-    busy = in_flight(outcomes) >= limits.parallel or _arriving(me, outcomes) >= limits.slots.get(me, limits.parallel)
-    if busy or pauses_until(outcome, limits) > now:
+    free = in_flight(outcomes) < limits.parallel and slots.get(me, 1) > 0
+    if not free or pauses_until(outcome, limits) > now:
         outcomes[item.uuid] = replace(outcome, target=me)
         return []
+    if me in slots:
+        slots[me] -= 1
     outcomes[item.uuid] = replace(
         outcome,
         state=OutcomeState.MOVING,
@@ -104,12 +115,36 @@ def _from(me: str, item: Item) -> str | None:
     return item.actual.node if item.actual.node != me else None
 
 
-def _arriving(me: str, outcomes: Mapping[str, Outcome]) -> int:
-    return sum(_comes_home(me, outcome, OutcomeState.MOVING) for outcome in outcomes.values())
-
-
 def _comes_home(me: str, outcome: Outcome | None, state: OutcomeState) -> bool:
     return outcome is not None and outcome.state is state and outcome.source != me
+
+
+def _send_makers(
+    me: str,
+    items: Sequence[Item],
+    outcomes: dict[str, Outcome],
+    lay_out: LayOut,
+    limits: Limits,
+    slots: dict[str, int],
+    now: float,
+) -> list[Order]:
+    """Orders for VMs that were chosen to make room and have not left yet."""
+    waiting = [
+        item
+        for item in items
+        if stage(me, item) in (Stage.HERE, Stage.ASSIGNED)
+        and _leaves(me, outcomes.get(item.uuid))
+        and outcomes[item.uuid].state is OutcomeState.WAITING
+    ]
+    if not waiting:
+        return []
+    layout = lay_out(
+        [wanted(item, outcomes[item.uuid], planned(outcomes, item.uuid) or item.vm.home) for item in waiting]
+    )
+    for uuid, objections in layout.unplaced.items():
+        why = no_target(outcomes[uuid], objections)
+        outcomes[uuid] = replace(outcomes[uuid], state=OutcomeState.KEPT, target=None, why=why)
+    return send_off(me, layout, outcomes, limits, slots, now)
 
 
 def _make_room(
@@ -120,6 +155,7 @@ def _make_room(
     home: Room,
     lay_out: LayOut,
     limits: Limits,
+    slots: dict[str, int],
     now: float,
 ) -> list[Order]:
     """Orders that move VMs of other homes away for one that has its home here; it is kept if none would do."""
@@ -129,11 +165,11 @@ def _make_room(
         return []  # what is on its way out makes the room
     foreign = [one for one in items if _is_foreign(me, one) and one.uuid not in outcomes]
     while chosen := fewest(needed, [one.vm for one in foreign]):
-        layout = lay_out([(vm, {}) for vm in chosen])
+        layout = lay_out([Wanted(vm, preferred=vm.home) for vm in chosen])
         if not layout.unplaced:
             for vm in chosen:
                 outcomes[vm.uuid] = Outcome(vm.name, OutcomeState.WAITING, source=me, since=now, memory=vm.memory)
-            return send_off(me, layout, outcomes, limits, now)
+            return send_off(me, layout, outcomes, limits, slots, now)
         foreign = [one for one in foreign if one.uuid not in layout.unplaced]
     why = f"{me} {home.lack(item.vm)}, and no VM of another home can make that room"
     outcomes[item.uuid] = replace(outcomes[item.uuid], state=OutcomeState.KEPT, why=why)

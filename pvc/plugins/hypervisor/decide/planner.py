@@ -51,6 +51,8 @@ class Wanted:
     """Further reasons against nodes, by name."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     """What plugins say of nodes. A better score goes before the selector."""
+    preferred: str | None = None
+    """Of the nodes that can take it and that plugins score alike this one is the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _objection(one: Wanted, room: Room) -> Objection | None:
 
 def _best(one: Wanted, rooms: Iterable[Room]) -> Room | None:
     best: Room | None = None
-    best_rank: tuple[float, float] = (0.0, 0.0)
+    best_rank: tuple[float, bool, float] = (0.0, False, 0.0)
     for room in rooms:  # by name: among equals the first one stays
         if _objection(one, room) is None:
             rank = _rank(one, room)
@@ -160,10 +162,10 @@ def _choices(one: Wanted, rooms: Sequence[Room]) -> list[Room]:
     return sorted(able, key=lambda room: _rank(one, room))
 
 
-def _rank(one: Wanted, room: Room) -> tuple[float, float]:
+def _rank(one: Wanted, room: Room) -> tuple[float, bool, float]:
     """How a node compares with others, less is better."""
     verdict = one.verdicts.get(room.candidate.name) if one.verdicts else None
-    return (-verdict.score if verdict else 0.0, _measure(one, room))
+    return (-verdict.score if verdict else 0.0, room.candidate.name != one.preferred, _measure(one, room))
 
 
 def _measure(one: Wanted, room: Room) -> float:
