@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[Fault, tuple[Point, ...]]] = {
     "libvirtd-of-the-target-stays-away": (kill_for_good("libvirtd"), (move(2),)),
     "zookeeper-dies": (kill_and_restart("zookeeper", zk1), EVERYWHERE),
     "zookeeper-stays-away": (kill_zookeeper_until_all_sessions_have_ended, (move(4), empty)),
-    "it-is-cut-off": (cut_off_for_a_moment, EVERYWHERE),
+    "it-is-cut-off": (cut_off_for_a_moment, (planning, move(3), move(6), empty)),
     "it-stays-cut-off": (cut_off_until_its_session_has_ended, (move(3), empty)),
 }
 
