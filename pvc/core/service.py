@@ -42,7 +42,11 @@ class JobEnd:
 
 
 class Jobs:
-    """Long work beside a service, at most one piece per key; each end is kept for the service and wakes it."""
+    """Long work beside a service, at most one piece per key; each end is kept for the service and wakes it.
+
+    A job runs until its end has been told: a service that heard of no end must not find the job gone, and act as if it
+    had ended well, or take the error that it then hears of for that of a later job.
+    """
 
     def __init__(self, runtime: Runtime, wake: Signal) -> None:
         self._runtime = runtime
@@ -61,12 +65,12 @@ class Jobs:
         return True
 
     def running(self, key: str) -> bool:
-        """Whether a job of that key runs."""
+        """Whether a job of that key runs, or has ended and `ended` has not told it yet."""
         with self._lock:
             return key in self._running
 
     def count(self) -> int:
-        """How many jobs run."""
+        """How many jobs run, in the sense of `running`."""
         with self._lock:
             return len(self._running)
 
@@ -74,6 +78,7 @@ class Jobs:
         """The jobs that have ended since the last call."""
         with self._lock:
             taken, self._ended = self._ended, []
+            self._running.difference_update(end.key for end in taken)
             return taken
 
     def _run(self, key: str, work: Callable[[], None]) -> None:
@@ -83,6 +88,5 @@ class Jobs:
         except Exception as raised:  # the job's edge: the service that started it hears of it
             error = raised
         with self._lock:
-            self._running.discard(key)
             self._ended.append(JobEnd(key, error))
         self._wake.set()

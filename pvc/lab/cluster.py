@@ -230,8 +230,8 @@ class Lab:
 
     # faults
 
-    def start(self, what: str, name: str) -> None:
-        """Start a daemon that is dead, or `node`: a host with all its daemons. Returns when it works."""
+    def start(self, what: str, name: str, *, wait: bool = True) -> None:
+        """Start a daemon that is dead, or `node`: a host with all its daemons. Returns when it works, or at once."""
         host = self.shape.host(name)
         parts = self._parts()
         with self.state.lock():
@@ -242,7 +242,8 @@ class Lab:
                 raise LabError(f"{name} runs no {what}; `{self._command('status')}` says what runs where")
             for daemon in chosen:
                 parts.ensure(daemon)
-                parts.wait_ready(daemon)
+                if wait:
+                    parts.wait_ready(daemon)
 
     def kill(self, what: str, name: str, number: signal.Signals = signal.SIGKILL, node: str | None = None) -> None:
         """Send a signal to a daemon of a host, or, with `what` qemu, to the QEMU of a VM; `node`: a whole host.

@@ -24,6 +24,7 @@ def test_of_one_key_only_one_job_runs_at_a_time(world: World, process: SimProces
     world.run_for(1)
     assert (jobs.running("a"), jobs.running("b"), jobs.running("c"), jobs.count()) == (True, True, False, 2)
     world.run_for(5)
+    assert len(jobs.ended()) == 2
     assert (jobs.running("a"), jobs.count()) == (False, 0)
     assert jobs.start("a", lambda: None) is True
 
@@ -61,6 +62,15 @@ def test_an_error_ends_only_its_job_and_reaches_the_service(world: World, proces
     assert world.failures == []
 
 
+def test_a_job_runs_until_its_end_has_been_told(world: World, process: SimProcess) -> None:
+    jobs = Jobs(process, process.signal())
+    jobs.start("a", lambda: None)
+    world.run_for(1)
+    assert (jobs.running("a"), jobs.start("a", lambda: None)) == (True, False)
+    assert jobs.ended() == [JobEnd("a", None)]
+    assert (jobs.running("a"), jobs.start("a", lambda: None)) == (False, True)
+
+
 def test_when_its_end_is_told_a_job_no_longer_counts_as_running(world: World, process: SimProcess) -> None:
     wake = process.signal()
     jobs = Jobs(process, wake)
@@ -68,7 +78,8 @@ def test_when_its_end_is_told_a_job_no_longer_counts_as_running(world: World, pr
 
     def service() -> None:
         while wake.wait(None):
-            seen.append((jobs.running("a"), len(jobs.ended())))
+            told = len(jobs.ended())
+            seen.append((jobs.running("a"), told))
 
     process.spawn("service", service)
     jobs.start("a", lambda: process.sleep(1))

@@ -1,6 +1,7 @@
 """A whole lab seen with an administrator's eyes: what the public command line says, and what QEMU really runs."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pvc.lab.cluster import Lab
 from pvc.lab.deadline import wait_until
 
 DEADLINE = 60.0
+NODES = ("hv1", "hv2", "hv3")
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,28 @@ class RealCluster:
     def copies(self) -> dict[str, list[str]]:
         """For each VM the nodes on which a QEMU process of it runs."""
         where: dict[str, list[str]] = {}
-        for node in ("hv1", "hv2", "hv3")[: self.lab.shape.nodes]:
+        for node in NODES[: self.lab.shape.nodes]:
             for name in self.lab.vm_processes(node):
                 where.setdefault(name, []).append(node)
         return where
 
-    def wait(self, what: str, condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
-        """Wait until something is so."""
-        wait_until(ThreadRuntime(), seconds, lambda: None if condition() else f"not yet: {what}", pause=0.1)
+    def emulators(self, node: str) -> list[str]:
+        """The VMs of which a QEMU process exists on a node, whatever libvirt and its files say; a name per process."""
+        listed = self.lab.run(["pgrep", "-af", "qemu-system.* guest="], node).stdout
+        return sorted(re.findall(r" guest=([^, ]+)", listed))
+
+    def console_numbers(self, name: str) -> dict[str, list[int]]:
+        """The counters of a VM's console lines by node, as the QEMU that last ran on each wrote them to its file."""
+        numbers = {}
+        for node in NODES[: self.lab.shape.nodes]:
+            path = self.lab.console_directory(node) / f"{name}-console.log"
+            text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+            numbers[node] = [int(number) for number in re.findall(rf"^{name} (\d{{6,}}) ", text, re.MULTILINE)]
+        return numbers
+
+    def wait(self, what: str, condition: Callable[[], bool], seconds: float = DEADLINE, pause: float = 0.1) -> None:
+        """Wait until something is so, looking each `pause` seconds."""
+        wait_until(ThreadRuntime(), seconds, lambda: None if condition() else f"not yet: {what}", pause=pause)
 
     def wait_alive(self, *nodes: str) -> None:
         """Wait until the daemons of these nodes are registered, and by a process that still runs."""

@@ -37,6 +37,7 @@ from pvc.plugins.hypervisor.host import (
     MigrationProgress,
     NoSuchGuest,
 )
+from pvc.plugins.hypervisor.lending import Lending
 
 CONNECT_SECONDS = 10.0
 """How long a connection may take to come about: a libvirtd that hangs accepts it and never answers."""
@@ -108,8 +109,8 @@ class LibvirtHypervisor:
         self._events = EventLoop(runtime)
         self._listeners: list[Listener] = []
         self._shared: Connection | None = None
-        self._subscription = -1
-        self._broken: list[tuple[Connection, int]] = []
+        self._subscriptions: dict[Connection, int] = {}
+        self._lending: Lending[Connection] = Lending(runtime, self._put_away)
         self._attempts = 0
         self._closed = False
         self._incoming: set[str] = set()
@@ -211,20 +212,24 @@ class LibvirtHypervisor:
         """See Hypervisor. Every later call raises HypervisorGone."""
         with self._lock:
             self._closed = True
-            if self._shared is not None:
-                self._broken.append((self._shared, self._subscription))
-                self._shared = None
-        self._put_broken_away()
+            shared, self._shared = self._shared, None
+        if shared is not None:
+            self._lending.retire(shared)
+        self._lending.clear()
         self._events.stop()
 
     @contextmanager
     def _call(self) -> Iterator[Connection]:
         """The shared connection, and the translation of what it raises."""
         connection = self._connected()
+        while not self._lending.lend(connection):  # it broke at this very moment
+            connection = self._connected()
         try:
             yield connection
         except libvirt.libvirtError as error:
             raise self._translated(error, connection) from error
+        finally:
+            self._lending.give_back(connection)
 
     @contextmanager
     def _long_call(self) -> Iterator[Connection]:
@@ -243,7 +248,7 @@ class LibvirtHypervisor:
         with self._lock:
             if self._shared is not None:
                 return self._shared
-        self._put_broken_away()
+        self._lending.clear()
         return self._share(self._open())
 
     def _share(self, connection: Connection) -> Connection:
@@ -255,15 +260,16 @@ class LibvirtHypervisor:
             connection.registerCloseCallback(self._connection_closed, None)
         except libvirt.libvirtError as error:
             raise self._translated(error, connection) from error
+        self._lending.offer(connection)
         with self._lock:
-            winner = self._shared
-            if winner is None and not self._closed:
-                self._shared, self._subscription = connection, subscription
-            else:
-                self._broken.append((connection, subscription))
-            closed = self._closed
+            self._subscriptions[connection] = subscription
+            winner, closed = self._shared, self._closed
+            if winner is None and not closed:
+                self._shared = connection
+        if winner is not None or closed:
+            self._lending.retire(connection)
         if closed:
-            self._put_broken_away()
+            self._lending.clear()
             raise HypervisorGone("the connection to libvirt was closed")
         if winner is None:
             self._log.info("libvirt: connected to %s", self._uri)
@@ -307,22 +313,21 @@ class LibvirtHypervisor:
         with self._lock:
             if self._shared is not connection:
                 return
-            self._broken.append((connection, self._subscription))
             self._shared = None
+        self._lending.retire(connection)
         self._log.warning("libvirt: lost the connection to %s", self._uri)
         self._tell(None)
 
-    def _put_broken_away(self) -> None:
+    def _put_away(self, connection: Connection) -> None:
         with self._lock:
-            broken, self._broken = self._broken, []
-        for connection, subscription in broken:
-            for release in (
-                connection.unregisterCloseCallback,
-                partial(connection.domainEventDeregisterAny, subscription),
-                connection.close,
-            ):
-                with suppress(libvirt.libvirtError):
-                    release()
+            subscription = self._subscriptions.pop(connection)
+        for release in (
+            connection.unregisterCloseCallback,
+            partial(connection.domainEventDeregisterAny, subscription),
+            connection.close,
+        ):
+            with suppress(libvirt.libvirtError):
+                release()
 
     def _guest(self, domain: Domain) -> Guest | None:
         """What the domain is like; None if it has ended meanwhile."""

@@ -268,6 +268,31 @@ def test_the_hypervisors_trouble_with_one_vm_does_not_keep_it_from_the_others(si
     assert site.logged("cannot acquire the state change lock") == 1
 
 
+def test_a_move_does_not_fail_for_the_reason_of_the_one_before_it(site: Site) -> None:
+    """The first fails while a step is under way: it has heard of no end yet, and finds no job any more."""
+    vm = site.define("vm1", "hv1")
+    site.settle()
+    site.fabric.set_copy_seconds(vm.uuid, 5.0)
+    node = site.nodes["hv1"]
+    guests, calls = node.host.guests, node.host.calls
+
+    def guests_later() -> Mapping[str, Guest]:
+        migration = site.fabric.migrating(vm.uuid, "hv1")
+        if migration is not None and calls["migrate"] == 1:
+            migration.fail(HypervisorError("the first move failed"))
+            assert node.process is not None
+            node.process.sleep(0.5)
+        return guests()
+
+    node.host.guests = guests_later  # type: ignore[method-assign]
+    requests.send(site.client, vm, "hv2", keep_home=False)
+    assert site.run_until(lambda: bool(site.actual("vm1").failed_move))
+    assert site.actual("vm1").failed_move == "the first move failed"
+    requests.send(site.client, site.vm("vm1"), "hv2", keep_home=False)
+    site.run(20)
+    assert (site.actual("vm1").failed_move, site.where()) == ("", {"vm1": "hv2"})
+
+
 def test_memory_is_claimed_for_what_runs_arrives_or_is_about_to_start_and_not_for_what_is_stopped(site: Site) -> None:
     vm = site.define("vm1", "hv1", memory=300)
     idle = site.define("vm2", "hv1", memory=200, run=False)
