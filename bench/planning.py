@@ -1,10 +1,9 @@
 """How long planning takes in a large cluster."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench.report import Result, result
-from pvc.core.forecast import Objection
 from pvc.core.model import ActualState, NodeState, Vm, VmActual, VmState
 from pvc.core.runtime import Runtime
 from pvc.plugins.hypervisor.decide import foresight
@@ -49,8 +48,8 @@ def _foresee(nodes: list[Candidate], vms: list[Vm]) -> None:
         if vm.node == me.name
     ]
 
-    def lay(wanted: Sequence[tuple[Vm, Mapping[str, Objection]]]) -> Layout:
-        return lay_out([Wanted(vm) for vm, _ in wanted], targets)
+    def lay(wanted: Sequence[Wanted]) -> Layout:
+        return lay_out(wanted, targets)
 
     foresight.of_flush(me.name, items, (), lay, targets, 0)
 
