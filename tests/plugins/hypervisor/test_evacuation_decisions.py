@@ -278,6 +278,13 @@ def test_a_failed_move_is_tried_elsewhere_and_then_given_up() -> None:
     assert (second.outcomes[failed.uuid].state, second.outcomes[failed.uuid].tries) == (KEPT, (OTHER, THIRD))
 
 
+def test_a_guest_too_busy_for_one_target_is_not_sent_to_another() -> None:
+    busy = item(seen=GuestState.RUNNING, failed_move="did not end within 60 s", unconverged=True)
+    plan = flush([busy], {busy.uuid: outcome(MOVING, target=OTHER)}, limits=replace(LIMITS, retries=9))
+    assert (plan.orders, plan.finished) == ((), True)
+    assert (plan.outcomes[busy.uuid].state, plan.outcomes[busy.uuid].why) == (KEPT, "did not end within 60 s")
+
+
 def test_a_vm_that_no_node_takes_is_kept_with_every_reason_and_the_last_error() -> None:
     against = {"hv3": Objection("is flushed"), "hv2": Objection("was tried and failed")}
     after = flushed(HERE, outcome(WAITING, tries=(OTHER,), why="no route"), lay_out=nowhere(against))

@@ -227,7 +227,7 @@ def followed(me: str, item: Item, before: Outcome | None, limits: Limits, now: f
     if item.vm.policy is Policy.KEEP and here is Stage.HERE:
         return replace(before, state=OutcomeState.KEPT, why="its policy is keep")
     if before.state is OutcomeState.MOVING:
-        return failed(before, before.target or "", item.actual.failed_move or "did not go", limits, now)
+        return failed(item, before, before.target or "", limits, now)
     return before if before.source == me else replace(before, source=me)
 
 
@@ -262,10 +262,13 @@ def _gone(me: str, item: Item, before: Outcome, now: float) -> Outcome:
     return replace(before, state=OutcomeState.MOVED, target=item.actual.node or item.vm.node, why="", seconds=took)
 
 
-def failed(before: Outcome, target: str, why: str, limits: Limits, now: float) -> Outcome:
-    """The move ordered before did not happen: wait for another try, or give up."""
+def failed(item: Item, before: Outcome, target: str, limits: Limits, now: float) -> Outcome:
+    """The move ordered before did not happen: wait for another try, or give up. A guest that was too busy for one
+    target is so for any other."""
     tries = (*before.tries, target)
-    state = OutcomeState.WAITING if len(tries) <= limits.retries else OutcomeState.KEPT
+    again = len(tries) <= limits.retries and not item.actual.unconverged
+    state = OutcomeState.WAITING if again else OutcomeState.KEPT
+    why = item.actual.failed_move or "did not go"
     return replace(before, state=state, tries=tries, why=why, target=None, since=now)
 
 

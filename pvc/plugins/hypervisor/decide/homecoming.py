@@ -241,7 +241,7 @@ def _homing(me: str, item: Item, before: Outcome, limits: Limits, now: float) ->
             before, state=OutcomeState.KEPT, why=f"the daemon of {actual.node}, where it is, does not answer"
         )
     if before.state is OutcomeState.MOVING and vm.node != me:
-        return failed(before, me, actual.failed_move or "did not go", limits, now)
+        return failed(item, before, me, limits, now)
     if vm.node == me and actual.node == me and actual.state is ActualState.FAILED:
         return replace(before, state=OutcomeState.KEPT, why=actual.reason)
     waited = waited_for(item, before, now)
