@@ -15,7 +15,11 @@ help:
 demo: setup
 	$(BIN)/pvc lab demo --name $(LAB)
 
+# SEEDS random clusters under random faults, on as many processes as there are processors.
+SEEDS ?= 2000
+
 test: check
+	PVC_SEEDS=$(SEEDS) $(BIN)/pytest -n auto tests/scenarios/test_random_schedules.py
 	$(BIN)/pytest -m "zookeeper or libvirt or lab"
 
 check: setup
@@ -23,7 +27,7 @@ check: setup
 	$(BIN)/ruff format --check pvc tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	$(BIN)/pytest -m "not zookeeper and not libvirt and not lab"
+	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab"
 
 bench: setup
 	$(BIN)/python -m bench
