@@ -1,5 +1,6 @@
 """Rolling maintenance on real VMs: the command meets an empty node, and a client that is killed is resumed."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,14 +52,18 @@ def test_a_roll_runs_its_command_while_no_vm_is_on_the_node(cluster: RealCluster
 def test_a_client_that_is_killed_is_resumed_and_flushes_nothing_twice(cluster: RealCluster, tmp_path: Path) -> None:
     notes, output = tmp_path / "notes", tmp_path / "output"
     command = f"{EMPTY} && echo $PVC_NODE >> {notes}"
-    options = ("--nodes", "hv1,hv2", "--run", command, "--yes", "--settle", "1")
+    options = ("--nodes", "hv1,hv2", "--run", command, "--yes", "--settle", "10")
     roll = cluster.begin(output, "cluster", "roll", *options)
-    cluster.wait("hv2 is being flushed", lambda: "hv2 (2 of 2): flush" in output.read_text())
-    roll.signal(signal.SIGKILL)
-    roll.wait(10)
-    assert cluster.ask("status")["roll"].startswith("hv2 (2 of 2): flush")
+    cluster.wait("it drives", lambda: "hv1 (1 of 2): flush" in output.read_text())
+    driver = re.search(r"driven by \S+ process (\d+)", cluster.refused("cluster", "roll", "--run", "true"))
+    assert driver is not None
+    cluster.wait("hv2 is to settle", lambda: "hv2 (2 of 2): wait until" in output.read_text())
+    assert cluster.lab.run(["kill", "-KILL", driver[1]]).code == 0
+    assert roll.wait(10)
+    assert cluster.ask("status")["roll"].startswith("hv2 (2 of 2): still flushed")
     said = cluster.ok("cluster", "roll", "--resume")
     assert "hv1 (1 of 2)" not in said
+    assert "hv2 (2 of 2): flush" not in said
     assert notes.read_text().split() == ["hv1", "hv2"]
     assert cluster.all_once(VMS)
 
@@ -66,7 +71,7 @@ def test_a_client_that_is_killed_is_resumed_and_flushes_nothing_twice(cluster: R
 def test_a_daemon_that_stops_during_the_command_is_waited_for(cluster: RealCluster, tmp_path: Path) -> None:
     output = tmp_path / "output"
     roll = cluster.begin(output, "cluster", "roll", "--nodes", "hv1", "--run", "true", "--yes", "--settle", "10")
-    cluster.wait("the command has run", lambda: "wait until it is well" in output.read_text())
+    cluster.wait("the command has run", lambda: "hv1 (1 of 1): wait until" in output.read_text())
     cluster.lab.kill("pvcd", "hv1", signal.SIGTERM)
     cluster.wait("it is missed", lambda: "the daemon of hv1 does not answer" in output.read_text())
     assert cluster.node("hv1")["state"] == "flushed"
