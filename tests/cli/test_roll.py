@@ -308,6 +308,19 @@ def test_a_node_whose_daemon_goes_after_the_command_is_waited_for(site: Site) ->
     site.all_is_well()
 
 
+def test_a_node_whose_daemon_registers_anew_has_to_settle_anew(site: Site) -> None:
+    roll = site.begin("--run", site.command, "--yes", "--nodes", "hv1")
+    site.until("hv1", RollState.RAN)
+    assert roll.session is not None
+    roll.session.delay = lambda: 1.0  # what it hears of is over when it looks
+    site.cluster.run(12.0)
+    site.cluster.lose_session("hv1")
+    site.cluster.run(12.0)
+    assert site.state("hv1") is RollState.RAN
+    assert site.cluster.run_until(lambda: roll.code == 0, 300.0)
+    site.all_is_well()
+
+
 def test_a_node_that_does_not_become_well_stops_the_roll_still_flushed(site: Site) -> None:
     roll = site.begin("--run", site.command, "--yes", "--nodes", "hv1", "--health-timeout", "100")
     site.until("hv1", RollState.RAN)
