@@ -63,7 +63,7 @@ def wait_until_well(
     wake = runtime.signal()
     mirror = Mirror(coordinator, runtime, wake)
     deadline = runtime.monotonic() + options.health_timeout
-    said, well_since, registration = "", 0.0, None
+    said, settled, registration = "", 0.0, None
     while True:
         now = runtime.monotonic()
         try:
@@ -75,11 +75,11 @@ def wait_until_well(
             say(f"{entry.name}: not yet: {ill}")
         said = ill
         if ill or beat.registration != registration:
-            well_since, registration = now, None if ill else beat.registration
-        if not ill and now - well_since >= options.settle:
+            settled, registration = now + options.settle, None if ill else beat.registration
+        if not ill and now >= settled:
             return ""
         if now >= deadline:
             return ill or f"it was well for less than {options.settle:g} s"
-        until = deadline if ill else min(deadline, well_since + options.settle)
+        until = deadline if ill else min(deadline, settled)
         if not wake.wait(min(until - now, LOOK_AFRESH)):
             mirror.forget()

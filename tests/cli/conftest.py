@@ -18,7 +18,8 @@ from pvc.core.config.document import parse
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins
 from pvc.testing.cluster import SimCluster
-from pvc.testing.runtime import SimProcess
+from pvc.testing.coordinator import FakeCoordinator
+from pvc.testing.runtime import Killed, SimProcess
 
 
 @dataclass
@@ -28,6 +29,12 @@ class Said:
     code: int | None = None
     out: str = ""
     err: str = ""
+    process: SimProcess | None = None
+    session: FakeCoordinator | None = None
+
+    def has_ended(self) -> bool:
+        """Whether the command is over."""
+        return self.code is not None
 
     @property
     def rows(self) -> Any:
@@ -41,26 +48,40 @@ class Keyboard:
         self.cluster = cluster
         self._terminal = terminal
 
-    def type(self, *words: str, stdin: str | None = None) -> Said:
+    def type(self, *words: str, stdin: str | None = None, tty: bool = False) -> Said:
         """Run a command to its end."""
-        said = self.begin(*words, stdin=stdin)
+        said = self.begin(*words, stdin=stdin, tty=tty)
         assert self.cluster.run_until(lambda: said.code is not None, 2000.0), f"pvc {' '.join(words)} has not ended"
         return said
 
-    def begin(self, *words: str, stdin: str | None = None) -> Said:
-        """Start a command that goes on while simulated time passes."""
+    def begin(self, *words: str, stdin: str | None = None, tty: bool = False) -> Said:
+        """Start a command that goes on while simulated time passes. `tty`: its input is a terminal."""
         process = self.cluster.world.process(f"pvc {words[0]}")
-        said = Said()
-        process.spawn("main", lambda: self._main(process, list(words), stdin, said))
+        said = Said(process=process)
+        process.spawn("main", lambda: self._main(process, list(words), stdin, tty, said))
         return said
 
-    def _main(self, process: SimProcess, words: list[str], stdin: str | None, said: Said) -> None:
+    def interrupt(self, said: Said) -> None:
+        """Press Ctrl-C on a command that waits."""
+        fiber = next(fiber for fiber, speaker in self._terminal.speaking.items() if speaker is said)
+        fiber.parent = greenlet.getcurrent()
+        fiber.throw(KeyboardInterrupt)
+
+    def kill(self, said: Said) -> None:
+        """`kill -9` of a command: its session lives on until it times out. Raises Killed in the command itself."""
+        assert said.process is not None and said.session is not None
+        said.session.crash()
+        said.process.kill()
+        if self._terminal.speaking.get(greenlet.getcurrent()) is said:
+            raise Killed
+
+    def _main(self, process: SimProcess, words: list[str], stdin: str | None, tty: bool, said: Said) -> None:
         plugins = Plugins(logging.getLogger("pvc.typed"))
         plugins.load(["hypervisor", "flushlock", "consolelog"])
-        session = self.cluster.ensemble.connect("cli")
+        session = said.session = self.cluster.ensemble.connect("cli")
         document = parse("node: laptop\n", "pvc.yaml")
         application = furnish(Application(process, document, plugins, None, lambda _config: session))
-        self._terminal.begin(said, stdin or "")
+        self._terminal.begin(said, stdin or "", tty)
         try:
             application.app(args=words, standalone_mode=True)
         except SystemExit as end:
@@ -75,20 +96,29 @@ class Terminal:
     """Standard streams for several commands at once: each writes into what it has said itself."""
 
     def __init__(self) -> None:
-        self._said: dict[greenlet.greenlet, Said] = {}
+        self.speaking: dict[greenlet.greenlet, Said] = {}
         self.out, self.err = _Stream(self, "out"), _Stream(self, "err")
 
-    def begin(self, said: Said, stdin: str) -> None:
+    def begin(self, said: Said, stdin: str, tty: bool) -> None:
         """The running command says things from now on."""
-        self._said[greenlet.getcurrent()] = said
+        self.speaking[greenlet.getcurrent()] = said
         sys.stdout, sys.stderr = self.out, self.err  # here, because pytest sets its own ones between set-up and call
-        sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+        sys.stdin = _Input(io.BytesIO(stdin.encode()), tty)
 
     def write(self, stream: str, text: str) -> None:
         """Keep what the running command writes."""
-        said = self._said.get(greenlet.getcurrent())
+        said = self.speaking.get(greenlet.getcurrent())
         if said is not None:
             setattr(said, stream, getattr(said, stream) + text)
+
+
+class _Input(io.TextIOWrapper):
+    def __init__(self, typed: io.BytesIO, tty: bool) -> None:
+        super().__init__(typed)
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
 
 
 class _Stream(io.TextIOBase):

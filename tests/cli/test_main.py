@@ -32,7 +32,7 @@ def test_a_second_command_of_one_name_is_refused() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for words in ((), ("node",), ("vm",), ("config",), ("plugin",), ("lab",), ("node", "flush"), ("vm", "log")):
+    for words in ((), ("node",), ("vm",), ("config",), ("plugin",), ("lab",), ("cluster", "roll"), ("vm", "log")):
         done = pvc(*words, "-h")
         assert done.code == 0 and "Usage:" in done.stdout, (words, done)
 

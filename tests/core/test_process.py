@@ -60,3 +60,11 @@ def test_a_started_program_writes_to_its_file_and_can_be_signalled(tmp_path: Pat
     assert running.poll() == -signal.SIGKILL
     running.signal(signal.SIGKILL)
     assert output.read_text().startswith("before\n")
+
+
+def test_a_program_that_is_attended_shares_the_terminal_and_tells_its_code(capfd: pytest.CaptureFixture[str]) -> None:
+    assert processes.attend(["sh", "-c", "echo $PVC_TEST; exit 3"], env={"PVC_TEST": "here"}) == 3
+    assert capfd.readouterr().out == "here\n"
+    assert processes.attend(["sh", "-c", "kill -TERM $$"]) == -signal.SIGTERM
+    with pytest.raises(CommandFailed, match="cannot start no-such-program"):
+        processes.attend(["no-such-program"])
