@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pvc.core import keys
-from pvc.core.coordination import Conflict, Coordinator, Create, Disconnected, Put
+from pvc.core.coordination import Conflict, Coordinator, Create, Disconnected, Put, Znode
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
@@ -47,12 +47,13 @@ def ask_forecast(coordinator: Coordinator, runtime: Runtime, operation: Operatio
     mine = Question(runtime.new_id(), operation)
 
     def look(mirror: Mirror) -> Question | None:
-        found = _read(mirror, path)
+        znode = mirror.get(path)
+        found = None if znode is None else _question(znode.data, path)
         if found is not None and found.open:
             return None  # mine, or somebody else's, who gets an answer first
         if found is not None and found.id == mine.id:
             return found
-        _write(coordinator, path, mine)
+        _write(coordinator, path, mine, znode)
         mirror.drop(path)
         return None
 
@@ -95,11 +96,6 @@ class ForecastDesk:
         self._mirror.drop(self._path)
 
 
-def _read(source: Mirror, path: str) -> Question | None:
-    znode = source.get(path)
-    return None if znode is None else _question(znode.data, path)
-
-
 def _question(data: bytes, path: str) -> Question | None:
     try:
         return decode(Question, data, path)
@@ -107,10 +103,10 @@ def _question(data: bytes, path: str) -> Question | None:
         return None
 
 
-def _write(coordinator: Coordinator, path: str, question: Question) -> None:
-    """Replace whatever question is there: an answer is worth nothing to anybody but who asked."""
+def _write(coordinator: Coordinator, path: str, question: Question, old: Znode | None) -> None:
+    """Ask in place of a question that has its answer, or cannot be read."""
+    data = encode(question)
     try:
-        exists = coordinator.get(path) is not None
-        coordinator.commit([Put(path, encode(question)) if exists else Create(path, encode(question))])
-    except Conflict:  # somebody else asked at this moment: the next look asks again
+        coordinator.commit([Create(path, data) if old is None else Put(path, data, old.version)])
+    except Conflict:  # somebody else asked at this moment: the next look waits for that
         return

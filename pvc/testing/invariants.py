@@ -16,6 +16,7 @@ from pvc.core.model import (
     PHASE_MOVES,
     ActualState,
     Node,
+    NodeFacts,
     NodeState,
     Operation,
     OperationKind,
@@ -35,6 +36,9 @@ T = TypeVar("T")
 BEGUN = frozenset({ActualState.MIGRATING, ActualState.STOPPING})
 """States of a VM in which the move that was ordered has begun."""
 
+
+STALE = 40.0
+"""Seconds after which every daemon has heard what a node has published, whatever news it has lost."""
 
 GONE = frozenset({ActualState.STOPPED, ActualState.FAILED, ActualState.DEPARTED})
 """States in which the holder of the lease says that the VM does not execute there."""
@@ -68,6 +72,10 @@ class Invariants:
         self._known: dict[str, bytes] = {}
         self._ordered: dict[str, str] = {}
         """By VM: the operation whose order it follows."""
+        self._promised: dict[str, dict[str, int]] = {}
+        """By operation and node, joined: MiB of each VM that the operation has ordered there."""
+        self._facts: dict[str, list[tuple[float, NodeFacts]]] = {}
+        """By node: what it has published, each with the time."""
         self.journal = Journal(cluster.world)
         cluster.log = self.journal
         cluster.on_commit(self._committed)
@@ -120,6 +128,8 @@ class Invariants:
         author = session.partition("/")[0]
         author = self._cluster.nodes[author].config.node if author in self._cluster.nodes else author
         for op in ops:
+            if isinstance(op, Create | Put) and op.path.endswith("/facts"):
+                self._published(op.path.split("/")[2], _decoded(NodeFacts, op.data))
             if isinstance(op, Create):
                 self._created(op)
             elif isinstance(op, Put):
@@ -196,10 +206,39 @@ class Invariants:
         self._ordered[uuid] = operation.id
         fit = self._takes(new.node, new) and not self._is_to_be_flushed(new.node)
         self._demand(fit, f"{new.name} is ordered to {new.node}, which is out of service or to be flushed")
+        room = self._has_room(new.node, operation.id, uuid, new)
+        self._demand(room, f"{new.name} is ordered to {new.node}, whose memory the {operation.kind.value} exceeds")
         self._demand(
             self._has_turn(operation.id),
             f"{author} orders {new.name} to {new.node}, but it is not the turn of its {operation.kind.value}",
         )
+
+    def _published(self, name: str, facts: NodeFacts | None) -> None:
+        if facts is not None:
+            now = self._cluster.world.time
+            past = self._facts.get(name, [])
+            recent = [entry for entry in past if entry[0] > now - STALE]
+            self._facts[name] = [*past[len(past) - len(recent) - 1 :], (now, facts)]
+
+    def _has_room(self, name: str, operation: str, uuid: str, vm: Vm) -> bool:
+        """Whether everything that the operation has ordered to the node fits there, beside what the node said that it
+        has. Who gives an order may not have heard the last of it yet."""
+        promised = self._promised.setdefault(f"{operation} {name}", {})
+        promised[uuid] = vm.memory
+        ordered = {uuid: memory for uuid, memory in promised.items() if self._is_wanted_on(name, uuid)}
+        for _, facts in self._facts.get(name, []):
+            there = {uuid: memory for uuid, memory in facts.vms.items() if self._has_business(name, uuid)}
+            if facts.memory is not None and sum({**there, **ordered}.values()) <= facts.memory:
+                return True
+        return False
+
+    def _is_wanted_on(self, name: str, uuid: str) -> bool:
+        vm = _decoded(Vm, self._known.get(keys.vm(uuid)))
+        return vm is not None and vm.node == name and vm.state is VmState.RUNNING
+
+    def _has_business(self, name: str, uuid: str) -> bool:
+        actual = _decoded(VmActual, self._known.get(keys.vm_actual(uuid)))
+        return self._is_wanted_on(name, uuid) or (actual is not None and name in (actual.node, actual.target))
 
     def _actual_changed(self, author: str, uuid: str, old: VmActual | None, new: VmActual | None) -> None:
         vm = _decoded(Vm, self._known.get(keys.vm(uuid)))

@@ -9,6 +9,7 @@ import pytest
 from pvc.core import keys, operations
 from pvc.core.coordination import Check, Create, Delete, Disconnected, Put
 from pvc.core.forecast import Forecast
+from pvc.core.forecasting import Question
 from pvc.core.model import FINAL, Cancel, Node, NodeState, Operation, OperationKind, Outcome, OutcomeState, Phase
 from pvc.core.operations import OperationService
 from pvc.core.records import decode, encode
@@ -549,3 +550,37 @@ def test_the_wake_of_the_service_is_set_when_an_operation_is_asked_for(site: Sit
     service.step()
     site.ask()
     assert service.wake.wait(0) is True
+
+
+def test_warnings_are_stored_once_as_it_begins_to_move(site: Site) -> None:
+    steps = site.steps(
+        Progress(MOVING, warnings=("no further loss",)), Progress(MOVED, warnings=("another",)), Progress(finished=True)
+    )
+    service = site.service([], [steps])
+    site.ask()
+    ended = site.run(service)
+    assert ended.warnings == ("no further loss",)
+
+
+def test_warnings_of_all_steps_are_stored_even_if_there_is_nothing_to_move(site: Site) -> None:
+    parts = [site.steps(Progress(finished=True, warnings=(name,)), name=name) for name in ("a", "b")]
+    service = site.service([], parts)
+    site.ask()
+    assert site.run(service).warnings == ("a", "b")
+
+
+def test_a_forecast_asks_the_steps_in_the_order_of_the_operation(site: Site) -> None:
+    service = site.service([], [site.steps(name="a"), site.steps(name="b")])
+    for kind, order in ((FLUSH, ["foresee a", "foresee b"]), (UNFLUSH, ["foresee b", "foresee a"])):
+        site.journal.clear()
+        question = Question(kind.kind.value, kind)
+        path = keys.node_forecast("hv1")
+        site.client.commit([Delete(path)] if site.client.get(path) else [])
+        site.client.commit([Create(path, encode(question))])
+        service.step()
+        assert site.journal == order
+        znode = site.client.get(path)
+        assert znode is not None
+        answered = decode(Question, znode.data, path)
+        assert answered.answer is not None
+        assert answered.answer.warnings == tuple(f"{kind.kind.value} by {one[-1]}" for one in order)

@@ -50,15 +50,31 @@ class Played:
 def make_schedule(seed: int) -> Schedule:
     """The schedule of a seed."""
     chance = random.Random(seed)
-    nodes = [f"hv{number + 1}" for number in range(chance.randint(3, 5))]
-    vms = {f"vm{number + 1}": _vm(chance, nodes) for number in range(chance.randint(3, 10))}
+    nodes = [f"hv{number + 1}" for number in range(chance.randint(3, 8))]
+    vms = {f"vm{number + 1}": _vm(chance, nodes) for number in range(chance.randint(3, 2 * len(nodes)))}
     kinds = _kinds(chance)
     steps: list[Step] = []
     for _ in range(chance.randint(30, 120)):
         steps.append(_step(chance, kinds, nodes, sorted(vms)))
         steps.append({"run": round(chance.choice((0.0, 0.02, 0.3, 1.5, 6.0)) * chance.random(), 3)})
     config: dict[str, Any] = {"hypervisor": {"memory": MEMORY, "shutdown_timeout": 30.0}, "flushlock": _lock(seed)}
-    return Schedule(seed, {name: dict(config) for name in nodes}, vms, steps)
+    return Schedule(seed, {name: _with_room(seed, name, config) for name in nodes}, vms, steps)
+
+
+def _with_room(seed: int, name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a node; what concerns placement is a matter of a chance of its own."""
+    cluster, node = random.Random(f"placement {seed}"), random.Random(f"placement {seed} {name}")
+    placement = {
+        "selector": cluster.choice(("mem", "mem", "vcpus", "load", "vms")),
+        "head_room": cluster.choice((0, 0, 128, 500)),
+    }
+    hypervisor = {
+        **config["hypervisor"],
+        "memory": node.choice((MEMORY // 2, MEMORY, MEMORY)),
+        "placement": placement,
+        "migration": {"inbound": node.choice((1, 2, 3))},
+    }
+    return {**config, "hypervisor": hypervisor}
 
 
 def _lock(seed: int) -> dict[str, Any]:
@@ -84,7 +100,9 @@ Kind = Callable[[random.Random, str, str, Sequence[str]], Step]
 
 REQUESTS: Sequence[tuple[int, Kind]] = (
     (16, lambda r, n, v, ns: {"flush": _asked(r, n)}),
-    (14, lambda r, n, v, ns: {"unflush": _asked(r, n)}),
+    (14, lambda r, n, v, ns: {"unflush": {**_asked(r, n), **_brought_home(r, v)}}),
+    (4, lambda r, n, v, ns: {"forecast": {"kind": r.choice(("flush", "unflush")), "node": n, **_brought_home(r, v)}}),
+    (3, lambda r, n, v, ns: {"modify": {"vm": v, **_modified(r, ns)}}),
     (2, lambda r, n, v, ns: {"cancel": {"node": n, "now": r.random() < 0.5}}),
     (6, lambda r, n, v, ns: {"migrate": {"vm": v, "to": r.choice((None, *ns))}}),
     (4, lambda r, n, v, ns: {"move": {"vm": v, "to": r.choice((None, *ns))}}),
@@ -153,6 +171,30 @@ def _asked(chance: random.Random, node: str) -> dict[str, Any]:
     if chance.random() < 0.15:
         how["deadline"] = chance.choice((1.0, 10.0, 60.0))
     return how
+
+
+def _brought_home(chance: random.Random, vm: str) -> dict[str, Any]:
+    how: dict[str, Any] = {}
+    if chance.random() < 0.15:
+        how["skip"] = True
+    if chance.random() < 0.15:
+        how["only"] = [vm]
+    if chance.random() < 0.4:
+        how["make_room"] = True
+    return how
+
+
+def _modified(chance: random.Random, nodes: Sequence[str]) -> dict[str, Any]:
+    """A change of what holds for a VM."""
+    changes: Sequence[dict[str, Any]] = (
+        {"policy": chance.choice(("live", "live", "shutdown", "keep"))},
+        {"nodes": sorted(chance.sample(list(nodes), 2))},
+        {"nodes": []},
+        {"spread": chance.choice(("group", "others"))},
+        {"apart": False},
+        {"options": {"hypervisor.placement.selector": chance.choice(("mem", "vcpus", "load", "vms", "unknown"))}},
+    )
+    return chance.choice(changes)
 
 
 def _request(chance: random.Random, node: str, vm: str, nodes: Sequence[str]) -> Step:
@@ -227,6 +269,8 @@ def _heal(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
 def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> None:
     _try(invariants, steps, "calm")
     _try(invariants, steps, "zookeeper_up")
+    for name in cluster.client.children(keys.NAMES) or ():
+        _try(invariants, steps, {"modify": {"vm": name, "policy": "live", "nodes": [], "apart": False}})
     fabric, names = cluster.fabric, sorted(cluster.nodes)
     everything = [*names, *(cluster.vm(name).uuid for name in cluster.client.children(keys.NAMES) or ())]
     for what in everything:
