@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from re import Pattern
 from typing import Protocol
 
-from pvc.plugins.consolelog.decide.lines import Lines, Piece
+from pvc.plugins.consolelog.decide.lines import Lines, Piece, breaks_off
 from pvc.plugins.consolelog.decide.moments import stamp
 from pvc.plugins.consolelog.decide.terminal import Colours, Screen
 from pvc.plugins.consolelog.reader import Notice
@@ -70,10 +70,7 @@ class Printer:
         if isinstance(item, Chunk) and isinstance(item.content, Text):
             self._write(vm, lines.add(item.offset, item.at, item.content.data))
         else:
-            # What follows a move goes on where it was, even within a character; nothing else does.
-            ends = isinstance(item, Chunk) and not (
-                isinstance(item.content, Marker) and item.content.event is Event.MOVED
-            )
+            ends = isinstance(item, Chunk) and breaks_off(item.content)
             self._write(vm, lines.end(item.offset, item.at) if isinstance(item, Chunk) and ends else lines.rest())
             self._pen.remark(vm, item)
         self._schedule(vm)

@@ -82,11 +82,12 @@ class Reader:
     told: list[Told] = field(default_factory=list)
 
     def poll(self) -> "Reader":
-        while True:
+        for _ in range(1000):
             new = self.following.poll()
             self.told += new
             if not new:
                 return self
+        raise AssertionError(f"it never comes to an end: {self.told[-3:]}")
 
     def text(self, name: str) -> bytes:
         return b"".join(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pvc.plugins.consolelog.decide.lines import Lines
+from pvc.plugins.consolelog.decide.lines import Lines, breaks_off
 from pvc.plugins.consolelog.decide.terminal import Colours, Screen
 from pvc.plugins.consolelog.ring import Chunk, Header, Text, span
 
@@ -107,11 +107,10 @@ def _last_matching(chunks: Sequence[Chunk], count: int, wanted: re.Pattern[str] 
     begins: list[int] = []
     for chunk in chunks:
         if isinstance(chunk.content, Text):
-            found = lines.add(chunk.offset, chunk.at, chunk.content.data)
-        else:
-            found = lines.end(chunk.offset, chunk.at)
-        begins += [piece.offset for piece in found if piece.begins]
-    begins += [piece.offset for piece in lines.rest() if piece.begins]
+            begins += [piece.offset for piece in lines.add(chunk.offset, chunk.at, chunk.content.data)]
+        elif breaks_off(chunk.content):
+            begins += [piece.offset for piece in lines.end(chunk.offset, chunk.at)]
+    begins += [piece.offset for piece in lines.rest()]
     return None if len(begins) < count else _from(chunks, begins[-count])
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from pvc.plugins.consolelog.decide.terminal import Screen, plain
+from pvc.plugins.consolelog.ring import Content, Event, Gap, Marker
 
 LONGEST = 16 * 1024
 """Characters of one line that are held back at most: a longer one comes in parts."""
@@ -24,6 +25,11 @@ class Piece:
     """Ends with a line end if the line does."""
     begins: bool
     """It is the beginning of a line."""
+
+
+def breaks_off(content: Content) -> bool:
+    """Whether what follows begins a line: after a move the stream goes on where it was, even within a character."""
+    return isinstance(content, Gap) or (isinstance(content, Marker) and content.event is not Event.MOVED)
 
 
 class Lines:
