@@ -93,6 +93,7 @@ class Printer:
 
     def _write(self, vm: str, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
+            self._due.pop(vm, None)  # it is another line that waits now, if any
             self._pen.write(vm, piece)
 
     def _schedule(self, vm: str) -> None:

@@ -64,9 +64,15 @@ class Logs:
         self.publish(name, Text(data), writer=writer)
 
     def undefine(self, name: str) -> None:
-        uuid = uuid_of(name)
-        chunks = [f"{keys.console(uuid)}/{each}" for each in self.admin.children(keys.console(uuid)) or ()]
-        self.admin.commit([Delete(path) for path in (*chunks, keys.console(uuid), core_keys.vm(uuid))])
+        self.delete(name)
+        self.admin.commit([Delete(core_keys.vm(uuid_of(name)))])
+
+    def delete(self, name: str) -> None:
+        """Delete a log, which its writer then begins anew."""
+        path = keys.console(uuid_of(name))
+        chunks = [f"{path}/{each}" for each in self.admin.children(path) or ()]
+        self.admin.commit([Delete(each) for each in (*chunks, path)])
+        self._writers[name].loaded = False
 
     def follow(self, *names: str, node: str | None = None, start: Start = EVERYTHING) -> "Reader":
         session = self.ensemble.connect("reader")
@@ -181,6 +187,17 @@ def test_reading_ends_when_the_last_of_the_vms_is_undefined() -> None:
     logs.undefine("db")
     assert reader.poll().following.ended
     assert reader.notices()[-1] == ("db", "the VM is no longer defined; its log is gone")
+
+
+def test_a_log_that_was_deleted_and_begun_anew_is_read_from_its_beginning() -> None:
+    logs = Logs()
+    logs.say("web", b"one\n")
+    reader = logs.follow("web").poll()
+    logs.delete("web")
+    logs.say("web", b"two\n")
+    reader.poll()
+    assert reader.text("web") == b"one\ntwo\n"
+    assert reader.notices() == [("web", "the log was deleted and begun anew")]
 
 
 def test_a_log_that_is_garbage_does_not_stop_the_others() -> None:

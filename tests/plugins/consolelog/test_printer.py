@@ -177,6 +177,21 @@ def test_a_prompt_that_another_vm_broke_off_goes_on_on_a_marked_line() -> None:
     assert desk.end() == "a | login: \nb | one\na > root\n"
 
 
+def test_a_line_that_grows_dot_by_dot_is_shown_on_the_way() -> None:
+    desk = Desk(SEVERAL)
+    for _ in range(4):
+        desk.print(b".", vm="a").wait(PATIENCE / 3)
+    assert desk.text == "a | ..."
+
+
+def test_each_line_of_a_busy_vm_has_the_whole_time_to_end() -> None:
+    desk = Desk(SEVERAL)
+    for _ in range(9):
+        desk.print(b"two parts\nof ", vm="a").wait(PATIENCE / 3)
+        desk.print(b"a line in ", vm="a")
+    assert desk.text.splitlines() == ["a | two parts", *["a | of a line in two parts"] * 8]
+
+
 def test_two_prompts_never_share_a_line() -> None:
     desk = Desk(SEVERAL).print(b"login: ", vm="a").wait(PATIENCE).print(b"login: ", vm="b").wait(PATIENCE)
     assert desk.print(b"root\n", vm="a").end() == "a | login: \nb | login: \na > root\n"
