@@ -17,7 +17,7 @@ from pvc.core.config.document import parse
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins
 from pvc.testing.cluster import SimCluster
-from pvc.testing.runtime import SimProcess
+from pvc.testing.runtime import SimProcess, SimTask
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Said:
     code: int | None = None
     out: str = ""
     err: str = ""
+    task: SimTask | None = None
 
     @property
     def rows(self) -> Any:
@@ -50,8 +51,14 @@ class Keyboard:
         """Start a command that goes on while simulated time passes."""
         process = self.cluster.world.process(f"pvc {words[0]}")
         said = Said()
-        process.spawn("main", lambda: self._main(process, list(words), stdin, said))
+        said.task = process.spawn("main", lambda: self._main(process, list(words), stdin, said))
         return said
+
+    def press_ctrl_c(self, said: Said) -> None:
+        """Interrupt a command where it waits."""
+        assert said.task is not None and said.code is None
+        said.task.fiber.parent = greenlet.getcurrent()
+        said.task.fiber.throw(KeyboardInterrupt)
 
     def _main(self, process: SimProcess, words: list[str], stdin: str | None, said: Said) -> None:
         plugins = Plugins(logging.getLogger("pvc.typed"))
@@ -95,9 +102,23 @@ class _Stream(io.TextIOBase):
         self._terminal = terminal
         self._name = name
 
+        self.buffer = _Bytes(terminal, name)
+
     def write(self, text: str) -> int:
         self._terminal.write(self._name, text)
         return len(text)
+
+
+class _Bytes(io.RawIOBase):
+    """What lies below a stream of text. Takes whole characters only."""
+
+    def __init__(self, terminal: Terminal, name: str) -> None:
+        self._terminal = terminal
+        self._name = name
+
+    def write(self, data: Any) -> int:
+        self._terminal.write(self._name, bytes(data).decode())
+        return len(data)
 
 
 @pytest.fixture
