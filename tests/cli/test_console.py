@@ -11,6 +11,9 @@ from pvc.plugins.consolelog.ring import Content, Event, Marker, Text
 from pvc.plugins.consolelog.writer import Writer
 from tests.cli.conftest import Keyboard, Said
 
+QUICK = 15.0
+"""Simulated seconds: longer than a session and than a prompt waits, far shorter than the pauses of slow looks."""
+
 
 class Console:
     """The consoles of the cluster's VMs: vm1 and vm4 are on hv1, vm2 and vm5 on hv2, vm3 and vm6 on hv3."""
@@ -32,7 +35,7 @@ class Console:
 
     def expect(self, said: Said, text: str, *, err: bool = False) -> None:
         """Let time pass until a running command has said something."""
-        ok = self._keyboard.cluster.run_until(lambda: text in (said.err if err else said.out), 120.0)
+        ok = self._keyboard.cluster.run_until(lambda: text in (said.err if err else said.out), QUICK)
         assert ok, f"{text!r} has not been said: {said}"
 
 

@@ -35,8 +35,6 @@ LINES_FOLLOWING = 10
 """The same for -f."""
 USAGE = 2
 """Wrong words on the command line."""
-INTERRUPTED = 130
-"""Ctrl-C, which is how following ends."""
 
 
 class LogFormat(StrEnum):
@@ -188,8 +186,6 @@ def _follow(cli: CommandLine, asked: _Asked) -> None:
             if following.ended:
                 break
             following.wait(printer.pause)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
     finally:
         printer.end()
     if following.garbage:
