@@ -74,14 +74,15 @@ def test_a_node_is_followed_as_vms_come_and_go(keyboard: Keyboard, console: Cons
     said = keyboard.begin("vm", "log", "-f", "--node", "hv1")
     console.expect(said, "vm1 | one\n")
     assert keyboard.type("vm", "move", "vm2", "hv1").code == 0
-    console.expect(said, "vm2: it has come to hv1", err=True)
-    console.say("vm2", "two\n")
+    console.publish("vm2", Marker(Event.MOVED, "hv2", "hv1"), Text(b"two\n"))
     console.expect(said, "vm2 | two\n")
-    assert keyboard.type("vm", "move", "vm1", "hv3").code == 0
-    console.publish("vm1", Text(b"last\n"), Marker(Event.MOVED, "hv1", "hv3"))
-    console.expect(said, "vm1: it has left hv1", err=True)
-    assert "vm1 | last\n" in said.out
+    assert "vm2: moved from hv2 to hv1" in said.err
+    assert keyboard.type("vm", "migrate", "vm1", "hv3").code == 0
+    console.publish("vm1", Text(b"last\n"), Marker(Event.MOVED, "hv1", "hv3"), Text(b"elsewhere\n"))
+    console.expect(said, "vm1: moved from hv1 to hv3", err=True)
     keyboard.press_ctrl_c(said)
+    assert said.out == "vm1 | one\nvm2 | two\nvm1 | last\n"
+    assert keyboard.type("vm", "log", "--node", "hv1").out == "vm2 | two\n"
 
 
 def test_a_follower_that_loses_the_cluster_says_so_and_goes_on_where_it_was(

@@ -37,12 +37,12 @@ def sit_at(cluster: RealCluster, script: list[tuple[str, str]], *words: str) -> 
 
 
 def test_a_person_types_on_the_console_is_answered_and_leaves_with_ctrl_bracket(cluster: RealCluster) -> None:
-    script = [(r"vm1 \d+", "hello there\r"), (r"hello there[^$]*\n[^$]*hello there", CTRL_BRACKET)]
+    script = [(r"vm1 \d+", "hello there\r"), ("vm1 heard: hello there", CTRL_BRACKET)]
     done = sit_at(cluster, script, "console", "vm1")
     assert done.code == 0, done.stdout
     assert "vm1 runs on hv1; leave its console with Ctrl-]" in done.stdout
     assert cluster.copies()["vm1"] == ["hv1"]
-    cluster.wait("the log has it too", lambda: "hello there" in cluster.ok("vm", "log", "vm1"))
+    cluster.wait("the log has it too", lambda: "vm1 heard: hello there" in cluster.ok("vm", "log", "vm1"))
 
 
 def test_a_console_that_cannot_be_reached_says_what_to_correct(cluster: RealCluster, tmp_path: Path) -> None:
@@ -55,7 +55,6 @@ def test_a_console_that_cannot_be_reached_says_what_to_correct(cluster: RealClus
 def test_a_terminal_shows_several_vms_in_colour_until_ctrl_c(cluster: RealCluster) -> None:
     script = [("vm1[^$]*vm2[^$]*vm3[^$]*\n", CTRL_C)]
     done = sit_at(cluster, script, "vm", "log", "-f", "vm1", "vm2", "vm3")
-    assert done.code == 130, done.stdout
     assert "\x1b[36mvm1 |\x1b[0m vm1 " in done.stdout
     assert "Traceback" not in done.stdout
 
@@ -74,13 +73,17 @@ def test_a_whole_node_is_followed_while_a_vm_comes_and_one_goes(cluster: RealClu
         cluster.ok("vm", "migrate", "vm2", "hv1")
         cluster.wait("the one that came speaks", lambda: "vm2" in _speakers(output))
         cluster.ok("vm", "migrate", "vm1", "hv2")
-        cluster.wait("the one that went is let go", lambda: "vm1: it has left hv1" in output.read_text())
+        cluster.wait("the one that went is let go", lambda: "vm1: moved from hv1 to hv2" in output.read_text())
+        before = output.read_text().count("vm3 | ")
+        cluster.wait("the one that stays goes on", lambda: output.read_text().count("vm3 | ") > before + 10)
     finally:
         follower.signal(15)
         follower.wait(10)
         cluster.go_home(VMS)
     wrong = [line for line in output.read_text().splitlines() if not re.match(r"--- |(vm\d) [|>] \1 ", line)]
     assert wrong == []
+    told = output.read_text()
+    assert "vm1 | " not in told.partition("vm1: moved from hv1 to hv2")[2], "what vm1 printed on hv2 is not of hv1"
 
 
 def test_a_follower_outlives_zookeeper_and_misses_nothing(cluster: RealCluster, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import json
 import os
 import pty
 import re
-import select
+import signal
 import sys
 
-PATIENCE = 40.0
-"""Seconds for which it waits for anything."""
+PATIENCE = 60
+"""Seconds until it hangs up."""
 GIVEN_UP = 99
 
 
@@ -21,6 +21,8 @@ def main() -> int:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvp(sys.argv[2], sys.argv[2:])
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGHUP))
+    signal.alarm(PATIENCE)
     seen = looked = ""
     while True:
         if script and (found := re.search(script[0][0], seen[len(looked) :])):
@@ -38,10 +40,7 @@ def main() -> int:
 
 
 def _read(terminal: int) -> str | None:
-    """What comes next; None at the end, or when nothing has come for too long."""
-    if not select.select([terminal], [], [], PATIENCE)[0]:
-        os.close(terminal)
-        return None
+    """What comes next; None at the end."""
     try:
         return os.read(terminal, 65536).decode(errors="replace") or None
     except OSError:  # what a terminal says whose other side is gone

@@ -194,10 +194,12 @@ def _follow(cli: CommandLine, asked: _Asked) -> None:
 
 def _show(cli: CommandLine, asked: _Asked) -> None:
     coordinator = cli.connect()
-    vms = {vm.uuid: vm for vm in (*asked.vms, *(members(coordinator, asked.node) if asked.node else ()))}
+    vms = {vm.uuid: vm for vm in (*(members(coordinator, asked.node) if asked.node else ()), *asked.vms)}
     pages: list[tuple[Vm, Page]] = []
     for vm in vms.values():
         page = read_page(coordinator, vm.uuid, asked.start)
+        if vm not in asked.vms and (vm.node if page is None else page.header.writer) != asked.node:
+            continue  # the node has business with it, but it is elsewhere
         if page is not None:
             pages.append((vm, page))
         elif asked.is_one:
@@ -205,7 +207,7 @@ def _show(cli: CommandLine, asked: _Asked) -> None:
         else:
             cli.note(f"pvc: {why_no_log(coordinator, vm)}")
     if not pages:
-        cli.fail("there is nothing to show" if vms else f"no VM is on {asked.node}; `pvc vm list` shows where they are")
+        cli.fail("there is nothing to show" if asked.vms else f"no VM on {asked.node} has a log; see `pvc vm list`")
     if not sys.stdout.isatty() or asked.raw or not asked.is_text:
         _print(cli, asked, pages, sys.stdout.buffer, sys.stdout.isatty())
         return

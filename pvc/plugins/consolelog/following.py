@@ -18,6 +18,7 @@ from pvc.core.records import Garbage
 from pvc.core.runtime import Inbox, Runtime
 from pvc.plugins.consolelog.decide.follow import Start
 from pvc.plugins.consolelog.decide.moments import age, stamp
+from pvc.plugins.consolelog.decide.presence import printed_on
 from pvc.plugins.consolelog.reader import Follower, Notice
 from pvc.plugins.consolelog.ring import Chunk
 
@@ -40,8 +41,10 @@ class Told:
 class _Followed:
     name: str
     follower: Follower
+    here: bool | None = None
+    """It is on the node whose VMs are followed; None: not looked at yet."""
     leaving: bool = False
-    """It has left the node, and is followed until its node has published the rest."""
+    """The node has no more business with it: it is followed until the node has published the rest."""
     silent: bool = False
     """The reader was told that the node which writes the log does not answer."""
 
@@ -62,14 +65,13 @@ class Following:
         self._followed: dict[str, _Followed] = {}
         self._ready: dict[str, None] = {}  # in the order of their turns
         self._members_known = node is None
-        self._opened = False  # the VMs that were on the node at first are known
         self._lives: dict[str, bool] = {}  # by node, as far as known
         self._away = False
         self._look_at = runtime.monotonic() + SLOW_LOOK
         self.garbage = 0
         """Logs that were given up because they cannot be read."""
         for vm in named:
-            self._add(vm, start)
+            self._add(vm)
         coordinator.listen(lambda state: self._inbox.put(self._look_afresh))
 
     @property
@@ -85,7 +87,7 @@ class Following:
         read: list[list[Told]] = []
         behind: list[Told] = []
         try:
-            before += self._changed_members()
+            self._look_at_members()
             for uuid in list(self._ready):
                 read.append(self._read(uuid))
             behind += self._changed_writers()
@@ -109,9 +111,9 @@ class Following:
         if self._runtime.monotonic() >= self._look_at:
             self._look_afresh()
 
-    def _add(self, vm: Vm, start: Start) -> None:
+    def _add(self, vm: Vm) -> None:
         news = self._news(self._get_ready, vm.uuid)
-        self._followed[vm.uuid] = _Followed(vm.name, Follower(self._coordinator, vm.uuid, start, news))
+        self._followed[vm.uuid] = _Followed(vm.name, Follower(self._coordinator, vm.uuid, self._start, news))
         self._ready[vm.uuid] = None
 
     def _drop(self, uuid: str) -> None:
@@ -136,11 +138,14 @@ class Following:
         followed = self._followed[uuid]
         follower = followed.follower
         try:
-            told = [Told(followed.name, item) for item in follower.poll()]
+            items = follower.poll()
         except Garbage as garbage:
             self.garbage += 1
             self._drop(uuid)
             return [Told(followed.name, Notice(f"its log is not followed any more: {garbage}"))]
+        if uuid not in self._named:
+            items = self._printed_here(followed, items)
+        told = [Told(followed.name, item) for item in items]
         del self._ready[uuid]
         if not follower.is_at_end:
             self._ready[uuid] = None  # behind the others
@@ -149,28 +154,39 @@ class Following:
             told.append(Told(followed.name, Notice("the VM is no longer defined; its log is gone")))
         elif followed.leaving and self._is_written_elsewhere(follower):
             self._drop(uuid)
-            told.append(Told(followed.name, Notice(f"it has left {self._node}, and is not followed any more")))
         return told
+
+    def _printed_here(self, followed: _Followed, items: list[Chunk | Notice]) -> list[Chunk | Notice]:
+        """Without what the VM printed while it was on other nodes; its home remembers it wherever it goes."""
+        header, notices = followed.follower.header, [item for item in items if isinstance(item, Notice)]
+        chunks = [item for item in items if isinstance(item, Chunk)]
+        here = header is None or header.writer == self._node
+        if followed.here is None:
+            followed.here = here
+            return items if here else []
+        shown, followed.here = printed_on(self._node or "", chunks, followed.here)
+        if followed.follower.is_at_end:
+            followed.here = here  # markers may be lost, the header tells in any case
+        return [*notices, *shown]
 
     def _is_written_elsewhere(self, follower: Follower) -> bool:
         header = follower.header
         return header is None or header.closed or header.writer != self._node
 
-    def _changed_members(self) -> list[Told]:
-        """Take in who has come to the node; those who have gone are followed to their last word there."""
+    def _look_at_members(self) -> None:
+        """Take in whom the node has got business with; the others are followed to their last word there."""
         if self._members_known or self._node is None:
-            return []
+            return
         found = members(self._coordinator, self._node, self._news(self._forget_members, self._node))
-        come = [vm for vm in found if vm.uuid not in self._followed]
         there = {vm.uuid for vm in found} | self._named
-        for vm in come:
-            self._add(vm, Start(lines=0) if self._opened else self._start)
+        for vm in found:
+            if vm.uuid not in self._followed:
+                self._add(vm)
         for uuid, followed in self._followed.items():
             followed.leaving = uuid not in there
             if followed.leaving:
                 self._ready[uuid] = None
-        opened, self._opened, self._members_known = self._opened, True, True
-        return [Told(vm.name, Notice(f"it has come to {self._node}")) for vm in come] if opened else []
+        self._members_known = True
 
     def _forget_members(self, node: str) -> None:
         self._members_known = False
@@ -180,7 +196,8 @@ class Following:
         told = []
         for followed in self._followed.values():
             header = followed.follower.header
-            silent = header is not None and not header.closed and not self._is_alive(header.writer)
+            away = header is None or header.closed or followed.here is False
+            silent = header is not None and not away and not self._is_alive(header.writer)
             if header is not None and silent is not followed.silent:
                 followed.silent = silent
                 told.append(Told(followed.name, Notice(self._about(header.writer, followed.follower, silent))))
@@ -202,7 +219,10 @@ class Following:
 
 
 def members(coordinator: Coordinator, node: str, watch: Watch | None = None) -> list[Vm]:
-    """The VMs that a node has business with, by name; what has no readable record is left out. Raises Disconnected."""
+    """The VMs that a node has business with, by name: those on it, those on the way, and those that call it home.
+
+    What has no readable record is left out. Raises Disconnected.
+    """
     found = []
     for uuid in coordinator.children(core_keys.node_vms(node), watch) or ():
         with suppress(NotFound, Garbage):

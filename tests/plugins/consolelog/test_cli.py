@@ -239,7 +239,7 @@ def test_the_log_of_a_node_has_the_names_of_its_vms(cluster: Cluster) -> None:
     cluster.start("hv1")
     say(cluster, b"one\n")
     assert run(cluster, "--node", "hv1").stdout == "web | one\n"
-    assert "no VM is on hv2" in run(cluster, "--node", "hv2").stderr
+    assert "no VM on hv2 has a log" in run(cluster, "--node", "hv2").stderr
 
 
 def test_a_vm_without_a_log_does_not_hide_those_of_others(cluster: Cluster) -> None:

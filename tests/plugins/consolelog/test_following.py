@@ -109,6 +109,24 @@ class Reader:
             if told.vm == name and isinstance(told.item, Chunk) and isinstance(told.item.content, Gap)
         ]
 
+    def markers(self, name: str) -> list[Marker]:
+        return [
+            told.item.content
+            for told in self.told
+            if told.vm == name and isinstance(told.item, Chunk) and isinstance(told.item.content, Marker)
+        ]
+
+    def count_calls(self) -> list[float]:
+        """A list that gets longer with each call to the cluster."""
+        calls: list[float] = []
+
+        def count() -> float:
+            calls.append(0.0)
+            return 0.0
+
+        self.session.latency = count
+        return calls
+
     def notices(self) -> list[tuple[str, str]]:
         return [(told.vm, told.item.text) for told in self.told if isinstance(told.item, Notice)]
 
@@ -140,32 +158,71 @@ def test_lines_come_in_the_order_of_publication_and_then_of_arrival() -> None:
     assert reader.told[-1].vm == "db"
 
 
-def test_a_reader_of_a_node_gets_its_vms_and_those_that_come_but_not_their_past() -> None:
+def move(logs: Logs, name: str, source: str, target: str) -> None:
+    logs.publish(name, Marker(Event.MOVED, source, target), writer=target)
+
+
+def test_a_reader_of_a_node_gets_what_its_vms_print_there_and_what_brings_and_takes_them() -> None:
     logs = Logs()
     logs.say("web", b"one\n")
     logs.say("ci", b"elsewhere\n", writer="hv2")
     reader = logs.follow(node="hv1").poll()
     assert (reader.text("web"), reader.text("ci")) == (b"one\n", b"")
-    logs.admin.commit([Create(core_keys.node_vm("hv1", uuid_of("ci")))])
+    logs.admin.commit([Create(core_keys.node_vm("hv1", uuid_of("ci")))])  # it is ordered to hv1
     reader.poll()
+    logs.say("ci", b"still elsewhere\n", writer="hv2")
+    reader.poll()
+    move(logs, "ci", "hv2", "hv1")
     logs.say("ci", b"here\n")
     reader.poll()
     assert reader.text("ci") == b"here\n"
-    assert ("ci", "it has come to hv1") in reader.notices()
+    assert Marker(Event.MOVED, "hv2", "hv1") in reader.markers("ci")
 
 
-def test_a_vm_that_leaves_the_node_is_followed_to_its_last_word_there() -> None:
+def test_a_vm_that_is_away_from_its_home_is_not_heard_there_until_it_is_back() -> None:
+    logs = Logs()
+    logs.say("web", b"one\n")
+    reader = logs.follow(node="hv1").poll()
+    for there in (b"two\n", b"three\n"):
+        move(logs, "web", "hv1", "hv2")
+        logs.say("web", there, writer="hv2")
+        move(logs, "web", "hv2", "hv1")
+        logs.say("web", b"home\n")
+        if there == b"two\n":
+            reader.poll()
+    assert reader.poll().text("web") == b"one\nhome\nhome\n"
+    assert len(reader.markers("web")) == 4
+
+
+def test_a_vm_whose_markers_are_missing_is_where_its_log_is_written() -> None:
+    logs = Logs()
+    logs.say("web", b"one\n")
+    reader = logs.follow(node="hv1").poll()
+    logs.say("web", b"unnoticed\n", writer="hv2")
+    reader.poll()
+    logs.say("web", b"two\n", writer="hv2")
+    reader.poll()
+    logs.say("web", b"unheard\n", writer="hv1")
+    reader.poll()
+    logs.say("web", b"three\n", writer="hv1")
+    assert reader.poll().text("web") == b"one\nunnoticed\nthree\n"
+
+
+def test_a_vm_that_leaves_the_node_for_good_is_followed_to_its_last_word_there() -> None:
     logs = Logs()
     logs.say("web", b"one\n")
     reader = logs.follow(node="hv1").poll()
     logs.admin.commit([Delete(core_keys.node_vm("hv1", uuid_of("web")))])
-    assert reader.poll().notices() == []
+    reader.poll()
     logs.publish("web", Text(b"last\n"), Marker(Event.MOVED, "hv1", "hv2"), writer="hv2")
+    assert reader.poll().text("web") == b"one\nlast\n"
+    reads = reader.count_calls()
+    logs.say("web", b"over there\n", writer="hv2")
+    reader.poll()
+    logs.say("web", b"and further\n", writer="hv2")
     reader.poll()
     assert reader.text("web") == b"one\nlast\n"
-    assert reader.notices() == [("web", "it has left hv1, and is not followed any more")]
-    logs.say("web", b"over there\n", writer="hv2")
-    assert reader.poll().text("web") == b"one\nlast\n"
+    assert reads == []
     assert not reader.following.ended
 
 
@@ -264,13 +321,7 @@ def test_a_change_of_one_log_costs_no_reads_of_the_others() -> None:
     for name in NAMES:
         logs.say(name, b"one\n")
     reader = logs.follow(*NAMES).poll()
-    calls: list[float] = []
-
-    def count() -> float:
-        calls.append(0.0)
-        return 0.0
-
-    reader.session.latency = count
+    calls = reader.count_calls()
     logs.say("db", b"two\n")
     reader.poll()
     assert len(calls) == 2  # the header, and the chunks at once
