@@ -70,6 +70,7 @@ class TextPen:
         if self._look.terminal:
             self._put(f"{self._break()}{_REVERSE}{line}{RESET}\n")
         else:
+            self._out.flush()  # both may lead to the same file
             self._note(line)
 
     def end(self) -> None:

@@ -90,6 +90,26 @@ def test_a_pipe_gets_the_output_alone_and_markers_go_to_standard_error() -> None
     assert desk.notes == [WORDS]
 
 
+class Slow(io.BytesIO):
+    """Keeps what it is given until it is flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = b""
+
+    def flush(self) -> None:
+        self.arrived = self.getvalue()
+
+
+def test_output_has_arrived_before_what_is_told_of_the_time_after_it() -> None:
+    out, seen = Slow(), list[bytes]()
+    pen = TextPen(out, lambda note: seen.append(out.arrived), SEVERAL)
+    printer = Printer(pen, Choice(Colours.REMOVED, whole=True), lambda: 0.0)
+    printer.print("web", Chunk(0, 0, AT, Text(b"half a line")))
+    printer.print("web", Chunk(1, 11, AT, MOVED))
+    assert seen == [b"web | half a line"]
+
+
 def test_a_terminal_shows_markers_on_lines_of_their_own() -> None:
     desk = Desk(TERMINAL).print(b"one\ntwo", MOVED, b"three\n")
     assert desk.end() == f"one\ntwo\n\x1b[7m{WORDS}\x1b[0m\nthree\n"
