@@ -65,6 +65,12 @@ def test_a_page_goes_through_the_pager(cluster: RealCluster) -> None:
     assert re.search(r"vm1 \d+", done.stdout)
 
 
+def test_a_reader_that_has_had_enough_ends_the_following_without_a_word(cluster: RealCluster) -> None:
+    done = cluster.lab.run(["sh", "-c", "pvc vm log -f vm1 vm3 | head -n 1"])
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
 def test_a_whole_node_is_followed_while_a_vm_comes_and_one_goes(cluster: RealCluster, tmp_path: Path) -> None:
     output = tmp_path / "node"
     follower = cluster.begin(output, "vm", "log", "-f", "--node", "hv1")

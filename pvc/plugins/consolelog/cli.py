@@ -178,6 +178,8 @@ def _follow(cli: CommandLine, asked: _Asked) -> None:
     for vm in asked.vms:
         if read_page(coordinator, vm.uuid, Start(lines=0)) is None:
             cli.note(f"{why_no_log(coordinator, vm)}; waiting for it")
+    if asked.node is not None and not members(coordinator, asked.node):
+        cli.note(f"no VM is on {asked.node}; waiting for one")
     try:
         while True:
             for told in following.poll():

@@ -90,7 +90,7 @@ class Following:
             self._look_at_members()
             for uuid in list(self._ready):
                 read.append(self._read(uuid))
-            behind += self._changed_writers()
+            self._look_at_writers(behind)
         except Disconnected:
             self._look_afresh()
             if not self._away:
@@ -191,9 +191,8 @@ class Following:
     def _forget_members(self, node: str) -> None:
         self._members_known = False
 
-    def _changed_writers(self) -> list[Told]:
-        """For each log that has changed from being written to not being written, or back: who is the reason."""
-        told = []
+    def _look_at_writers(self, told: list[Told]) -> None:
+        """Tell of each log that has changed from being written to not being written, or back."""
         for followed in self._followed.values():
             header = followed.follower.header
             away = header is None or header.closed or followed.here is False
@@ -201,7 +200,6 @@ class Following:
             if header is not None and silent is not followed.silent:
                 followed.silent = silent
                 told.append(Told(followed.name, Notice(self._about(header.writer, followed.follower, silent))))
-        return told
 
     def _about(self, node: str, follower: Follower, silent: bool) -> str:
         if not silent:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -302,6 +303,33 @@ def test_a_lost_connection_is_said_once_waited_out_and_read_on_from_where_it_was
     reader.poll()
     assert reader.notices()[1:] == [("", "connected to the cluster again")]
     assert all(reader.text(name) == b"before\nmeanwhile\n" for name in NAMES)
+
+
+@pytest.mark.parametrize("at_call", range(1, 9))
+def test_a_connection_that_breaks_at_any_call_costs_no_word(at_call: int) -> None:
+    logs = Logs()
+    logs.admin.commit([Create("/nodes/hv2"), Create(core_keys.node_session("hv2"))])
+    logs.say("web", b"one\n")
+    logs.say("db", b"two\n", writer="hv2")
+    reader = logs.follow("web", "db").poll()
+    logs.say("web", b"three\n")
+    logs.say("db", b"four\n", writer="hv2")
+    logs.admin.commit([Delete(core_keys.node_session(node)) for node in ("hv1", "hv2")])
+    calls = reader.count_calls()
+    count = reader.session.latency
+
+    def break_once() -> float:
+        if len(calls) == at_call - 1:
+            reader.session.suspend()
+        return count()
+
+    reader.session.latency = break_once
+    reader.poll()
+    reader.session.resume()
+    reader.poll()
+    assert (reader.text("web"), reader.text("db")) == (b"one\nthree\n", b"two\nfour\n")
+    silent = [name for name, notice in reader.notices() if "does not answer" in notice]
+    assert sorted(silent) == ["db", "web"], reader.notices()
 
 
 def test_a_watch_that_never_fires_is_made_up_for_by_a_slow_look() -> None:
