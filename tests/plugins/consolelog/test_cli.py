@@ -285,6 +285,12 @@ def test_the_console_is_reached_at_the_address_of_the_node(address: str, uri: st
     assert uri_of("qemu+ssh://{address}/system", Node("hv1", address=address)) == uri
 
 
+@pytest.mark.parametrize("state", [ActualState.FAILED, ActualState.DEPARTED, ActualState.ASTRAY])
+def test_a_node_that_holds_the_lease_but_not_the_vm_has_no_console(cluster: Cluster, state: ActualState) -> None:
+    cluster.admin.commit([Put(core_keys.vm_actual(UUID), encode(VmActual(state, "hv1")))])
+    assert f"web does not run: it is {state.value}" in str(run(cluster, NAME, command="console").exception)
+
+
 def test_the_console_of_a_vm_that_does_not_run_or_has_none_is_refused_with_what_to_do(cluster: Cluster) -> None:
     assert "start it with `pvc vm start web`" in str(run(cluster, NAME, command="console").exception)
     cluster.admin.commit([Put(core_keys.vm_xml(UUID), b"<domain/>")])
