@@ -163,11 +163,26 @@ class SystemProcesses:
         with suppress(BrokenPipeError), popen.stdin as pipe:  # left before reading everything
             for piece in pieces:
                 pipe.write(piece)
-        while True:
-            try:
-                return popen.wait()
-            except KeyboardInterrupt:  # Ctrl-C means something to a pager, and it has had it too
-                continue
+        return _wait_for_person(popen)
+
+    def attach(self, command: Sequence[str]) -> int:
+        """Give this terminal to a program until it ends; its exit code.
+
+        Raises CommandFailed if it cannot be started.
+        """
+        try:
+            popen = subprocess.Popen(list(command))
+        except OSError as error:
+            raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
+        return _wait_for_person(popen)
+
+
+def _wait_for_person(popen: "subprocess.Popen[bytes]") -> int:
+    while True:
+        try:
+            return popen.wait()
+        except KeyboardInterrupt:  # Ctrl-C means something to the program in front, and it has had it too
+            continue
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -216,7 +216,9 @@ class Lab:
             "PVC_ZOOKEEPER": ",".join(self.shape.zookeeper_hosts()),
             "PVC_LAB": self.name,
         }
-        return {**variables, "LIBVIRT_DEFAULT_URI": "qemu:///system"} if host.kind is Kind.NODE else variables
+        if host.kind is Kind.NODE:
+            return {**variables, "LIBVIRT_DEFAULT_URI": "qemu:///system"}
+        return {**variables, "PVC_CONFIG": str(daemons.client_file(self.shape.host("client"), self.state.path))}
 
     def log(self, name: str, of: str | None = None) -> Path:
         """The log of one daemon of a host; without `of`, of the one that matters most there. The lab may be down."""

@@ -107,6 +107,8 @@ def write_host(shape: Shape, lab: str, host: Host, state: Path) -> None:
         _write_zookeeper(shape, host, state)
     elif host.kind is Kind.NODE:
         _write_node(shape, lab, host, state)
+    else:
+        client_file(host, state).write_text(settings.client_text(shape))
 
 
 def _write_zookeeper(shape: Shape, host: Host, state: Path) -> None:
@@ -123,6 +125,11 @@ def _write_node(shape: Shape, lab: str, host: Host, state: Path) -> None:
     (directory / "etc-libvirt" / "libvirtd.conf").write_text(settings.libvirtd_text(lab, host))
     (directory / "etc-libvirt" / "qemu.conf").write_text(settings.qemu_text())
     (directory / "etc-pvc" / "pvc.yaml").write_text(settings.pvc_text(shape, host))
+
+
+def client_file(host: Host, state: Path) -> Path:
+    """The client's pvc.yaml."""
+    return state / host.name / "pvc.yaml"
 
 
 def binds(host: Host, state: Path) -> Mapping[Path, str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from pvc.lab.shape import Host, Kind, Shape
 
 LAB_HOSTS = uuid.UUID("b1f0a8de-6a3c-5c35-8f57-0a53d1c0a7f4")
+CONSOLES = {"console_uri": "qemu+tcp://{address}/system"}
+"""Every host of a lab reaches every libvirt like that."""
 
 
 def hosts_text(shape: Shape) -> str:
@@ -67,6 +69,11 @@ dynamic_ownership = 0
 """
 
 
+def client_text(shape: Shape) -> str:
+    """pvc.yaml of the client: where the cluster is, and how consoles are reached."""
+    return _yaml({"zookeeper": {"hosts": list(shape.zookeeper_hosts())}, "consolelog": CONSOLES})
+
+
 def pvc_text(shape: Shape, host: Host) -> str:
     """pvc.yaml of a node."""
     hypervisor: dict[str, object] = {"uri": "qemu:///system"}
@@ -79,5 +86,10 @@ def pvc_text(shape: Shape, host: Host) -> str:
         "roles": {"hypervisor": True},
         "plugins": {"flushlock": True, "consolelog": True},
         "hypervisor": hypervisor,
+        "consolelog": CONSOLES,
     }
+    return _yaml(sections)
+
+
+def _yaml(sections: dict[str, object]) -> str:
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in sections.items())

@@ -126,9 +126,23 @@ class _Stream(io.TextIOBase):
         self._terminal = terminal
         self._name = name
 
+        self.buffer = _Bytes(terminal, name)
+
     def write(self, text: str) -> int:
         self._terminal.write(self._name, text)
         return len(text)
+
+
+class _Bytes(io.RawIOBase):
+    """What lies below a stream of text. Takes whole characters only."""
+
+    def __init__(self, terminal: Terminal, name: str) -> None:
+        self._terminal = terminal
+        self._name = name
+
+    def write(self, data: Any) -> int:
+        self._terminal.write(self._name, bytes(data).decode())
+        return len(data)
 
 
 @pytest.fixture

@@ -6,15 +6,19 @@ import pytest
 
 from pvc.core import keys as core_keys
 from pvc.core.coordination import Conflict, Coordinator, Create, Delete, Disconnected
+from pvc.core.model import Vm, VmState
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.consolelog import keys
 from pvc.plugins.consolelog.decide.bounds import Limits, texts
-from pvc.plugins.consolelog.reader import Notice, follow, read_page
+from pvc.plugins.consolelog.decide.follow import Start
+from pvc.plugins.consolelog.following import Following
+from pvc.plugins.consolelog.reader import Notice, read_page
 from pvc.plugins.consolelog.ring import Chunk, Content, Event, Gap, Loss, Marker, Text
 from pvc.plugins.consolelog.writer import Changed, Undefined, Writer
 from tests.contract.clusters import Cluster, Told
 
 UUID = "11111111-2222-3333-4444-555555555555"
+VM = Vm(UUID, "web", VmState.RUNNING, "hv1", 64, 1)
 RUNTIME = ThreadRuntime()
 LIMITS = Limits(lines=1000, bytes=256 * 1024)
 NOISE = Random(1).randbytes(1 << 20)
@@ -23,7 +27,8 @@ NOISE = Random(1).randbytes(1 << 20)
 @pytest.fixture
 def coordinator(cluster: Cluster) -> Coordinator:
     made = cluster.connect("hv1").coordinator
-    for path in (core_keys.VMS, core_keys.vm(UUID)):
+    node = (core_keys.NODES, core_keys.node("hv1"), core_keys.node_session("hv1"))
+    for path in (core_keys.VMS, core_keys.vm(UUID), *node):
         if made.get(path) is None:
             made.commit([Create(path)])
     return made
@@ -49,8 +54,12 @@ def start_following(coordinator: Coordinator, lines: int) -> Told[Chunk | Notice
     told: Told[Chunk | Notice] = Told()
 
     def read() -> None:
-        for item in follow(coordinator, RUNTIME, UUID, lines):
-            told(item)
+        following = Following(coordinator, RUNTIME, Start(lines), [VM])
+        while not following.ended:
+            for each in following.poll():
+                told(each.item)
+            if not following.ended:
+                following.wait()
 
     RUNTIME.spawn("follower", read)
     return told
@@ -58,14 +67,14 @@ def start_following(coordinator: Coordinator, lines: int) -> Told[Chunk | Notice
 
 def test_what_is_written_can_be_read_by_lines(coordinator: Coordinator) -> None:
     writer = Writer(coordinator, RUNTIME, UUID, LIMITS)
-    assert read_page(coordinator, UUID, 10) is None
+    assert read_page(coordinator, UUID, Start(10)) is None
     publish(writer, Marker(Event.STARTED, "hv1"), Text(b"one\ntwo\n"))
     publish(writer, Text(b"three\nfo"))
     publish(writer, Text(b"ur"))
-    page = read_page(coordinator, UUID, 2)
-    assert page is not None and not page.writer_lives
+    page = read_page(coordinator, UUID, Start(2))
+    assert page is not None and not page.silent
     assert text(list(page.chunks)) == b"three\nfour"
-    page = read_page(coordinator, UUID, 100)
+    page = read_page(coordinator, UUID, Start(100))
     assert page is not None and page.chunks[0].content == Marker(Event.STARTED, "hv1")
 
 
@@ -136,7 +145,7 @@ def test_of_two_writers_one_is_told_to_look_again(cluster: Cluster, coordinator:
     with pytest.raises(Changed):
         publish(second, Text(b"three\n"))
     publish(second, Text(b"three\n"))
-    page = read_page(coordinator, UUID, 10)
+    page = read_page(coordinator, UUID, Start(10))
     assert page is not None and text(list(page.chunks)) == b"one\ntwo\nthree\n"
 
 

@@ -76,6 +76,14 @@ def test_a_node_tells_its_daemon_who_it_is() -> None:
         "roles": {"hypervisor": True},
         "plugins": {"flushlock": True, "consolelog": True},
         "hypervisor": {"uri": "qemu:///system", "memory": 512},
+        "consolelog": {"console_uri": "qemu+tcp://{address}/system"},
+    }
+
+
+def test_the_client_knows_the_servers_and_how_consoles_are_reached() -> None:
+    assert yaml.safe_load(settings.client_text(Shape(zookeepers=1))) == {
+        "zookeeper": {"hosts": ["zk1:2181"]},
+        "consolelog": {"console_uri": "qemu+tcp://{address}/system"},
     }
 
 

@@ -63,6 +63,11 @@ def console_file(xml: str) -> ConsoleFile | None:
     return ConsoleFile(path, log.get("append") == "on", domain.get("id", ""))
 
 
+def has_console(xml: str) -> bool:
+    """Whether a definition has a serial console. Raises BadXml."""
+    return _serial(_parsed(xml)) is not None
+
+
 def _serial(domain: tree.Element) -> tree.Element | None:
     """The element of the first serial console. libvirt makes a serial of a console that stands alone, and keeps a
     console that mirrors the first serial equal to it."""

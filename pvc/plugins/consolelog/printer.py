@@ -1,110 +1,116 @@
-"""Prints a console log: the VM's output on one side, what is told about it on the other, never mixed up.
+"""Prints console logs: the VMs' output on one side, what is told about it on the other, never mixed up.
 
-On a terminal both share the screen, where colours and form keep them apart; otherwise standard output carries the VM's
+On a terminal both share the screen, where colours and form keep them apart; otherwise standard output carries the
 output alone and everything else goes to standard error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from re import Pattern
 from typing import Protocol
 
-from pvc.plugins.consolelog.decide.terminal import RESET, Colours, Screen
+from pvc.plugins.consolelog.decide.lines import Lines, Piece, breaks_off
+from pvc.plugins.consolelog.decide.moments import stamp
+from pvc.plugins.consolelog.decide.terminal import Colours, Screen
 from pvc.plugins.consolelog.reader import Notice
 from pvc.plugins.consolelog.ring import Chunk, Event, Gap, Loss, Marker, Text
 
-_REVERSE = "\x1b[7m"
+PATIENCE = 2.0
+"""Seconds for which the beginning of a line waits for its end where lines are not to be broken: among those of other
+VMs, and where they are chosen. A publication that ended within a line is long followed by the next one then."""
 
 
-class Sink(Protocol):
-    """Where bytes go: a binary file."""
+class Pen(Protocol):
+    """Writes in one of the formats."""
 
-    def write(self, data: bytes, /) -> object: ...
-    def flush(self) -> None: ...
+    def write(self, vm: str, piece: Piece) -> None:
+        """Write output of a VM."""
+
+    def remark(self, vm: str, item: Chunk | Notice) -> None:
+        """Write what is no output: a marker, a gap, a notice. `vm` may be empty."""
+
+    def end(self) -> None:
+        """Leave everything as it was found."""
+
+    def flush(self) -> None:
+        """Have everything written arrive."""
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """How to print."""
+class Choice:
+    """What to print of a VM's output."""
 
-    terminal: bool
-    """The output goes to a screen (or to a pager in front of one)."""
-    raw: bool = False
-    """Pass the VM's bytes on as they are."""
-    timestamps: bool = False
-    """Begin each line with the time at which it was published."""
+    colours: Colours
+    whole: bool = False
+    """Only whole lines, or what has waited for PATIENCE seconds."""
+    wanted: Pattern[str] | None = None
+    """Only lines in which this is found."""
 
 
 class Printer:
-    """Prints one VM's log, item by item. `note` takes a line for standard error."""
+    """Takes items of several VMs as they come and has a pen write them. `clock` counts seconds."""
 
-    def __init__(self, out: Sink, note: Callable[[str], None], style: Style) -> None:
-        self._out = out
-        self._note = note
-        self._style = style
-        self._screen = Screen(Colours.KEPT if style.terminal else Colours.REMOVED)
-        self._fresh = True  # the next character begins a line
-        self._at = 0.0
+    def __init__(self, pen: Pen, choice: Choice, clock: Callable[[], float]) -> None:
+        self._pen = pen
+        self._choice = choice
+        self._clock = clock
+        self._lines: dict[str, Lines] = {}
+        self._due: dict[str, float] = {}
 
-    def print(self, item: Chunk | Notice) -> None:
-        """Print one item and flush it."""
-        if isinstance(item, Notice):
-            self._remark(item.text)
-        elif isinstance(item.content, Text):
-            self._at, data = item.at, item.content.data
-            self._write(data if self._style.raw else self._lines(self._screen.show(data)))
+    @property
+    def pause(self) -> float | None:
+        """Seconds until something that is held back is due; None: nothing is held back."""
+        return max(0.0, min(self._due.values()) - self._clock()) if self._due else None
+
+    def print(self, vm: str, item: Chunk | Notice) -> None:
+        """Print one item of a VM."""
+        if vm not in self._lines:
+            self._lines[vm] = Lines(Screen(self._choice.colours), whole=self._choice.whole, wanted=self._choice.wanted)
+        lines = self._lines[vm]
+        if isinstance(item, Chunk) and isinstance(item.content, Text):
+            self._write(vm, lines.add(item.offset, item.at, item.content.data))
         else:
-            self._write(b"" if self._style.raw else self._lines(self._screen.end()))
-            self._remark(words(item))
-        self._out.flush()
+            ends = isinstance(item, Chunk) and breaks_off(item.content)
+            self._write(vm, lines.end(item.offset, item.at) if isinstance(item, Chunk) and ends else lines.rest())
+            self._pen.remark(vm, item)
+        self._schedule(vm)
+        self._pen.flush()
+
+    def print_due(self) -> None:
+        """Print what has waited for its end long enough."""
+        now = self._clock()
+        for vm in [vm for vm, due in self._due.items() if due <= now]:
+            self._write(vm, self._lines[vm].rest())
+            self._schedule(vm)
+        self._pen.flush()
 
     def end(self) -> None:
-        """Print what was held back, and leave a terminal as it was."""
-        if not self._style.raw:
-            self._write(self._lines(self._screen.end()) + self._reset())
-            if self._style.terminal and not self._fresh:
-                self._write(b"\n")
-        self._out.flush()
+        """Print what was held back; nothing can be printed any more."""
+        for vm, lines in self._lines.items():
+            self._write(vm, lines.end(0, 0.0))
+        self._pen.end()
+        self._pen.flush()
 
-    def _remark(self, text: str) -> None:
-        if not self._style.terminal or self._style.raw:
-            self._note(f"--- {text} ---")
-            return
-        begin = b"" if self._fresh else b"\n"
-        self._write(self._reset() + begin + f"{_REVERSE}--- {text} ---{RESET}\n".encode())
-        self._fresh = True
+    def _write(self, vm: str, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            self._due.pop(vm, None)  # it is another line that waits now, if any
+            self._pen.write(vm, piece)
 
-    def _reset(self) -> bytes:
-        coloured, self._screen.coloured = self._screen.coloured, False
-        return RESET.encode() if coloured else b""
-
-    def _lines(self, text: str) -> bytes:
-        if not text:
-            return b""
-        begins, self._fresh = self._fresh, text.endswith("\n")
-        if self._style.timestamps:
-            stamp = f"{moment(self._at)} "
-            text = (stamp if begins else "") + text[:-1].replace("\n", f"\n{stamp}") + text[-1]
-        return text.encode()
-
-    def _write(self, data: bytes) -> None:
-        if data:
-            self._out.write(data)
+    def _schedule(self, vm: str) -> None:
+        if not self._lines[vm].holds:
+            self._due.pop(vm, None)
+        elif vm not in self._due:
+            self._due[vm] = self._clock() + PATIENCE
 
 
 def words(chunk: Chunk) -> str:
     """A marker or gap, told in words."""
     content = chunk.content
     if isinstance(content, Marker):
-        return f"{_marker(content)} at {moment(chunk.at)}"
+        return f"{_marker(content)} at {stamp(chunk.at)}"
     assert isinstance(content, Gap)
     amount = "some output may be" if content.skipped is None else f"{content.skipped} bytes of output are"
     return f"{amount} missing here: {_WHY[content.loss]}"
-
-
-def moment(at: float) -> str:
-    """A time in the reader's time zone."""
-    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _marker(marker: Marker) -> str:

@@ -1,23 +1,25 @@
-"""Reads a VM's console log from the tree, from any machine: the last lines, or everything from there on.
+"""Reads one VM's console log from the tree, from any machine: the last lines, or everything from there on.
 
-Never writes. Follows by watches on the header; a chunk is fetched once.
+Never writes and never waits. A chunk is fetched once; a watch on the header tells when there is more.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pvc.core import keys as core_keys
-from pvc.core.coordination import Coordinator, Disconnected, Znode
+from pvc.core.coordination import Coordinator, Znode
 from pvc.core.records import decode
-from pvc.core.runtime import Runtime
 from pvc.plugins.consolelog import keys
-from pvc.plugins.consolelog.decide.follow import BATCH, Cursor, after, last_lines, next_fetch
-from pvc.plugins.consolelog.ring import Chunk, Gap, Header, Loss, decode_chunk
-
-RETRY = 1.0
-"""Seconds between tries while the cluster does not answer."""
-SLOW_LOOK = 60.0
-"""Seconds after which a follower looks at the header although no watch has fired."""
+from pvc.plugins.consolelog.decide.follow import (
+    BATCH,
+    LARGEST_BATCH,
+    Cursor,
+    Start,
+    after,
+    beginning,
+    next_fetch,
+)
+from pvc.plugins.consolelog.ring import Chunk, Gap, Header, Loss, Text, decode_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,87 +35,76 @@ class Page:
 
     chunks: tuple[Chunk, ...]
     header: Header
-    modified: float
-    """When the log was last written: seconds since the epoch."""
-    writer_lives: bool
-    """The node that writes it is up."""
+    spoke: float | None
+    """When the VM's last output was published, in seconds since the epoch; None: the log holds none of it."""
+    silent: bool
+    """The VM may have printed more: the daemon of the node that writes its log does not answer."""
 
 
-def read_page(coordinator: Coordinator, uuid: str, lines: int) -> Page | None:
-    """The last lines, or fewer if the log has no more; None: there is no log. Raises Disconnected, Garbage."""
+def read_page(coordinator: Coordinator, uuid: str, start: Start) -> Page | None:
+    """What is in the log from the start on; None: there is no log. Raises Disconnected, Garbage."""
     znode = coordinator.get(keys.console(uuid))
     if znode is None:
         return None
     header = _header(uuid, znode)
-    chunks = _last(coordinator, uuid, header, lines)
-    lives = coordinator.get(core_keys.node_session(header.writer)) is not None
-    return Page(tuple(chunks), header, znode.modified, lives)
-
-
-def follow(coordinator: Coordinator, runtime: Runtime, uuid: str, lines: int) -> Iterator[Chunk | Notice]:
-    """The last lines and then everything that comes, until the VM is undefined. Blocks; raises Garbage.
-
-    Every byte that the ring still holds comes once and in order; a gap says how many it did not hold any more. While
-    the cluster does not answer it says so once, and goes on where it was.
-    """
-    wake = runtime.signal()
-    coordinator.listen(lambda state: wake.set())
-    follower = Follower(coordinator, uuid, lines, wake.set)
-    away = False
-    while not follower.ended:
-        try:
-            items = follower.poll()
-        except Disconnected:
-            if not away:
-                away = True
-                yield Notice("no connection to the cluster; waiting for it")
-            wake.wait(RETRY)
-            continue
-        if away:
-            away = False
-            yield Notice("connected to the cluster again")
-        yield from items
-        if not items and not follower.ended:
-            wake.wait(SLOW_LOOK)
-    yield Notice("the VM is no longer defined; its log is gone")
+    chunks, spoke = _last(coordinator, uuid, header, start)
+    silent = not header.closed and coordinator.get(core_keys.node_session(header.writer)) is None
+    return Page(tuple(chunks), header, spoke, silent)
 
 
 class Follower:
-    """A reader's place in one log. `poll` never waits; `wake` is called from foreign threads when there may be more."""
+    """A reader's place in one log. `wake` is called from foreign threads when `poll` has more to give.
 
-    def __init__(self, coordinator: Coordinator, uuid: str, lines: int, wake: Callable[[], None]) -> None:
+    Every byte that the ring still holds comes once and in order; a gap says how many it did not hold any more.
+    """
+
+    def __init__(self, coordinator: Coordinator, uuid: str, start: Start, wake: Callable[[], None]) -> None:
         self._coordinator = coordinator
         self._uuid = uuid
-        self._lines = lines
+        self._start = start
         self._wake = wake
         self._cursor: Cursor | None = None
         self._created: int | None = None
+        self.header: Header | None = None
+        """As last read; None: there is no log."""
+        self.spoke: float | None = None
+        """When the last output that was seen was published; None: none was."""
         self.ended = False
         """The VM is undefined: nothing will come any more."""
 
+    @property
+    def is_at_end(self) -> bool:
+        """Everything that was there at the last poll has been given."""
+        return self.header is None or (self._cursor is not None and self._cursor.number >= self.header.number)
+
     def poll(self) -> list[Chunk | Notice]:
-        """What comes next, a batch at most; empty: nothing now, and `wake` will be called. Raises Disconnected."""
+        """What comes next, a batch at most. `wake` will be called when there is more than `is_at_end` knows of.
+
+        Raises Disconnected, Garbage; then nothing has changed.
+        """
         znode = self._coordinator.get(keys.console(self._uuid), self._wake)
         if znode is None:
             self.ended = self._coordinator.get(core_keys.vm(self._uuid), self._wake) is None
+            self.header = None
             self._cursor = self._cursor or Cursor(0, 0)  # whatever comes is new
             return []
         items: list[Chunk | Notice] = []
+        cursor = self._cursor
         if self._created not in (None, znode.created_zxid):
             items.append(Notice("the log was deleted and begun anew"))
-            self._cursor = Cursor(0, 0)
+            cursor = Cursor(0, 0)
         header = _header(self._uuid, znode)
-        items += self._first(header) if self._cursor is None else self._next(header, self._cursor)
+        chunks, cursor = self._first(header) if cursor is None else self._next(header, cursor)
         # Only now: a connection that broke above must find everything as it was.
-        self._created = znode.created_zxid
-        return items
+        self._created, self._cursor, self.header = znode.created_zxid, cursor, header
+        self.spoke = max((chunk.at for chunk in chunks if isinstance(chunk.content, Text)), default=self.spoke)
+        return items + list(chunks)
 
-    def _first(self, header: Header) -> list[Chunk]:
-        chunks = _last(self._coordinator, self._uuid, header, self._lines)
-        self._cursor = after(chunks[-1]) if chunks else Cursor(header.number, header.next)
-        return chunks
+    def _first(self, header: Header) -> tuple[list[Chunk], Cursor]:
+        chunks, self.spoke = _last(self._coordinator, self._uuid, header, self._start)
+        return chunks, after(chunks[-1]) if chunks else Cursor(header.number, header.next)
 
-    def _next(self, header: Header, cursor: Cursor) -> list[Chunk]:
+    def _next(self, header: Header, cursor: Cursor) -> tuple[list[Chunk], Cursor]:
         fetch = next_fetch(cursor, header)
         chunks = [Chunk(fetch.first, cursor.offset, 0.0, Gap(fetch.lost, Loss.RING))] if fetch.lost else []
         cursor = Cursor(fetch.first, fetch.offset)
@@ -126,8 +117,7 @@ class Follower:
                 chunk = Chunk(number, cursor.offset, 0.0, Gap(None, Loss.RING))  # deleted by hand
             chunks.append(chunk)
             cursor = after(chunk)
-        self._cursor = cursor
-        return chunks
+        return chunks, cursor
 
     def _dropped(self, number: int) -> bool:
         """Whether the ring has moved on past that chunk: the next poll then says how much was lost."""
@@ -135,22 +125,20 @@ class Follower:
         return znode is None or _header(self._uuid, znode).first_number > number
 
 
-def _last(coordinator: Coordinator, uuid: str, header: Header, lines: int) -> list[Chunk]:
-    """The chunks that hold the last lines, the first of them cut."""
+def _last(coordinator: Coordinator, uuid: str, header: Header, start: Start) -> tuple[list[Chunk], float | None]:
+    """The chunks from the start on, the first of them cut, and when the last output was published."""
     held: list[Chunk] = []
-    end = header.number
-    while end > header.first_number and lines > 0:
-        begin = max(header.first_number, end - BATCH)
+    end, size, complete = header.number, BATCH, False
+    while True:
+        begin = max(header.first_number, end - size)
         found = _chunks(coordinator, uuid, begin, end)
         there = [chunk for chunk in found[_behind_last_missing(found) :] if chunk is not None]
         held = there + held
-        cut = last_lines(held, lines)
+        complete = begin == header.first_number or len(there) < len(found)
+        cut = beginning(held, start, complete=complete)
         if cut is not None:
-            return cut
-        if len(there) < len(found):
-            break
-        end = begin
-    return held
+            return cut, next((chunk.at for chunk in reversed(held) if isinstance(chunk.content, Text)), None)
+        end, size = begin, min(2 * size, LARGEST_BATCH)
 
 
 def _behind_last_missing(found: list[Chunk | None]) -> int:

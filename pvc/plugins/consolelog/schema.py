@@ -59,6 +59,14 @@ SCHEMA: dict[str, Any] = {
             "unit": "bytes/s",
         },
     },
+    "console_uri": {
+        "type": "string",
+        "check_with": "uri_template",
+        "default": "qemu+ssh://{address}/system",
+        "meta": {
+            "help": "How `pvc console` reaches the libvirt of a VM's node. {address} and {node} stand for that node's.",
+        },
+    },
 }
 
 
@@ -72,6 +80,7 @@ class Settings:
     bytes: int = 256 * 1024
     interval: float = 0.5
     max_rate: int = 128 * 1024
+    console_uri: str = "qemu+ssh://{address}/system"
 
 
 def settings(section: Mapping[str, Any]) -> Settings:

@@ -11,7 +11,7 @@ from pvc.core.observers import VmChange
 from pvc.plugins.consolelog.decide import bounds, tail
 from pvc.plugins.consolelog.decide.follow import Cursor, last_lines, next_fetch
 from pvc.plugins.consolelog.decide.handover import PATIENCE, Claim, Standing, claim
-from pvc.plugins.consolelog.decide.terminal import Colours, Screen
+from pvc.plugins.consolelog.decide.terminal import Colours, Screen, is_coloured
 from pvc.plugins.consolelog.ring import (
     Chunk,
     Content,
@@ -227,9 +227,8 @@ def test_colours_can_be_removed() -> None:
     assert Screen(Colours.REMOVED).show(b"\x1b[1;31mred\x1b[0m") == "red"
 
 
-def test_a_screen_knows_that_a_colour_is_still_on() -> None:
-    screen = Screen(Colours.KEPT)
-    screen.show(b"\x1b[31mred")
-    assert screen.coloured
-    screen.show(b"\x1b[m")
-    assert not screen.coloured
+def test_a_text_tells_whether_a_colour_is_still_on_after_it() -> None:
+    assert is_coloured("\x1b[31mred", False)
+    assert is_coloured("still red", True)
+    assert not is_coloured("\x1b[31mred\x1b[m", True)
+    assert not is_coloured("\x1b[31mred\x1b[0m", True)

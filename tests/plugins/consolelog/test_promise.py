@@ -9,16 +9,40 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pvc.core.observers import VmChange
+from pvc.plugins.consolelog.ring import Gap
 from tests.plugins.consolelog.world import NODES, PATH, STREAM, Cluster, Node, Reader, lost_by_ring, other
 
 Op = tuple[str, int]
 
-GENTLE = ("print", "print", "print", "step", "step", "wait", "poll", "move", "restart", "rotate", "die", "lose", "cut")
+GENTLE = (
+    *("print", "print", "print", "step", "step", "wait", "poll", "join", "move", "restart", "rotate"),
+    *("die", "lose", "cut"),
+)
 HOSTILE = (*GENTLE, "truncate", "replace", "kill", "revive", "crash", "expire")
 
 
 def schedules(names: tuple[str, ...]) -> st.SearchStrategy[list[Op]]:
     return st.lists(st.tuples(st.sampled_from(names), st.integers(1, 3000)), max_size=60)
+
+
+class LateReader(Reader):
+    """A reader that comes when something was printed already, and whose connection is not always there."""
+
+    def poll(self) -> None:
+        self.session.resume()
+        super().poll()
+
+    def place(self) -> int:
+        """Where in STREAM it is; what it begins with may be anywhere."""
+        place: int | None = None
+        for told in self.story():
+            if isinstance(told, Gap):
+                place = None if told.skipped is None or place is None else place + told.skipped
+            elif isinstance(told, bytes):
+                found = STREAM.find(told) if place is None else place
+                assert found >= 0 and STREAM[found : found + len(told)] == told, f"not what was printed: {told[:40]!r}"
+                place = found + len(told)
+        return place or 0
 
 
 class Run:
@@ -28,12 +52,22 @@ class Run:
         self.cluster = Cluster(append)
         self.reader = Reader(self.cluster)
         self.reader.poll()  # it was there before the first byte
+        self.late: list[LateReader] = []
         self.cluster.start("hv1")
 
     def play(self, name: str, number: int) -> None:
         """One operation; one that makes no sense now does nothing."""
         getattr(self, f"_{name}")(number)
         self.reader.place()
+
+    def check_late(self) -> None:
+        """Whoever came later has the end of what the first one has, with gaps where the ring was faster."""
+        first = self.reader.text()
+        for late in self.late:
+            late.poll()
+            text = late.text()
+            assert first.endswith(text) or late.gaps(), f"{len(text)} bytes that are not the end of {len(first)}"
+            late.place()
 
     def finish(self) -> None:
         """Everything comes back to life and comes to rest; the VM prints its last bytes."""
@@ -49,6 +83,7 @@ class Run:
         self.cluster.print(100)
         self.cluster.steps(1.0, 0.05)
         self.reader.poll()
+        self.check_late()
 
     def _print(self, count: int) -> None:
         if self.cluster.here is not None:
@@ -64,7 +99,19 @@ class Run:
         self.cluster.steps(0.2, 0.05)
 
     def _poll(self, number: int) -> None:
-        self.reader.poll()
+        if number % 2 or not self.late:
+            self.reader.poll()
+        else:
+            self.late[number % len(self.late)].poll()
+
+    def _join(self, number: int) -> None:
+        """Another reader comes, from any line on; or the last one loses its session, or the connection for a while."""
+        if len(self.late) < 3:
+            self.late.append(LateReader(self.cluster, number % 50))
+        elif number % 2:
+            self.late[-1].session.expire()
+        else:
+            self.late[-1].session.suspend()
 
     def _move(self, number: int) -> None:
         here = self.cluster.here

@@ -8,6 +8,7 @@ from pvc.core.coordination import Create, Delete, Znode
 from pvc.core.observers import VmChange
 from pvc.plugins.consolelog import keys
 from pvc.plugins.consolelog.decide.bounds import Limits
+from pvc.plugins.consolelog.decide.follow import Start
 from pvc.plugins.consolelog.decide.handover import PATIENCE
 from pvc.plugins.consolelog.files import LogFile
 from pvc.plugins.consolelog.reader import read_page
@@ -459,7 +460,7 @@ def test_the_ring_keeps_the_lines_that_it_promises() -> None:
         lines += new
         cluster.nodes["hv1"].disk.write(PATH, b"".join(new))
         cluster.steps(0.06)
-        page = read_page(cluster.admin, UUID, 10)
+        page = read_page(cluster.admin, UUID, Start(10))
         assert page is not None
         shown = b"".join(chunk.content.data for chunk in page.chunks if isinstance(chunk.content, Text))
         assert shown == b"".join(lines[-10:])

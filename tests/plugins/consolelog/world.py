@@ -12,6 +12,7 @@ from pvc.core.observers import VmChange, VmEvent
 from pvc.core.records import encode
 from pvc.core.runtime import Signal
 from pvc.plugins.consolelog import keys
+from pvc.plugins.consolelog.decide.follow import Start
 from pvc.plugins.consolelog.reader import Follower, Notice
 from pvc.plugins.consolelog.ring import Chunk, Gap, Loss, Text
 from pvc.plugins.consolelog.schema import Settings
@@ -177,9 +178,9 @@ class Cluster:
 class Reader:
     """A follower that checks all it sees against the truth."""
 
-    def __init__(self, cluster: Cluster, lines: int = 1_000_000) -> None:
+    def __init__(self, cluster: Cluster, lines: int | None = None) -> None:
         self.session = cluster.ensemble.connect("reader")
-        self.follower = Follower(self.session, UUID, lines, lambda: None)
+        self.follower = Follower(self.session, UUID, Start(lines), lambda: None)
         self.items: list[Chunk] = []
         self.notices: list[str] = []
 

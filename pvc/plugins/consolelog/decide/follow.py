@@ -1,12 +1,29 @@
 """Where a reader stands in the stream, and what it must fetch next."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pvc.plugins.consolelog.decide.lines import Lines, breaks_off
+from pvc.plugins.consolelog.decide.terminal import Colours, Screen
 from pvc.plugins.consolelog.ring import Chunk, Header, Text, span
 
 BATCH = 64
-"""Chunks that are fetched at once."""
+"""Chunks that are fetched at once at first. A VM that prints slowly fills a chunk with every few bytes."""
+LARGEST_BATCH = 512
+"""The same when that was not enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where reading begins: where all of these hold."""
+
+    lines: int | None = None
+    """So many lines before the end; None: as far back as there is something."""
+    since: float | None = None
+    """Seconds since the epoch: what was published before is left out."""
+    wanted: re.Pattern[str] | None = None
+    """`lines` counts only those in which this is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,73 @@ def after(chunk: Chunk) -> Cursor:
     return Cursor(chunk.number + 1, chunk.offset + span(chunk.content))
 
 
+def beginning(chunks: Sequence[Chunk], start: Start, *, complete: bool) -> list[Chunk] | None:
+    """The chunks from the start on, the first one cut; None: what was before them must be looked at as well.
+
+    `chunks` are the last ones of the log; `complete`: there is nothing before them.
+    """
+    recent = None if start.since is None else _published_since(chunks, start.since)
+    complete = complete or recent is not None
+    held = list(chunks if recent is None else recent)
+    if start.lines is not None and (start.wanted is None or start.lines == 0):
+        found = last_lines(held, start.lines)
+    else:
+        found = _last_matching(held, start.lines, start.wanted) if complete and start.lines is not None else None
+    return held if found is None and complete else found
+
+
+def _published_since(chunks: Sequence[Chunk], since: float) -> list[Chunk] | None:
+    """What was published since, with the beginning of the line that it goes on with; None: all of it was."""
+    older = next((index for index in range(len(chunks) - 1, -1, -1) if chunks[index].at < since), None)
+    if older is None:
+        return None
+    recent = list(chunks[older + 1 :])
+    if recent and isinstance(recent[0].content, Text):
+        recent = _open_line(chunks[: older + 1]) + recent
+    return recent
+
+
+def _open_line(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The beginning of the line that has not ended at the end of the chunks."""
+    found: list[Chunk] = []
+    for chunk in reversed(chunks):
+        if not isinstance(chunk.content, Text):
+            break
+        begin = chunk.content.data.rfind(b"\n") + 1
+        found += _cut(chunk, chunk.content.data, begin)
+        if begin > 0:
+            break
+    return found[::-1]
+
+
+def _last_matching(chunks: Sequence[Chunk], count: int, wanted: re.Pattern[str] | None) -> list[Chunk] | None:
+    """The chunks from the start of the last `count` lines on in which `wanted` is found; None: there are fewer."""
+    lines = Lines(Screen(Colours.REMOVED), wanted=wanted)
+    begins: list[int] = []
+    for chunk in chunks:
+        if isinstance(chunk.content, Text):
+            begins += [piece.offset for piece in lines.add(chunk.offset, chunk.at, chunk.content.data)]
+        elif breaks_off(chunk.content):
+            begins += [piece.offset for piece in lines.end(chunk.offset, chunk.at)]
+    begins += [piece.offset for piece in lines.rest()]
+    return None if len(begins) < count else _from(chunks, begins[-count])
+
+
+def _from(chunks: Sequence[Chunk], offset: int) -> list[Chunk]:
+    """The chunks from an offset in one of them on."""
+    found: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.offset >= offset:
+            found.append(chunk)
+        elif isinstance(chunk.content, Text) and chunk.offset + len(chunk.content.data) > offset:
+            found += _cut(chunk, chunk.content.data, offset - chunk.offset)
+    return found
+
+
+def _cut(chunk: Chunk, data: bytes, begin: int) -> list[Chunk]:
+    return [Chunk(chunk.number, chunk.offset + begin, chunk.at, Text(data[begin:]))] if data[begin:] else []
+
+
 def last_lines(chunks: Sequence[Chunk], count: int) -> list[Chunk] | None:
     """The chunks from the start of the last `count` lines on, the first one cut; None: the chunks hold fewer lines.
 
@@ -67,8 +151,7 @@ def last_lines(chunks: Sequence[Chunk], count: int) -> list[Chunk] | None:
             wanted -= found
             continue
         begin = _nth_from_end(data, wanted) + 1
-        cut = Chunk(chunk.number, chunk.offset + begin, chunk.at, Text(data[begin:]))
-        return [*([cut] if data[begin:] else []), *chunks[index + 1 :]]
+        return _cut(chunk, data, begin) + list(chunks[index + 1 :])
     return None
 
 

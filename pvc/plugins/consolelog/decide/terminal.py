@@ -9,6 +9,7 @@ import re
 from enum import Enum
 
 _COLOUR = r"\x1b\[[0-9;:]{0,40}m"
+_COLOURS = re.compile(_COLOUR)
 _HELD = re.compile(r"(?:\r+|\x1b(?:\[[0-9;:]{0,40})?)\Z")
 """The end of a piece that means something else depending on what follows."""
 _CONTROL = re.compile(
@@ -24,6 +25,8 @@ class Colours(Enum):
 
     KEPT = "kept"
     REMOVED = "removed"
+    UNTOUCHED = "untouched"
+    """Nor is anything else: for programs that want what the VM printed, and can tell it from harmless text."""
 
 
 class Screen:
@@ -33,12 +36,17 @@ class Screen:
         self._colours = colours
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
-        self.coloured = False
-        """A colour was set and not reset: say RESET before printing anything else."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held back."""
+        return len(self._held) + len(self._decoder.getstate()[0])
 
     def show(self, data: bytes) -> str:
         """The text to print for the next bytes; what depends on the bytes after them is held back."""
         text = self._held + self._decoder.decode(data)
+        if self._colours is Colours.UNTOUCHED:
+            return text
         held = _HELD.search(text)
         self._held = held.group() if held else ""
         return self._harmless(text[: held.start()] if held else text)
@@ -48,7 +56,7 @@ class Screen:
         text = self._held + self._decoder.decode(b"", final=True)
         self._held = ""
         self._decoder.reset()
-        return self._harmless(text)
+        return text if self._colours is Colours.UNTOUCHED else self._harmless(text)
 
     def _harmless(self, text: str) -> str:
         return _CONTROL.sub(self._replacement, text)
@@ -56,9 +64,19 @@ class Screen:
     def _replacement(self, match: re.Match[str]) -> str:
         colour, line_end, control = match.groups()
         if colour:
-            self.coloured = self._colours is Colours.KEPT and colour not in (RESET, "\x1b[m")
             return colour if self._colours is Colours.KEPT else ""
         return "\n" if line_end else caret(control)
+
+
+def is_coloured(text: str, before: bool) -> bool:
+    """Whether a colour is on after the text: then RESET comes before anything else is printed."""
+    colours = _COLOURS.findall(text)
+    return colours[-1] not in (RESET, "\x1b[m") if colours else before
+
+
+def plain(text: str) -> str:
+    """Harmless text without its colours."""
+    return _COLOURS.sub("", text)
 
 
 def caret(control: str) -> str:
