@@ -220,10 +220,12 @@ class SimCluster:
         assert not self.fabric.twice, f"a VM ran twice: {self.fabric.twice}"
         assert not self.world.failures, f"a task failed: {self.world.failures}"
 
-    def define(self, name: str, node: str, *, memory: int = 128, run: bool = True, **how: Any) -> Vm:
+    def define(self, name: str, node: str, *, memory: int = 128, vcpus: int = 1, run: bool = True, **how: Any) -> Vm:
         """Define a VM on a node, and have it run."""
         uuid = self.client_process.new_id()
-        definition = read_definition(XML.format(name=name, uuid=uuid, memory=memory))
+        definition = read_definition(
+            XML.format(name=name, uuid=uuid, memory=memory).replace("<vcpu>1<", f"<vcpu>{vcpus}<")
+        )
         if "policy" in how:
             how["policy"] = Policy(how["policy"])
         vm = requests.define(self.client, definition, node, **how)

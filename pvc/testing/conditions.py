@@ -51,6 +51,7 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "message": lambda cluster, node: cluster.operation(node).message,
     "waiting": lambda cluster, node: cluster.operation(node).waiting,
     "outcome": _outcomes,
+    "warnings": lambda cluster, node: "; ".join(cluster.operation(node).warnings),
     "why": _reasons,
     "node": lambda cluster, node: cluster.node(node).state.value,
     "taken": _taken,
@@ -63,5 +64,5 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "reason": lambda cluster, vm: cluster.actual(vm).reason,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
-_WORDS = frozenset({"message", "waiting", "why", "taken", "reason", "failed_move"})
+_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move"})
 """Conditions that ask for a part of a text."""

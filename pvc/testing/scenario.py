@@ -23,7 +23,7 @@ FILES = ("README.md", "cluster.yml", "steps.yml")
 TRANSITION = re.compile(
     r"^ *(?P<time>[\d.]+) (?P<node>\S+) +(?P<text>\S.*: (.+ => .+ \(.*\)|ordered .+|.+ has lost its turn))$"
 )
-SILENT = frozenset({"expect", "run", "until"})
+SILENT = frozenset({"expect", "foreseen", "run", "until"})
 """Steps that change nothing and are not logged."""
 
 

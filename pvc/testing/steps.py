@@ -235,7 +235,7 @@ class Steps:
             requests.set_options(self.cluster.client, self.cluster.vm(vm), options)
 
     def forget(self, node: str) -> None:
-        """Make the cluster forget a node without power, as `pvc node forget` does."""
+        """Remove a node without power from the tree, whatever still remembers it."""
         self.run(30)  # until its session has ended
         client, path = self.cluster.client, keys.node(node)
         children = [f"{path}/{child}" for child in client.children(path) or ()]

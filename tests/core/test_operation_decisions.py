@@ -102,6 +102,12 @@ def test_nothing_begins_unless_every_gate_is_open_and_nobody_said_stop(
         assert deadline is None or deadline > NOW
 
 
+def test_an_unflush_counts_those_that_made_room_apart() -> None:
+    made = {f"m{n}": Outcome(f"m{n}", OutcomeState.MOVED, source="hv1", target="hv2") for n in range(2)}
+    ended = ending(UNFLUSH, NOW, {**MOVED, **made}, ())
+    assert ended.message == "hv1 is ready: 1 VM moved home, 2 VMs moved away to make room"
+
+
 ENDINGS = [
     ("flush, nothing left", FLUSH, (), End(Phase.DONE, "hv1 is flushed: 1 VM moved, none left")),
     ("unflush, nothing left", UNFLUSH, (), End(Phase.DONE, "hv1 is ready: 1 VM moved home")),

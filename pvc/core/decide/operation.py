@@ -59,7 +59,10 @@ def ending(operation: Operation, now: float, outcomes: Mapping[str, Outcome], le
         return End(Phase.INCOMPLETE, f"{did}{late}, {len(left)} left: {'; '.join(left)}")
     if operation.kind is OperationKind.FLUSH:
         return End(Phase.DONE, f"{operation.node} is flushed: {did}, none left")
-    return End(Phase.DONE, f"{operation.node} is ready: {did} home")
+    away = {key: outcome for key, outcome in outcomes.items() if outcome.source == operation.node}
+    home = _did({key: outcome for key, outcome in outcomes.items() if key not in away})
+    room = f", {_did(away)} away to make room" if away else ""
+    return End(Phase.DONE, f"{operation.node} is ready: {home} home{room}")
 
 
 def _did(outcomes: Mapping[str, Outcome]) -> str:

@@ -142,6 +142,12 @@ def test_placed_tells_what_is_left_as_they_come_and_the_largest_comes_first() ->
     ]
 
 
+def test_what_a_vm_needs_less_than_was_set_aside_for_it_is_there_for_others() -> None:
+    shrunk, larger = wish(1, 100), wish(2, 300)
+    node = candidate("hv2", memory=500, vms={"u1": 400})
+    assert targets(lay_out([shrunk, larger], [node])) == {"u1": "hv2", "u2": "hv2"}
+
+
 def test_two_of_a_spread_group_in_one_plan_are_kept_apart() -> None:
     both = [wish(1, spread="db"), wish(2, spread="db")]
     assert targets(lay_out(both, [candidate("hv2", memory=9000), candidate("hv3")])) == {"u1": "hv2", "u2": "hv3"}

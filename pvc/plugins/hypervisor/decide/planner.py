@@ -110,22 +110,26 @@ def _rooms(nodes: Iterable[Candidate], head_room: int, promised: Mapping[str, Se
 
 def _greedy(ordered: Sequence[Wanted], rooms: Sequence[Room]) -> Layout:
     placed: list[Placed] = []
-    unplaced: dict[str, Mapping[str, Objection]] = {}
-    for one in ordered:
-        room = _best(one, rooms)
-        if room is None:
-            unplaced[one.vm.uuid] = objections(one, rooms)
-        else:
-            placed.append(_take(one, room))
-    return Layout(tuple(placed), unplaced)
+    rest, before = list(ordered), -1
+    while len(placed) > before:  # again as long as it helps: a VM may need less than what is set aside for it there
+        before = len(placed)
+        left: list[Wanted] = []
+        for one in rest:
+            room = _best(one, rooms)
+            if room is None:
+                left.append(one)
+            else:
+                placed.append(_take(one, room))
+        rest = left
+    return Layout(tuple(placed), {one.vm.uuid: objections(one, rooms) for one in rest})
 
 
 def _follow(ordered: Sequence[Wanted], rooms: Sequence[Room], found: Mapping[str, str]) -> Layout:
-    """The layout that the search has found, and the reasons of those that it left out."""
+    """The layout that the search has found, and what becomes of those that it left out."""
     by_name = {room.candidate.name: room for room in rooms}
     placed = [_take(one, by_name[found[one.vm.uuid]]) for one in ordered if one.vm.uuid in found]
-    rest = [one for one in ordered if one.vm.uuid not in found]
-    return Layout(tuple(placed), {one.vm.uuid: objections(one, rooms) for one in rest})
+    rest = _greedy([one for one in ordered if one.vm.uuid not in found], rooms)
+    return Layout((*placed, *rest.placed), rest.unplaced)
 
 
 def _take(one: Wanted, room: Room) -> Placed:
