@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import pvc
-from pvc.cli import cluster, config, history, node, operation, plugin, roll
+from pvc.cli import cluster, config, forgetting, history, node, operation, plugin, roll
 from pvc.cli.application import Application
 from pvc.cli.output import Format
 from pvc.core.config.document import Document, find_config, read
@@ -60,7 +60,7 @@ def build(config_path: str | None) -> Application:
 def furnish(application: Application) -> Application:
     """Add core's and the plugins' commands."""
     _add_global_options(application)
-    for part in (cluster, node, operation, history, roll, config, plugin):
+    for part in (cluster, node, forgetting, operation, history, roll, config, plugin):
         part.add_commands(application)
     application.plugins.commands(application)
     return application

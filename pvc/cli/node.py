@@ -8,7 +8,7 @@ from pvc.cli.application import Application
 from pvc.cli.history import outcome_rows
 from pvc.core import keys
 from pvc.core.commands import Moment
-from pvc.core.coordination import Conflict, Coordinator, Delete
+from pvc.core.coordination import Coordinator
 from pvc.core.lookup import all_nodes, find_node
 from pvc.core.model import FINAL, Node, NodeFacts, Operation
 from pvc.core.records import Garbage, decode
@@ -36,19 +36,6 @@ def add_commands(cli: Application) -> None:
         operation = _operation(coordinator, name)
         row["outcomes"] = outcome_rows(operation) if operation else []
         cli.show([row], list(row), one=True)
-
-    @group.command("forget")
-    def forget(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-        """Remove a node that is gone for good. Refused while it answers or VMs are assigned to it."""
-        coordinator = cli.connect()
-        find_node(coordinator, name)
-        if coordinator.get(keys.node_session(name)) is not None:
-            cli.fail(f"the daemon of {name} answers; stop it first")
-        if coordinator.children(keys.node_vms(name)):
-            cli.fail(f"VMs are assigned to {name}; move or undefine them first (`pvc vm list`)")
-        cli.confirm(f"Forget the node {name}?", yes=yes)
-        _forget(coordinator, name)
-        cli.say(f"{name} is forgotten")
 
 
 def node_rows(coordinator: Coordinator, cli: Application | None = None) -> list[dict[str, Any]]:
@@ -106,12 +93,3 @@ def _operation(coordinator: Coordinator, name: str) -> Operation | None:
     except Garbage:
         return None
     return None if found is None else found[0]
-
-
-def _forget(coordinator: Coordinator, name: str) -> None:
-    paths = [keys.node_operation(name), keys.node_forecast(name), keys.node_facts(name), keys.node_vms(name)]
-    known = [path for path, znode in zip(paths, coordinator.get_many(paths), strict=True) if znode is not None]
-    try:
-        coordinator.commit([*(Delete(path) for path in known), Delete(keys.node(name))])
-    except Conflict as conflict:
-        raise typer.BadParameter(f"{name} has changed meanwhile ({conflict}); look again") from conflict

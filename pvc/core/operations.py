@@ -181,7 +181,7 @@ class OperationService:
             end = ending(operation, self._runtime.now(), progress.outcomes, progress.left)
             self._finish(record, end, progress, guards)
             return 0.0
-        warnings = operation.warnings if operation.phase is Phase.MOVING else progress.warnings
+        warnings = operation.warnings or progress.warnings
         new = replace(operation, outcomes=progress.outcomes, warnings=warnings, phase=Phase.MOVING)
         if new != operation:
             if new.phase is not operation.phase:

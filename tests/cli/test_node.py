@@ -133,24 +133,37 @@ def test_a_garbage_record_is_reported_and_left_out(keyboard: Keyboard) -> None:
     assert "/nodes/hv2 holds no valid record" in said.err
 
 
+def forgotten(keyboard: Keyboard) -> str:
+    return keyboard.type("node", "forget", "hv3", "--yes").err
+
+
 def test_a_node_that_answers_or_has_vms_is_not_forgotten(keyboard: Keyboard) -> None:
-    assert "stop it first" in keyboard.type("node", "forget", "hv3", "--yes").err
+    assert "stop it first" in forgotten(keyboard)
     keyboard.cluster.kill_daemon("hv3")
     keyboard.cluster.run(20.0)
-    assert "VMs are assigned" in keyboard.type("node", "forget", "hv3", "--yes").err
+    assert "VMs are assigned to hv3; move or undefine them first: vm3, vm6" in forgotten(keyboard)
     assert keyboard.cluster.client.get(keys.node("hv3")) is not None
 
 
-def test_an_empty_dead_node_is_forgotten(keyboard: Keyboard) -> None:
+def test_an_empty_dead_node_is_forgotten_and_vms_with_their_home_there_keep_running(keyboard: Keyboard) -> None:
     keyboard.type("node", "flush", "hv3", "--wait")
-    for name in ("vm3", "vm6"):
-        assert keyboard.type("vm", "move", name, keyboard.cluster.where()[name]).code == 0
-    keyboard.cluster.run(5.0)
     keyboard.cluster.kill_daemon("hv3")
     keyboard.cluster.run(20.0)
     said = keyboard.type("node", "forget", "hv3", "--yes")
     assert said.code == 0, said
     assert keyboard.cluster.client.get(keys.node("hv3")) is None
+    keyboard.cluster.settle()
+    assert keyboard.cluster.vm("vm3").home == "hv3"
+
+
+def test_a_dead_node_is_forgotten_though_it_remembers_vms_that_were_moved_for_good(keyboard: Keyboard) -> None:
+    keyboard.type("node", "flush", "hv3", "--wait")
+    keyboard.cluster.kill_daemon("hv3")
+    for name in ("vm3", "vm6"):
+        assert keyboard.type("vm", "move", name, keyboard.cluster.where()[name]).code == 0
+    keyboard.cluster.run(20.0)
+    assert keyboard.cluster.client.children(keys.node_vms("hv3"))
+    assert keyboard.type("node", "forget", "hv3", "--yes").code == 0
 
 
 def test_status_counts_what_there_is(keyboard: Keyboard) -> None:

@@ -12,7 +12,7 @@ from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict
 from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
-from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState, Phase
+from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState
 from pvc.core.turns import Progress, Turn, TurnLost
 from pvc.plugins.hypervisor.cluster import promise_op, read_candidate
 from pvc.plugins.hypervisor.decide import foresight
@@ -147,9 +147,9 @@ class Evacuation:
         )
 
     def _warnings(self, turn: Turn, outlook: Outlook, plan: Plan) -> tuple[str, ...]:
-        """Told once, as the operation begins to move things."""
+        """Told once, when the operation has first seen what there is to move."""
         operation = turn.operation
-        if operation.kind is not OperationKind.FLUSH or operation.phase is not Phase.PLANNING:
+        if operation.kind is not OperationKind.FLUSH or operation.outcomes:
             return ()
         going = {uuid: outcome.target for uuid, outcome in plan.outcomes.items() if outcome.target is not None}
         return foresight.warnings(self._me, outlook.items, outlook.targets, self._settings.placement.head_room, going)
