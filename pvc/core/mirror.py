@@ -4,7 +4,10 @@ Reads go through: the first asks the cluster and leaves a watch, later ones cost
 watch or a changed session wakes the service. One mirror belongs to one service; it never writes.
 """
 
-from pvc.core.coordination import Coordinator, SessionState, Znode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from pvc.core.coordination import Coordinator, Disconnected, SessionState, Znode
 from pvc.core.runtime import Runtime, Signal
 
 LOOK_AFRESH = 30.0
@@ -23,6 +26,7 @@ class Mirror:
         self._generation = 0
         self._nodes: dict[str, Znode | None] = {}
         self._children: dict[str, tuple[str, ...] | None] = {}
+        self._watches: dict[str, _Watch] = {}
         coordinator.listen(self._session_changed)
 
     def get(self, path: str) -> Znode | None:
@@ -37,6 +41,7 @@ class Mirror:
         with self._lock:
             if not watch.fired and generation == self._generation:
                 self._nodes[path] = znode
+                self._watches[path] = watch
         return znode
 
     def children(self, path: str) -> tuple[str, ...] | None:
@@ -60,12 +65,44 @@ class Mirror:
             self._generation += 1
             self._nodes.clear()
             self._children.clear()
+            self._watches.clear()
 
     def drop(self, path: str) -> None:
         """Drop what is known of one node, because a write of our own has just changed it."""
         with self._lock:
             self._nodes.pop(path, None)
             self._children.pop(path, None)
+
+    @contextmanager
+    def own_write(self, versions: Mapping[str, int]) -> Iterator[None]:
+        """Around a transaction of our own that gives these nodes these versions: the service is not woken by it.
+
+        They are read again at once; one that is of another version by then wakes the service after all. If the
+        transaction fails, what was known of them is dropped.
+        """
+        with self._lock:
+            for path in versions:
+                watch = self._watches.pop(path, None)
+                if watch is not None:
+                    watch.expected = True
+        try:
+            yield
+        except BaseException:
+            for path in versions:
+                self.drop(path)
+            raise
+        for path, version in versions.items():
+            self._read_again(path, version)
+
+    def _read_again(self, path: str, version: int) -> None:
+        self.drop(path)
+        try:
+            znode = self.get(path)
+        except Disconnected:
+            self._wake.set()
+            return
+        if znode is None or znode.version != version:
+            self._wake.set()
 
     def _look_afresh_sometimes(self) -> None:
         if self._runtime.monotonic() - self._looked_afresh >= LOOK_AFRESH:
@@ -87,9 +124,13 @@ class _Watch:
         self._entries = entries
         self._path = path
         self.fired = False
+        self.expected = False
+        """It tells of a write of our own, after which the node is read again."""
 
     def __call__(self) -> None:
         with self._mirror._lock:
             self.fired = True
+            if self.expected:
+                return
             self._entries.pop(self._path, None)
         self._mirror._wake.set()

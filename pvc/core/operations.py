@@ -279,7 +279,8 @@ class OperationService:
         return Put(keys.node_operation(self._node), encode(new), record.version)
 
     def _write(self, record: _Record, new: Operation, guards: Sequence[Check]) -> _Record:
-        self._guarded(guards, [self._put(record, new)])
+        with self._mirror.own_write({keys.node_operation(self._node): record.version + 1}):
+            self._guarded(guards, [self._put(record, new)])
         return _Record(new, record.version + 1)
 
     def _guarded(self, guards: Sequence[Check], ops: Sequence[Op]) -> tuple[str, ...]:

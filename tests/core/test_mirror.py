@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pvc.core.coordination import Create, Delete, Disconnected, Op, Put, SessionState, Watch, Znode
+from pvc.core.coordination import Conflict, Create, Delete, Disconnected, Op, Put, SessionState, Watch, Znode
 from pvc.core.mirror import Mirror
 from pvc.core.runtime import Signal
 from pvc.core.threads import ThreadRuntime
@@ -255,3 +255,55 @@ def test_forget_and_drop_make_the_next_read_ask(mirror: Mirror, counting: Counti
     assert read_all() == ["/vms", "/vms"]
     mirror.forget()
     assert len(read_all()) == 3
+
+
+def version(mirror: Mirror, path: str) -> int:
+    znode = mirror.get(path)
+    assert znode is not None
+    return znode.version
+
+
+def test_our_own_write_does_not_wake_the_service_and_later_changes_do(
+    mirror: Mirror, counting: Counting, other: FakeCoordinator, wake: Signal
+) -> None:
+    before = version(mirror, "/vms")
+    with mirror.own_write({"/vms": before + 1}):
+        counting.commit([Put("/vms", b"ours", before)])
+    assert not wake.wait(0)
+    reads = len(counting.reads)
+    assert data(mirror.get("/vms")) == b"ours" and len(counting.reads) == reads
+    other.commit([Put("/vms", b"theirs")])
+    assert wake.wait(0)
+    assert data(mirror.get("/vms")) == b"theirs"
+
+
+def test_a_change_right_after_our_own_write_wakes_the_service(
+    mirror: Mirror, counting: Counting, other: FakeCoordinator, wake: Signal
+) -> None:
+    before = version(mirror, "/vms")
+    with mirror.own_write({"/vms": before + 1}):
+        counting.commit([Put("/vms", b"ours", before)])
+        other.commit([Put("/vms", b"theirs")])
+    assert wake.wait(0)
+    assert data(mirror.get("/vms")) == b"theirs"
+
+
+def test_after_a_write_that_failed_the_node_is_read_again(
+    mirror: Mirror, counting: Counting, other: FakeCoordinator, wake: Signal
+) -> None:
+    before = version(mirror, "/vms")
+    with pytest.raises(Conflict), mirror.own_write({"/vms": before + 1}):
+        other.commit([Put("/vms", b"theirs")])
+        counting.commit([Put("/vms", b"ours", before)])
+    assert data(mirror.get("/vms")) == b"theirs"
+
+
+def test_a_connection_lost_after_our_own_write_wakes_the_service(
+    mirror: Mirror, counting: Counting, ensemble: FakeEnsemble, wake: Signal
+) -> None:
+    before = version(mirror, "/vms")
+    with mirror.own_write({"/vms": before + 1}):
+        counting.commit([Put("/vms", b"ours", before)])
+        counting.inner.suspend()
+        assert wake.wait(0)
+    assert wake.wait(0)

@@ -9,11 +9,11 @@ from pvc.plugins.hypervisor.decide.placement import Candidate
 from pvc.plugins.hypervisor.records import Promise, Promises, read_promises
 
 
-def read_candidates(source: Coordinator | Mirror) -> list[Candidate]:
-    """Every node whose record can be read, by name. Raises Disconnected."""
+def read_candidates(source: Coordinator | Mirror, without: str | None = None) -> list[Candidate]:
+    """Every node whose record can be read, by name, but one. Raises Disconnected."""
     candidates = []
     for name in source.children(keys.NODES) or ():
-        candidate = read_candidate(source, name)
+        candidate = read_candidate(source, name) if name != without else None
         if candidate is not None:
             candidates.append(candidate)
     return candidates

@@ -205,17 +205,16 @@ class Evacuation:
             displaced_by=(vm.displaced_by if home else turn.operation.id) if away else vm.displaced_by,
             guards=tuple(check.path for check in turn.guards),
         )
-        turn.commit(
-            [
-                Check(keys.node(order.target), target.version),
-                Check(keys.node_session(order.target)),
-                promise_op(target, vm),
-                *records.put(vm=ordered),
-                *index_ops(self._mirror, order.target, order.uuid),
-            ]
-        )
-        self._mirror.drop(keys.vm(order.uuid))
-        self._mirror.drop(keys.node_vms(order.target))
+        ops = [
+            Check(keys.node(order.target), target.version),
+            Check(keys.node_session(order.target)),
+            promise_op(target, vm),
+            *records.put(vm=ordered),
+            *index_ops(self._mirror, order.target, order.uuid),
+        ]
+        ours = {keys.vm(vm.uuid): records.vm_version + 1, keys.node_vms(target.name): target.promises_version + 1}
+        with self._mirror.own_write(ours):
+            turn.commit(ops)
         self._context.log.info("vm %s: ordered from %s to %s", vm.name, records.actual.node or "nowhere", order.target)
 
     def _home_of(self, home: str | None) -> str | None:

@@ -58,7 +58,7 @@ class Outlook:
     def targets(self) -> list[Candidate]:
         """The other nodes."""
         if self._targets is None:
-            self._targets = [node for node in read_candidates(self._mirror) if node.name != self._me]
+            self._targets = read_candidates(self._mirror, without=self._me)
         return self._targets
 
     def home(self) -> Room:
