@@ -49,6 +49,7 @@ class FactsPublisher:
             return 1.0
         facts = _facts(self._gather(), self._findings())
         if facts != self._published:
+            self._published = None  # until the answer comes, what was written is not known
             self._publish(replace(facts, at=self._runtime.now()))
             self._published = facts
         return INTERVAL

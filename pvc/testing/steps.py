@@ -16,8 +16,10 @@ from pvc.core.coordination import Delete
 from pvc.core.errors import PvcError
 from pvc.core.model import NodeSession, Policy
 from pvc.plugins.hypervisor import requests
+from pvc.plugins.hypervisor.host import EndReason, GuestState
 from pvc.testing.cluster import SimCluster, SimMachine, SimNode
 from pvc.testing.conditions import unmet
+from pvc.testing.guests import parsed_guest
 from pvc.testing.migration import MigrationPhase
 from pvc.testing.runtime import Killed
 
@@ -283,6 +285,17 @@ class Steps:
         if xml is None or self.cluster.fabric.running(self._uuid(vm)):
             raise ScenarioError(f"{vm} runs already, or has no definition")
         self._node(node).host.start(xml.data.decode())
+
+    def keep_remains(self, vm: str, node: str) -> None:
+        """A node's hypervisor goes on listing a VM that was to arrive there when it died, and does not let go of it."""
+        xml = self.cluster.client.get(keys.vm_xml(self._uuid(vm)))
+        if xml is None:
+            raise ScenarioError(f"{vm} has no definition")
+        self._node(node).host.add(replace(parsed_guest(xml.data.decode()), state=GuestState.INCOMING))
+
+    def clear_remains(self, vm: str, node: str) -> None:
+        """An administrator removes what `keep_remains` has left."""
+        self._node(node).host.remove(self._uuid(vm), EndReason.FAILED, only=GuestState.INCOMING)
 
     def guest_crashes(self, vm: str) -> None:
         """The guest dies."""

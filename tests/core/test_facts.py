@@ -96,3 +96,16 @@ def test_a_write_whose_fate_is_unknown_is_repeated(desk: Desk, applied: bool) ->
     desk.publisher.step()
     facts = desk.published()
     assert facts is not None and facts.load == 0.5
+
+
+def test_facts_that_are_as_before_a_write_whose_answer_was_lost_are_published_again(desk: Desk) -> None:
+    desk.gathered = {"memory": 1024}
+    desk.publisher.step()
+    desk.gathered = {"memory": 1}
+    desk.session.lose_next_commit(applied=True)
+    with pytest.raises(Disconnected):
+        desk.publisher.step()
+    desk.gathered = {"memory": 1024}
+    desk.publisher.step()
+    facts = desk.published()
+    assert facts is not None and facts.memory == 1024

@@ -151,13 +151,14 @@ FAULTS: dict[str, tuple[Fault, tuple[Point, ...]]] = {
     "pvcd-of-the-target-dies": (kill_and_restart("pvcd", Flush.target), EVERYWHERE),
     "pvcd-of-the-target-stays-away": (kill_for_good("pvcd"), (move(2),)),
     "its-libvirtd-dies": (kill_and_restart("libvirtd", hv1), EVERYWHERE),
-    "libvirtd-of-the-target-dies-early": (kill_and_restart("libvirtd", Flush.target), (planning, move(4))),
-    "libvirtd-of-the-target-dies-late": (kill_and_restart("libvirtd", Flush.target), (move(1), move(6), empty)),
-    "libvirtd-of-the-target-stays-away": (kill_for_good("libvirtd"), (move(2),)),
     "zookeeper-dies": (kill_and_restart("zookeeper", zk1), EVERYWHERE),
     "zookeeper-stays-away": (kill_zookeeper_until_all_sessions_have_ended, (move(4), empty)),
     "it-is-cut-off": (cut_off_for_a_moment, (planning, move(3), move(6), empty)),
     "it-stays-cut-off": (cut_off_until_its_session_has_ended, (move(3), empty)),
+    # The last ones: libvirt may keep remains of a VM that was arriving, and it cannot move there any more.
+    "libvirtd-of-the-target-dies-early": (kill_and_restart("libvirtd", Flush.target), (planning, move(4))),
+    "libvirtd-of-the-target-dies-late": (kill_and_restart("libvirtd", Flush.target), (move(1), move(6), empty)),
+    "libvirtd-of-the-target-stays-away": (kill_for_good("libvirtd"), (move(2),)),
 }
 
 

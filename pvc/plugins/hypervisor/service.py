@@ -38,6 +38,8 @@ LOOK_AFRESH = 60.0
 """Seconds between looks that trust nothing remembered: the safety net for a lost event."""
 GOING = 0.2
 """Seconds between looks at a guest of which the hypervisor's list and its events do not agree yet."""
+REMAINS_WITHIN = 30.0
+"""Seconds that a move waits for what an earlier stay of the VM has left on its target to be gone."""
 BUTTON_AGAIN = 15.0
 """Seconds after which a guest that did not react is asked to shut down again."""
 
@@ -78,6 +80,8 @@ class VmService:
         self._told: set[str] = set()
         self._missing: dict[str, float] = {}
         self._here_since: dict[str, float] = {}
+        self._arriving_since: dict[str, float] = {}
+        self._obstructed: dict[str, tuple[VmRecords, float]] = {}
         self._arriving: dict[str, str] = {}
         self._pressed: dict[str, float] = {}
         self._findings: dict[str, Finding] = {}
@@ -197,6 +201,15 @@ class VmService:
             return 0.0
         return now - self._here_since.setdefault(seen.uuid, now)
 
+    def _arriving_for(self, seen: _Seen) -> float:
+        """See `VmView.arriving_for`."""
+        now = self._runtime.monotonic()
+        announced = seen.records is None or self._me in (seen.records.actual.node, seen.records.actual.target)
+        if seen.guest is None or seen.guest.state is not GuestState.INCOMING or announced:
+            self._arriving_since.pop(seen.uuid, None)
+            return 0.0
+        return now - self._arriving_since.setdefault(seen.uuid, now)
+
     def _missing_for(self, seen: _Seen) -> float | None:
         """See `VmView.missing_for`; what observers were told is what this daemon has seen."""
         if seen.guest is not None or seen.uuid not in self._told:
@@ -220,6 +233,7 @@ class VmService:
             ended=self._ended.get(seen.uuid),
             missing_for=self._missing_for(seen),
             here_for=self._here_for(seen),
+            arriving_for=self._arriving_for(seen),
             busy=self._jobs.running(seen.uuid),
             error=self._errors.get(seen.uuid, ""),
             given_up=self._migrations.given_up(seen.uuid),
@@ -300,16 +314,29 @@ class VmService:
         error = self._errors.pop(seen.uuid, "")
         candidate = read_candidate(self._mirror, target)
         why = error or self._unfit(records.vm, candidate)
+        if not why and candidate is not None and _is_left_on(candidate, seen.uuid):
+            left = REMAINS_WITHIN - self._obstructed_for(records)
+            if left > 0:
+                return min(left, LOOK)
+            why = f"it has not got rid of an earlier stay of the VM; `pvc node info {target}` may say why"
+        self._obstructed.pop(seen.uuid, None)
         if why or candidate is None:
             actual = replace(records.actual, failed_move=f"cannot move to {target}: {why}")
             self._settle(records, decide.Settle(actual, actual.failed_move, vm=decide.now_on(records.vm, self._me)))
             return 0.0
-        if seen.uuid in candidate.vms and seen.uuid not in candidate.promised:  # remains of its last stay
-            return LOOK
         settings = self._per_vm.of(records.vm).settings.migration
         self._migrations.begin(seen.uuid, settings)
         self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version, settings))
         return 1.0
+
+    def _obstructed_for(self, records: VmRecords) -> float:
+        """Seconds for which this very order has waited for the target to clear away the VM's last stay there."""
+        now = self._runtime.monotonic()
+        order, since = self._obstructed.get(records.vm.uuid, (records, now))
+        if order != records:
+            since = now
+        self._obstructed[records.vm.uuid] = records, since
+        return now - since
 
     def _unfit(self, vm: Vm, target: Candidate | None) -> str:
         """Why a node that was asked for cannot be the target now; room is the business of who asked."""
@@ -444,3 +471,8 @@ class VmService:
             return uuid if znode is None else decode(Vm, znode.data, keys.vm(uuid)).name
         except Garbage:
             return uuid
+
+
+def _is_left_on(target: Candidate, uuid: str) -> bool:
+    """Whether the node still has to do with an earlier stay of the VM; what was only promised to it is not there."""
+    return uuid in target.vms and uuid not in target.promised

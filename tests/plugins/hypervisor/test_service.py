@@ -1,6 +1,7 @@
 """The service that looks after one node's VMs, in a simulated cluster."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from pvc.core.observers import VmChange, VmEvent
 from pvc.core.records import decode
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.decide.vm import STARTS_IN_A_ROW, pause_before_start
-from pvc.plugins.hypervisor.host import Guest, HypervisorError
+from pvc.plugins.hypervisor.host import Guest, GuestState, HypervisorError
 from pvc.plugins.hypervisor.plugin import HypervisorPlugin
 from pvc.testing.cluster import XML, SimCluster
+from pvc.testing.guests import parsed_guest
 from pvc.testing.hypervisor import FakeHypervisor
 
 STRANGER = "ffffffff-0000-4000-8000-000000000001"
@@ -291,6 +293,18 @@ def test_a_move_does_not_fail_for_the_reason_of_the_one_before_it(site: Site) ->
     requests.send(site.client, site.vm("vm1"), "hv2", keep_home=False)
     site.run(20)
     assert (site.actual("vm1").failed_move, site.where()) == ("", {"vm1": "hv2"})
+
+
+def test_a_guest_that_is_to_arrive_for_ever_is_reported_and_left_alone(site: Site) -> None:
+    vm = site.define("vm1", "hv1")
+    site.settle()
+    remains = replace(parsed_guest(XML.format(name="vm1", uuid=vm.uuid, memory=128)), state=GuestState.INCOMING)
+    site.nodes["hv2"].host.add(remains)
+    site.run(40)
+    assert site.findings("hv2") == []
+    site.run(40)
+    assert "vm1 is said to arrive here" in str(site.findings("hv2"))
+    assert site.where() == {"vm1": "hv1"} and site.nodes["hv2"].host.calls["destroy"] == 0
 
 
 def test_memory_is_claimed_for_what_runs_arrives_or_is_about_to_start_and_not_for_what_is_stopped(site: Site) -> None:

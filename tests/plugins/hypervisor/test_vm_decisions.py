@@ -10,6 +10,7 @@ import pytest
 from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.decide.vm import (
+    ARRIVES_WITHIN,
     CONFIRMED_AFTER,
     HEALTHY_AFTER,
     REASON_WITHIN,
@@ -321,6 +322,13 @@ def test_a_guest_under_anothers_lease_is_doubted_and_ended_only_when_the_holder_
     assert isinstance(next_action(view(actual=answered, doubt=ASKED_BY_ME, **here)), Discard)
     moving = on(OTHER, MIGRATING, target=ME, evicts="d1")
     assert isinstance(next_action(view(actual=moving, doubt=ASKED_BY_ME, vm=vm(), guest=guest())), Settle)
+
+
+def test_an_arrival_that_no_record_speaks_of_is_reported_after_a_while_and_left_alone() -> None:
+    here = {"actual": on(OTHER, RUNNING), "vm": vm(node=OTHER), "guest": guest(GuestState.INCOMING)}
+    assert isinstance(next_action(view(arriving_for=ARRIVES_WITHIN - 0.1, **here)), Wait)
+    action = next_action(view(arriving_for=ARRIVES_WITHIN, **here))
+    assert isinstance(action, Alarm) and "is said to arrive here" in action.text
 
 
 def test_the_holder_answers_a_doubt_only_while_its_own_guest_runs() -> None:

@@ -35,6 +35,7 @@ def view(**how: Any) -> VmView:
         "ended": None,
         "missing_for": None,
         "here_for": 1e9,
+        "arriving_for": 0.0,
         "busy": False,
         "error": "",
         "given_up": "",

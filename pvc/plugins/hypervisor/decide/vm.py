@@ -17,6 +17,8 @@ REASON_WITHIN = 2.0
 CONFIRMED_AFTER = 5.0
 """Seconds of running here after which a migration counts as confirmed though the source's daemon has not said so. Until
 then the source's hypervisor resumes its own copy should this host die, and must not find its lease given away."""
+ARRIVES_WITHIN = 60.0
+"""Seconds after which an arrival that no record speaks of is reported."""
 HEALTHY_AFTER = 600.0
 """Seconds of running after which earlier failures are forgotten."""
 
@@ -41,6 +43,8 @@ class VmView:
     """Seconds for which this daemon, having seen the guest here, has missed it; None: it has never seen it."""
     here_for: float
     """Seconds for which the guest has been seen running here while another node holds its lease."""
+    arriving_for: float
+    """Seconds for which the guest has been waiting here for a migration that no record speaks of."""
     busy: bool
     """A job for this VM runs on this node."""
     error: str
@@ -368,6 +372,11 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
     if guest is not None:
         if _is_left_over(guest) and view.actual.state in (ActualState.RUNNING, ActualState.STOPPED):
             return Discard(f"it runs on {holder}" if holder else "neither node could go on with it")
+        if guest.state is GuestState.INCOMING and view.arriving_for >= ARRIVES_WITHIN:
+            return Alarm(
+                "is said to arrive here, and pvc does not bring it: somebody migrates it by hand, or the hypervisor "
+                "keeps what was left when it died itself (the administrator's guide says how to remove that)"
+            )
         return Wait("between two nodes")
     if holder is None and _wanted_here(view, vm):
         if view.node_state is NodeState.READY or (view.node_state is NodeState.UNFLUSHING and vm.home == view.me):
