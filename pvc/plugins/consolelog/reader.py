@@ -11,8 +11,8 @@ from pvc.core.coordination import Coordinator, Disconnected, Znode
 from pvc.core.records import decode
 from pvc.core.runtime import Runtime
 from pvc.plugins.consolelog import keys
-from pvc.plugins.consolelog.decide.follow import BATCH, Cursor, after, last_lines, next_fetch
-from pvc.plugins.consolelog.ring import Chunk, Gap, Header, Loss, decode_chunk
+from pvc.plugins.consolelog.decide.follow import BATCH, Cursor, after, end, last_lines, next_fetch, unseen
+from pvc.plugins.consolelog.ring import Chunk, Gap, Header, Loss, decode_block
 
 RETRY = 1.0
 """Seconds between tries while the cluster does not answer."""
@@ -110,27 +110,28 @@ class Follower:
 
     def _first(self, header: Header) -> list[Chunk]:
         chunks = _last(self._coordinator, self._uuid, header, self._lines)
-        self._cursor = after(chunks[-1]) if chunks else Cursor(header.number, header.next)
+        self._cursor = after(chunks[-1]) if chunks else end(header)
         return chunks
 
     def _next(self, header: Header, cursor: Cursor) -> list[Chunk]:
         fetch = next_fetch(cursor, header)
         chunks = [Chunk(fetch.first, cursor.offset, 0.0, Gap(fetch.lost, Loss.RING))] if fetch.lost else []
-        cursor = Cursor(fetch.first, fetch.offset)
-        for number, chunk in zip(
-            range(fetch.first, fetch.last), _chunks(self._coordinator, self._uuid, fetch.first, fetch.last), strict=True
+        if fetch.first > cursor.number:
+            cursor = Cursor(fetch.first, fetch.offset)
+        for number, block in zip(
+            range(fetch.first, fetch.last), _blocks(self._coordinator, self._uuid, fetch.first, fetch.last), strict=True
         ):
-            if chunk is None:
+            if block is None:
                 if self._dropped(number):
                     break
-                chunk = Chunk(number, cursor.offset, 0.0, Gap(None, Loss.RING))  # deleted by hand
-            chunks.append(chunk)
-            cursor = after(chunk)
+                block = (Chunk(number, cursor.offset, 0.0, Gap(None, Loss.RING)),)  # deleted by hand
+            chunks += unseen(block, cursor)
+            cursor = after(block[-1])
         self._cursor = cursor
         return chunks
 
     def _dropped(self, number: int) -> bool:
-        """Whether the ring has moved on past that chunk: the next poll then says how much was lost."""
+        """Whether the ring has moved on past that block: the next poll then says how much was lost."""
         znode = self._coordinator.get(keys.console(self._uuid))
         return znode is None or _header(self._uuid, znode).first_number > number
 
@@ -138,30 +139,30 @@ class Follower:
 def _last(coordinator: Coordinator, uuid: str, header: Header, lines: int) -> list[Chunk]:
     """The chunks that hold the last lines, the first of them cut."""
     held: list[Chunk] = []
-    end = header.number
-    while end > header.first_number and lines > 0:
-        begin = max(header.first_number, end - BATCH)
-        found = _chunks(coordinator, uuid, begin, end)
-        there = [chunk for chunk in found[_behind_last_missing(found) :] if chunk is not None]
-        held = there + held
+    behind = header.number
+    while behind > header.first_number and lines > 0:
+        begin = max(header.first_number, behind - BATCH)
+        found = _blocks(coordinator, uuid, begin, behind)
+        there = [block for block in found[_behind_last_missing(found) :] if block is not None]
+        held = [chunk for block in there for chunk in block] + held
         cut = last_lines(held, lines)
         if cut is not None:
             return cut
         if len(there) < len(found):
             break
-        end = begin
+        behind = begin
     return held
 
 
-def _behind_last_missing(found: list[Chunk | None]) -> int:
-    return max((index + 1 for index, chunk in enumerate(found) if chunk is None), default=0)
+def _behind_last_missing(found: list[tuple[Chunk, ...] | None]) -> int:
+    return max((index + 1 for index, block in enumerate(found) if block is None), default=0)
 
 
-def _chunks(coordinator: Coordinator, uuid: str, first: int, end: int) -> list[Chunk | None]:
-    numbers = range(first, end)
-    paths = [keys.chunk(uuid, number) for number in numbers]
+def _blocks(coordinator: Coordinator, uuid: str, first: int, behind: int) -> list[tuple[Chunk, ...] | None]:
+    numbers = range(first, behind)
+    paths = [keys.block(uuid, number) for number in numbers]
     return [
-        None if znode is None else decode_chunk(number, znode.data, path)
+        None if znode is None else decode_block(number, znode.data, path)
         for number, path, znode in zip(numbers, paths, coordinator.get_many(paths), strict=True)
     ]
 

@@ -11,7 +11,7 @@ from pvc.plugins.consolelog.decide.bounds import Limits
 from pvc.plugins.consolelog.decide.handover import PATIENCE
 from pvc.plugins.consolelog.files import LogFile
 from pvc.plugins.consolelog.reader import read_page
-from pvc.plugins.consolelog.ring import Content, Event, Gap, Loss, Marker, Text, cost, decode_chunk
+from pvc.plugins.consolelog.ring import Chunk, Content, Event, Gap, Loss, Marker, Text, cost, decode_block
 from pvc.plugins.consolelog.schema import Settings
 from pvc.plugins.consolelog.service import SLOW_LOOK
 from pvc.plugins.consolelog.tail import Tail
@@ -475,11 +475,12 @@ def test_the_books_are_right_after_a_restart() -> None:
         if number in (20, 45):
             cluster.nodes["hv1"].die()
             cluster.nodes["hv1"].start()
-    header, held = cluster.header(), []
+    header = cluster.header()
+    held: list[Chunk] = []
     for number in range(header["first_number"], header["number"]):
-        znode = cluster.admin.get(keys.chunk(UUID, number))
+        znode = cluster.admin.get(keys.block(UUID, number))
         assert znode is not None
-        held.append(decode_chunk(number, znode.data, "/"))
+        held += decode_block(number, znode.data, "/")
     assert header["bytes"] == sum(cost(chunk.content) for chunk in held)
     assert header["first"] == held[0].offset
 
