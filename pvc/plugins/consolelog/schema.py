@@ -1,8 +1,10 @@
 """The `consolelog` section of pvc.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from pvc.core.config.overrides import overlaid, sound
 
 SECTION = "consolelog"
 
@@ -31,7 +33,7 @@ SCHEMA: dict[str, Any] = {
         "min": 1,
         "max": 1_000_000,
         "default": 1000,
-        "meta": {"help": "Lines of each VM's console that the cluster keeps.", "unit": "lines"},
+        "meta": {"help": "Lines of each VM's console that the cluster keeps.", "unit": "lines", "per_vm": True},
     },
     "bytes": {
         "type": "integer",
@@ -39,7 +41,11 @@ SCHEMA: dict[str, Any] = {
         "min": 16 * 1024,
         "max": 64 * 1024 * 1024,
         "default": 256 * 1024,
-        "meta": {"help": "Bytes of each VM's console that the cluster keeps, at most.", "unit": "bytes"},
+        "meta": {
+            "help": "Bytes of each VM's console that the cluster keeps, at most.",
+            "unit": "bytes",
+            "per_vm": True,
+        },
     },
     "interval": {
         "type": "number",
@@ -57,6 +63,7 @@ SCHEMA: dict[str, Any] = {
             "help": "What one VM may publish in the long run; what a flood prints beyond it is skipped, and readers "
             "are told how much.",
             "unit": "bytes/s",
+            "per_vm": True,
         },
     },
 }
@@ -77,3 +84,17 @@ class Settings:
 def settings(section: Mapping[str, Any]) -> Settings:
     """The settings that a validated section holds; what is missing has its default."""
     return Settings(**{key: section[key] for key in SCHEMA if key in section})
+
+
+@dataclass(frozen=True, slots=True)
+class VmSettings:
+    """The settings that hold for one VM, and what its own ones say that cannot be used."""
+
+    settings: Settings
+    problems: tuple[str, ...] = ()
+
+
+def settings_of_vm(node: Settings, options: Mapping[str, Any]) -> VmSettings:
+    """The settings of a node with a VM's own laid over them. What this version does not understand is left out."""
+    usable = sound(SECTION, SCHEMA, options)
+    return VmSettings(settings(overlaid(SECTION, asdict(node), usable.options)), usable.problems)

@@ -13,9 +13,9 @@ from math import inf
 from pvc.core import keys as core_keys
 from pvc.core.coordination import Coordinator, Disconnected, Watch
 from pvc.core.errors import PvcError
-from pvc.core.model import VmActual
+from pvc.core.model import Vm, VmActual
 from pvc.core.observers import HERE, VmChange, VmEvent
-from pvc.core.records import decode
+from pvc.core.records import Garbage, decode
 from pvc.core.runtime import Runtime
 from pvc.plugins.consolelog.decide.bounds import Limits
 from pvc.plugins.consolelog.decide.handover import PATIENCE, SETTLE, Claim, Standing, claim, closing, opening, source
@@ -23,12 +23,14 @@ from pvc.plugins.consolelog.decide.tail import Begin, Resume, budget, is_same_ru
 from pvc.plugins.consolelog.definition import BadXml, ConsoleFile, console_file, log_path
 from pvc.plugins.consolelog.files import LogFiles, Unfollowable
 from pvc.plugins.consolelog.ring import Content, FileMark
-from pvc.plugins.consolelog.schema import Settings
+from pvc.plugins.consolelog.schema import Settings, settings_of_vm
 from pvc.plugins.consolelog.tail import Piece, Tail
 from pvc.plugins.consolelog.writer import Changed, Undefined, Writer
 
 TRIES = 5
 """How often a log that changes under the writer is read again before pausing."""
+LOOK_AFRESH = 300.0
+"""Seconds after which a VM's settings are asked for again though no watch has fired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,6 @@ class Surroundings:
     runtime: Runtime
     settings: Settings
     log: logging.Logger
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(self.settings.lines, self.settings.bytes)
 
 
 @dataclass(slots=True)
@@ -83,7 +81,12 @@ class Stream:
         self._poke = poke
         self._events: deque[VmEvent] = deque()
         self._stay: _Stay | None = None
-        self._writer = Writer(surroundings.coordinator, surroundings.runtime, uuid, surroundings.limits)
+        self._settings = surroundings.settings
+        self._settings_known = False
+        self._settings_at = 0.0
+        self._shrinking = False
+        limits = _limits(surroundings.settings)
+        self._writer = Writer(surroundings.coordinator, surroundings.runtime, uuid, limits)
         self._effect: Callable[[], None] | None = None
         self._reported = ""
 
@@ -129,6 +132,8 @@ class Stream:
 
     def _advance(self, now: float) -> float:
         while True:
+            if not self._settings_known or now - self._settings_at >= LOOK_AFRESH:
+                self._look_at_settings(now)
             if not self._writer.loaded:
                 self._load()
             if self._stay is None:
@@ -142,6 +147,33 @@ class Stream:
             if when is not None:
                 return when
             self._leave(self._stay)
+
+    # Settings of the VM's own
+
+    def _look_at_settings(self, now: float) -> None:
+        self._settings_known, self._settings_at = True, now  # before it is read: a watch that fires says otherwise
+        try:
+            znode = self._s.coordinator.get(core_keys.vm(self.uuid), self._settings_changed)
+        except Disconnected:
+            self._settings_known = False
+            raise
+        try:
+            vm = decode(Vm, znode.data, core_keys.vm(self.uuid)) if znode and znode.data else None
+        except Garbage as garbage:
+            self._report(str(garbage))
+            return
+        found = settings_of_vm(self._s.settings, vm.options if vm else {})
+        if found.problems:
+            self._report("; ".join(found.problems))
+        if found.settings != self._settings:
+            self._settings, self._shrinking = found.settings, True
+            self._writer.limits = _limits(self._settings)
+            if self._stay is not None:
+                self._stay.tail.limits = self._writer.limits
+
+    def _settings_changed(self) -> None:
+        self._settings_known = False
+        self._poke()
 
     # Stays
 
@@ -175,12 +207,12 @@ class Stream:
         return stay
 
     def _stay_at(self, event: VmEvent, file: ConsoleFile, now: float) -> _Stay:
-        tail = Tail(self._s.files, file.path, file.run, self._s.limits)
+        tail = Tail(self._s.files, file.path, file.run, self._writer.limits)
         try:
             tail.hold()
         except Unfollowable as error:
             self._report(str(error))
-        return _Stay(event, file, tail, since=now, budget=self._s.settings.bytes, budget_at=now)
+        return _Stay(event, file, tail, since=now, budget=self._settings.bytes, budget_at=now)
 
     def _take_events(self, stay: _Stay, now: float) -> None:
         while self._events and stay.ended is None:
@@ -285,7 +317,7 @@ class Stream:
         while True:
             piece = self._look(stay, now)
             contents = stay.pending + list(piece.contents if piece else ())
-            if not contents and not self._unmarked(stay):
+            if not contents and not self._unmarked(stay) and not self._is_too_large():
                 break
             self._write(stay, contents, piece)
             stay.due = now + self._s.settings.interval
@@ -304,9 +336,14 @@ class Stream:
         marked = self._writer.header is None or self._mark() is not None
         return not marked and stay.ended is None and stay.tail.mark is not None
 
+    def _is_too_large(self) -> bool:
+        """The log holds more than the VM's settings, which have changed, let it: a write drops the rest."""
+        self._shrinking = self._shrinking and self._writer.is_over
+        return self._shrinking
+
     def _look(self, stay: _Stay, now: float) -> Piece | None:
-        most = self._s.settings.bytes
-        stay.budget = budget(stay.budget, now - stay.budget_at, self._s.settings.max_rate, most)
+        most = self._settings.bytes
+        stay.budget = budget(stay.budget, now - stay.budget_at, self._settings.max_rate, most)
         stay.budget_at = now
         if stay.ended and not stay.file.append and any(event.change in HERE for event in self._events):
             stay.tail.distrust()
@@ -382,3 +419,7 @@ class Stream:
         if text != self._reported:
             self._s.log.warning("console log of VM %s: %s", self.uuid, text)
             self._reported = text
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.lines, settings.bytes)
