@@ -4,6 +4,7 @@ The stream of everything a VM ever printed is addressed by absolute offsets, whi
 nodes. The ring holds the last part of it. Values and their encoding only: nothing here reads or writes the tree.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -163,6 +164,15 @@ def cost(content: Content) -> int:
 def lines(content: Content) -> int:
     """How many lines end in the content."""
     return content.data.count(b"\n") if isinstance(content, Text) else 0
+
+
+def placed(offset: int, at: float, contents: Sequence[Content]) -> list[Chunk]:
+    """The contents as chunks from that offset on, whatever blocks they are in."""
+    chunks = []
+    for content in contents:
+        chunks.append(Chunk(0, offset, at, content))
+        offset += span(content)
+    return chunks
 
 
 def encode_chunk(offset: int, at: float, content: Content, *, more: bool = False) -> bytes:

@@ -66,7 +66,47 @@ SCHEMA: dict[str, Any] = {
             "per_vm": True,
         },
     },
+    "files": {
+        "type": "dict",
+        "default": {},
+        "meta": {"help": "Files with everything that the node publishes, for longer than the cluster keeps it."},
+        "schema": {
+            "directory": {
+                "type": "string",
+                "check_with": "absolute_path",
+                "nullable": True,
+                "default": None,
+                "meta": {
+                    "help": "Where they are kept, on the node where the VM runs: NAME.log with what it printed, "
+                    "NAME.events with what happened to it. Made if it does not exist; null: no files are kept.",
+                },
+            },
+            "size": {
+                "type": "integer",
+                "coerce": "octets",
+                "min": 64 * 1024,
+                "default": 10 * 1024 * 1024,
+                "meta": {"help": "A file that would grow beyond this is rotated.", "unit": "bytes"},
+            },
+            "count": {
+                "type": "integer",
+                "min": 1,
+                "max": 1000,
+                "default": 5,
+                "meta": {"help": "Rotated files that are kept of each.", "unit": "files"},
+            },
+        },
+    },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """The section `files`. Keys and units as in SCHEMA."""
+
+    directory: str | None = None
+    size: int = 10 * 1024 * 1024
+    count: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +119,15 @@ class Settings:
     bytes: int = 256 * 1024
     interval: float = 0.5
     max_rate: int = 128 * 1024
+    files: FileSettings = FileSettings()
 
 
 def settings(section: Mapping[str, Any]) -> Settings:
     """The settings that a validated section holds; what is missing has its default."""
-    return Settings(**{key: section[key] for key in SCHEMA if key in section})
+    values = {key: section[key] for key in SCHEMA if key in section}
+    if "files" in values:
+        values["files"] = FileSettings(**values["files"])
+    return Settings(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ stay after the other. Nothing here waits: `advance` takes the next step and says
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -17,12 +17,14 @@ from pvc.core.model import Vm, VmActual
 from pvc.core.observers import HERE, VmChange, VmEvent
 from pvc.core.records import Garbage, decode
 from pvc.core.runtime import Runtime
+from pvc.core.sinks import ConsoleVm
 from pvc.plugins.consolelog.decide.bounds import Limits
 from pvc.plugins.consolelog.decide.handover import PATIENCE, SETTLE, Claim, Standing, claim, closing, opening, source
 from pvc.plugins.consolelog.decide.tail import Begin, Resume, budget, is_same_run, start
 from pvc.plugins.consolelog.definition import BadXml, ConsoleFile, console_file, log_path
+from pvc.plugins.consolelog.feeds import Feeds
 from pvc.plugins.consolelog.files import LogFiles, Unfollowable
-from pvc.plugins.consolelog.ring import Content, FileMark
+from pvc.plugins.consolelog.ring import Content, FileMark, placed
 from pvc.plugins.consolelog.schema import Settings, settings_of_vm
 from pvc.plugins.consolelog.tail import Piece, Tail
 from pvc.plugins.consolelog.writer import Changed, Undefined, Writer
@@ -43,6 +45,7 @@ class Surroundings:
     runtime: Runtime
     settings: Settings
     log: logging.Logger
+    feeds: Feeds
 
 
 @dataclass(slots=True)
@@ -357,7 +360,11 @@ class Stream:
         return piece
 
     def _write(self, stay: _Stay, contents: list[Content], piece: Piece | None) -> None:
+        offset = 0 if self._writer.header is None else self._writer.header.next
+        at = self._s.runtime.now()
+
         def effect() -> None:
+            self._tell_sinks(stay, offset, at, contents)
             stay.pending.clear()
             stay.owned = True
             if piece is not None:
@@ -371,7 +378,11 @@ class Stream:
         self._commit(contents, self._s.node, False, files, effect)
 
     def _finish(self, stay: _Stay, event: VmEvent) -> None:
+        offset = 0 if self._writer.header is None else self._writer.header.next
+        at = self._s.runtime.now()
+
         def effect() -> None:
+            self._tell_sinks(stay, offset, at, [last])
             stay.over = True
 
         files = self._marks_of_others(stay)
@@ -396,6 +407,10 @@ class Stream:
             self._effect = effect
             raise
         effect()
+
+    def _tell_sinks(self, stay: _Stay, offset: int, at: float, contents: Sequence[Content]) -> None:
+        vm = ConsoleVm(self.uuid, stay.event.name, self._s.node)
+        self._s.feeds.offer(vm, lambda: placed(offset, at, contents))
 
     def _load(self, watch: Watch | None = None) -> None:
         """Read the header, and find out about the last write if its outcome is unknown."""
