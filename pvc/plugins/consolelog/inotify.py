@@ -83,8 +83,7 @@ class DirectoryFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
-            raise Unfollowable(f"{path} {why}; it must be a regular file that pvcd can read") from error
+            raise Unfollowable(f"{path} {_why(error)}") from error
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
@@ -199,6 +198,14 @@ class DirectoryFiles:
             self._changed |= new
         if new:
             self._wake.set()
+
+
+def _why(error: OSError) -> str:
+    """Why a file cannot be opened, and what to do."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "cannot be opened: too many open files; raise LimitNOFILE of pvcd's unit above the number of its VMs"
+    what = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
+    return f"{what}; it must be a regular file that pvcd can read"
 
 
 def _stat(path: str) -> os.stat_result | None:

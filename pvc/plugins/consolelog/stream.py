@@ -355,6 +355,7 @@ class Stream:
             piece = stay.tail.look(int(stay.budget) if stay.ended is None else most, ending=stay.ended is not None)
         except Unfollowable as error:
             self._report(str(error))
+            stay.due = now + PATIENCE  # however often it is written to
             return None
         self._reported = ""
         return piece

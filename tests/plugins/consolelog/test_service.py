@@ -307,6 +307,21 @@ def test_a_file_outside_the_directory_is_reported_once_and_not_followed() -> Non
     assert node.step() > 1.0
 
 
+def test_a_file_that_cannot_be_followed_is_tried_seldom_however_often_it_is_written_to() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["hv1"]
+    node.disk.unfollowable[PATH] = "is a pipe"
+    cluster.start("hv1")
+    for _ in range(500):
+        cluster.print(10)
+        cluster.steps(0.02, 0.02)
+    assert node.disk.refusals <= 2 + 10.0 / PATIENCE
+    assert len(node.warnings) == 1
+    del node.disk.unfollowable[PATH]
+    cluster.steps(PATIENCE + 0.1)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:5000]]
+
+
 def test_a_vm_without_log_file_is_reported_and_left_alone() -> None:
     cluster = Cluster()
     node = cluster.nodes["hv1"]
