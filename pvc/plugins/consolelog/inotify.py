@@ -100,6 +100,8 @@ class DirectoryFiles:
 
     def follow(self, path: str) -> None:
         parent = str(Path(path).parent)
+        if parent not in self._watched and self._real(parent) is None:
+            return  # `open` says why
         with self._lock:
             if parent not in self._watched:
                 self._watched[parent] = self._watch(parent)
@@ -132,12 +134,17 @@ class DirectoryFiles:
     def _inside(self, path: str) -> tuple[str, str]:
         """The real directory and the name of a file. Raises Unfollowable if it is not below the configured one."""
         parent, name = os.path.split(path)
-        real, top = os.path.realpath(parent), os.path.realpath(self._directory)
-        if not name or not Path(path).is_absolute() or not Path(real).is_relative_to(top):
+        real = self._real(parent)
+        if not name or not Path(path).is_absolute() or real is None:
             raise Unfollowable(
                 f"{path} lies outside {self._directory}; set consolelog.directory, or change the log element of the VM"
             )
         return real, name
+
+    def _real(self, parent: str) -> str | None:
+        """What a directory's path leads to; None: out of the configured one."""
+        real, top = os.path.realpath(parent), os.path.realpath(self._directory)
+        return real if Path(real).is_relative_to(top) else None
 
     def _open_inotify(self) -> INotify | None:
         try:

@@ -31,6 +31,10 @@ from pvc.plugins.consolelog.writer import Changed, Undefined, Writer
 
 TRIES = 5
 """How often a log that changes under the writer is read again before pausing."""
+TOLD_AGAIN = 24 * 3600.0
+"""Seconds after which trouble that goes on is reported again."""
+MOST_REPORTED = 20
+"""Different reports that are remembered of one VM."""
 LOOK_AFRESH = 300.0
 """Seconds after which a VM's settings are asked for again though no watch has fired."""
 
@@ -91,7 +95,7 @@ class Stream:
         limits = _limits(surroundings.settings)
         self._writer = Writer(surroundings.coordinator, surroundings.runtime, uuid, limits)
         self._effect: Callable[[], None] | None = None
-        self._reported = ""
+        self._reported: dict[str, float] = {}
 
     def put(self, event: VmEvent) -> None:
         """Take note of an event; `advance` acts on it."""
@@ -357,7 +361,6 @@ class Stream:
             self._report(str(error))
             stay.due = now + PATIENCE  # however often it is written to
             return None
-        self._reported = ""
         return piece
 
     def _write(self, stay: _Stay, contents: list[Content], piece: Piece | None) -> None:
@@ -432,9 +435,14 @@ class Stream:
         return {node: mark for node, mark in header.files.items() if node != self._s.node}
 
     def _report(self, text: str) -> None:
-        if text != self._reported:
-            self._s.log.warning("console log of VM %s: %s", self.uuid, text)
-            self._reported = text
+        """Log what is wrong with this VM's console, once: also if there are two things in turn."""
+        now = self._s.runtime.monotonic()
+        if now - self._reported.get(text, -inf) < TOLD_AGAIN:
+            return
+        if len(self._reported) >= MOST_REPORTED:
+            self._reported.clear()
+        self._reported[text] = now
+        self._s.log.warning("console log of VM %s: %s", self.uuid, text)
 
 
 def _limits(settings: Settings) -> Limits:
