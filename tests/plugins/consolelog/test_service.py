@@ -526,3 +526,40 @@ def test_a_chunk_that_is_dropped_while_it_is_fetched_counts_as_lost_with_its_siz
     reader.poll()
     assert [gap.loss for gap in reader.gaps()] == [Loss.RING]
     assert reader.place() == cluster.printed
+
+
+def test_a_prompt_is_published_though_its_line_has_not_ended() -> None:
+    cluster = Cluster()
+    cluster.start("hv1")
+    cluster.steps(1.0)
+    cluster.nodes["hv1"].disk.write(PATH, b"\r\nlogin: ")
+    cluster.nodes["hv1"].step()
+    assert told(cluster)[-1] == b"\r\nlogin: "
+
+
+def test_a_file_that_comes_late_is_followed_from_its_first_byte() -> None:
+    cluster = Cluster()
+    cluster.start("hv1")
+    cluster.nodes["hv1"].disk.delete(PATH)
+    cluster.steps(2.0)
+    cluster.print(100)
+    cluster.steps(0.2)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:100]]
+
+
+def test_a_line_of_megabytes_is_cut_to_what_the_ring_holds_and_what_follows_it_is_whole() -> None:
+    cluster = Cluster()
+    disk = cluster.nodes["hv1"].disk
+    cluster.start("hv1")
+    cluster.steps(0.2)
+    for _ in range(6):
+        disk.write(PATH, b"x" * (1 << 19))
+        cluster.steps(0.3)
+        assert cluster.header()["bytes"] <= 16384
+    disk.write(PATH, b"\xe2\x82\xac\x00\r\nend\r\n")
+    cluster.steps(0.3)
+    reader = Reader(cluster)
+    reader.poll()
+    assert reader.text().endswith(b"x\xe2\x82\xac\x00\r\nend\r\n")
+    assert cluster.header()["next"] == 6 * (1 << 19) + 11
+    assert cluster.nodes["hv1"].warnings == []
