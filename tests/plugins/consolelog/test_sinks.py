@@ -214,7 +214,7 @@ def test_a_stopping_daemon_does_not_wait_for_a_sink_that_hangs(caplog: pytest.Lo
 
     runtime.spawn("daemon", stop)
     world.run_for(60.0)
-    assert stopped == [LAST_MOMENT]
+    assert len(stopped) == 1 and stopped[0] < 2 * LAST_MOMENT
     assert sink.closed == 0
     assert any("does not wait" in message for message in caplog.messages)
 
