@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import consoles, flushing, idling, planning
+from bench import consoles, flushing, idling, planning, publishing
 from bench.report import Result, save, table
 from pvc.core.errors import PvcError
 from pvc.core.threads import ThreadRuntime
@@ -22,6 +22,8 @@ def main() -> int:
     try:
         print("planning", flush=True)
         results += planning.measure(runtime, ROUNDS)
+        print("publishing consoles", flush=True)
+        results += publishing.measure(runtime, rounds=ROUNDS)
         with ExitStack() as labs:
             managed = _up(labs, "bench", flushing.MANAGED)
             plain = _up(labs, "bench-plain", flushing.PLAIN)

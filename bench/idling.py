@@ -23,23 +23,24 @@ def measure(lab: Lab, runtime: Runtime, rounds: int, seconds: float) -> list[Res
     runtime.sleep(SETTLE)
     shares, memory = [], []
     for _round in range(rounds):
-        began, before = runtime.monotonic(), _cpu_seconds(process.pid)
+        began, before = runtime.monotonic(), cpu_seconds(process.pid)
         runtime.sleep(seconds)
-        shares.append((_cpu_seconds(process.pid) - before) / (runtime.monotonic() - began) * 100)
-        memory.append(_resident(process.pid))
+        shares.append((cpu_seconds(process.pid) - before) / (runtime.monotonic() - began) * 100)
+        memory.append(resident(process.pid))
     return [
         result("CPU of an idle daemon with 6 VMs", shares, "% of a core", target=1.0),
         result("memory of an idle daemon with 6 VMs", memory, "MB", target=80.0),
     ]
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time, proc(5) fields 14 and 15."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
+    """Megabytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6

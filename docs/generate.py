@@ -40,7 +40,7 @@ HOLDS: Mapping[str, str] = {
     "/roll/driver": "`Driver`, ephemeral",
     "/locks/flush/<name>": "`Ticket`, ephemeral",
     "/vms/<uuid>/console": "`Header`",
-    "/vms/<uuid>/console/<number>": "one line of JSON, then the VM's bytes",
+    "/vms/<uuid>/console/<number>": "for each chunk one line of JSON, then the VM's bytes",
 }
 """The kind of value in each node of the tree: a record of pvc/core/model.py or of the plugin that owns it."""
 

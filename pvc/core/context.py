@@ -10,6 +10,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.model import Vm
 from pvc.core.observers import VmEvent
 from pvc.core.runtime import Runtime, Signal
+from pvc.core.sinks import ConsoleSink
 from pvc.core.turns import FlushStep, Gate
 
 
@@ -40,6 +41,9 @@ class PluginCalls(Protocol):
 
     def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
         """What plugins say of nodes as targets for a VM; nodes nobody has an opinion on are left out."""
+
+    def console_sinks(self) -> tuple[ConsoleSink, ...]:
+        """The takers of console output of all plugins."""
 
 
 @dataclass(frozen=True, slots=True)

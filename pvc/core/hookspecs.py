@@ -15,6 +15,7 @@ from pvc.core.context import Context, Verdict
 from pvc.core.model import Finding, Vm
 from pvc.core.observers import VmObserver
 from pvc.core.service import Service
+from pvc.core.sinks import ConsoleSink
 from pvc.core.turns import FlushStep, Gate
 
 PROJECT = "pvc"
@@ -71,6 +72,11 @@ class Hooks:
     @hookspec
     def pvc_health(self, context: Context) -> Sequence[Finding]:
         """Findings about this node: ok, warning or critical, each with what to do. Must be quick."""
+        raise NotImplementedError
+
+    @hookspec
+    def pvc_console_sinks(self, context: Context) -> Sequence[ConsoleSink]:
+        """Takers of what this node publishes of its VMs' consoles. Asked for once, when the console log starts."""
         raise NotImplementedError
 
     @hookspec

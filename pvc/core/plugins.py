@@ -21,6 +21,7 @@ from pvc.core.errors import PvcError
 from pvc.core.model import Finding, Severity, Vm
 from pvc.core.observers import VmEvent, VmObserver
 from pvc.core.service import Service
+from pvc.core.sinks import ConsoleSink
 from pvc.core.turns import FlushStep, Gate
 
 FUTURE_ROLES = frozenset({"networking", "storage"})
@@ -53,6 +54,7 @@ _SHAPES: Mapping[str, Callable[[Any], Any]] = {
     "pvc_placement": dict,
     "pvc_node_facts": dict,
     "pvc_health": list,
+    "pvc_console_sinks": list,
 }
 """What core makes of each answer while it still can blame the plugin; an answer of another kind is a failure."""
 
@@ -182,6 +184,9 @@ class Plugins:
                 veto = before.veto or (f"{verdict.veto} ({name})" if verdict.veto else "")
                 merged[node] = Verdict(veto, before.score + verdict.score)
         return merged
+
+    def console_sinks(self) -> tuple[ConsoleSink, ...]:
+        return tuple(sink for _, found in self._ask("pvc_console_sinks", context=self._bound) for sink in found)
 
     def facts(self) -> dict[str, Any]:
         """All plugins' facts, merged; a later plugin wins."""

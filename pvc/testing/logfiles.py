@@ -53,6 +53,8 @@ class FakeDisk:
         self._listeners: list[FakeLogFiles] = []
         self.unfollowable: dict[str, str] = {}
         """Paths that must not be opened, and why."""
+        self.refusals = 0
+        """How often somebody tried."""
 
     def files(self, wake: Signal) -> "FakeLogFiles":
         """A daemon's view of the files."""
@@ -115,6 +117,7 @@ class FakeLogFiles:
 
     def open(self, path: str) -> LogFile | None:
         if path in self._disk.unfollowable:
+            self._disk.refusals += 1
             raise Unfollowable(f"{path} {self._disk.unfollowable[path]}")
         inode = self._disk._paths.get(path)
         return None if inode is None else FakeLogFile(inode)

@@ -171,6 +171,35 @@ def test_the_largest_publication_fits_and_drops_a_thousand_chunks_with_it(coordi
     assert len(kept) == header.number - header.first_number < 1600
 
 
+def test_a_block_is_not_dropped_by_the_write_that_adds_to_it(coordinator: Coordinator) -> None:
+    writer = Writer(coordinator, RUNTIME, UUID, Limits(lines=1, bytes=16384))
+    publish(writer, Text(b"pro"))
+    publish(writer, Text(b"mpt\n" * 10))
+    page = read_page(coordinator, UUID, Start(100))
+    assert page is not None and text(list(page.chunks)) == b"pro" + b"mpt\n" * 10
+    publish(writer, Text(b"next\n"))
+    assert coordinator.children(keys.console(UUID)) == ("000000000000", "000000000001")
+
+
+def test_a_writer_that_comes_anew_adds_to_the_block_that_it_finds(cluster: Cluster, coordinator: Coordinator) -> None:
+    publish(Writer(coordinator, RUNTIME, UUID, LIMITS), Marker(Event.STARTED, "hv1"), Text(b"one"))
+    publish(Writer(cluster.connect("hv2").coordinator, RUNTIME, UUID, LIMITS), Text(b" two\n"))
+    assert coordinator.children(keys.console(UUID)) == ("000000000000",)
+    page = read_page(coordinator, UUID, Start(100))
+    assert page is not None and text(list(page.chunks)) == b"one two\n"
+
+
+def test_a_block_that_was_deleted_by_hand_is_not_added_to(coordinator: Coordinator) -> None:
+    writer = Writer(coordinator, RUNTIME, UUID, LIMITS)
+    publish(writer, Text(b"one\n"))
+    coordinator.commit([Delete(keys.block(UUID, 0))])
+    with pytest.raises(Changed):
+        publish(writer, Text(b"two\n"))
+    publish(writer, Text(b"two\n"))
+    page = read_page(coordinator, UUID, Start(100))
+    assert page is not None and text(list(page.chunks)) == b"two\n"
+
+
 def test_a_slow_reader_is_told_how_much_the_ring_dropped(cluster: Cluster, coordinator: Coordinator) -> None:
     limits = Limits(lines=10, bytes=16384)
     writer = Writer(coordinator, RUNTIME, UUID, limits)
@@ -204,4 +233,4 @@ def test_a_deleted_log_cannot_be_undone_by_its_writer(coordinator: Coordinator) 
     with pytest.raises(Undefined):
         publish(writer, Text(b"two\n"))
     with pytest.raises(Conflict):
-        coordinator.commit([Create(keys.chunk(UUID, 0))])
+        coordinator.commit([Create(keys.block(UUID, 0))])

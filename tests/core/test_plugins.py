@@ -147,6 +147,10 @@ class Everything:
         return cast(Sequence[Finding], self._say([Finding(self.mark, Severity.OK, "fine")]))
 
     @hookimpl
+    def pvc_console_sinks(self, context: Context) -> Sequence[Any]:
+        return cast(Sequence[Any], self._say(self.parts))
+
+    @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
         self.commands.append(cli)
         self._say(None)
@@ -225,6 +229,12 @@ def test_hook_pvc_health() -> None:
     assert findings[0] == Finding("a", Severity.OK, "fine")
     assert (findings[1].source, findings[1].severity) == ("plugin bad", Severity.WARNING)
     assert "b fails on purpose" in findings[1].text
+
+
+def test_hook_pvc_console_sinks() -> None:
+    plugins = loaded(one=Everything("a"), bad=Everything(fails=True), two=Everything("b"))
+    assert names(plugins.console_sinks()) == ["a", "b"]
+    assert [finding.source for finding in plugins.findings()] == ["plugin bad"]
 
 
 def test_hook_pvc_commands() -> None:

@@ -2,7 +2,8 @@
  *
  *   name=WORD      how it calls itself                rate=N      lines per second (default 1; 0: none)
  *   every=SECONDS  one line in so many seconds, may   length=N    characters per line, without the line end
- *                  have two decimals; replaces rate   text=numbered|identical|blank
+ *                  have two decimals; replaces rate   text=numbered|identical|blank|mixed
+ *                  (mixed: one numbered, one identical, two blank, and so on)
  *   burst=N        lines at the start, at once        fill=MIB    memory to write to at the start
  *   dirty=N        pages of it to write per second    stop=S      seconds until it powers off
  *
@@ -119,12 +120,16 @@ static u32 number(const char *key, u32 otherwise)
 
 /* ------- lines */
 
-static enum { NUMBERED = 'n', IDENTICAL = 'i', BLANK = 'b' } text = NUMBERED;
+enum text { NUMBERED = 'n', IDENTICAL = 'i', BLANK = 'b', MIXED = 'm' };
+static enum text chosen_text = NUMBERED;
 static u32 line_length, lines_printed;
 
 static void print_line(void)
 {
         u32 n = 0;
+        enum text text = chosen_text;
+        if (text == MIXED)
+                text = lines_printed % 4 == 0 ? NUMBERED : lines_printed % 4 == 1 ? IDENTICAL : BLANK;
         lines_printed++;
         if (text != BLANK) {
                 n = print(name);
@@ -284,7 +289,7 @@ void main(const struct loader_info *loader)
         print(command_line);
         end_line();
         if (option("text"))
-                text = *option("text");
+                chosen_text = *option("text");
         line_length = number("length", 0);
         fill(number("fill", 0), loader->mem_upper_kib);
         for (u32 i = number("burst", 0); i; i--)

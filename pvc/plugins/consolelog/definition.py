@@ -30,8 +30,12 @@ class ConsoleFile:
 
 def log_path(directory: str, name: str, uuid: str) -> str:
     """Where a VM's console goes: named for the VM, or for its UUID if the name would make an odd file name."""
-    plain = name if _PLAIN_NAME.fullmatch(name) else uuid
-    return f"{directory.rstrip('/')}/{plain}-console.log"
+    return f"{directory.rstrip('/')}/{file_stem(name, uuid)}-console.log"
+
+
+def file_stem(name: str, uuid: str) -> str:
+    """What files of a VM are named for: its name, or its UUID if the name would make an odd file name."""
+    return name if _PLAIN_NAME.fullmatch(name) else uuid
 
 
 def with_log(xml: str, path: str, append: str) -> str | None:

@@ -83,8 +83,7 @@ class DirectoryFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
-            raise Unfollowable(f"{path} {why}; it must be a regular file that pvcd can read") from error
+            raise Unfollowable(f"{path} {_why(error)}") from error
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
@@ -101,6 +100,8 @@ class DirectoryFiles:
 
     def follow(self, path: str) -> None:
         parent = str(Path(path).parent)
+        if parent not in self._watched and self._real(parent) is None:
+            return  # `open` says why
         with self._lock:
             if parent not in self._watched:
                 self._watched[parent] = self._watch(parent)
@@ -133,12 +134,17 @@ class DirectoryFiles:
     def _inside(self, path: str) -> tuple[str, str]:
         """The real directory and the name of a file. Raises Unfollowable if it is not below the configured one."""
         parent, name = os.path.split(path)
-        real, top = os.path.realpath(parent), os.path.realpath(self._directory)
-        if not name or not Path(path).is_absolute() or not Path(real).is_relative_to(top):
+        real = self._real(parent)
+        if not name or not Path(path).is_absolute() or real is None:
             raise Unfollowable(
                 f"{path} lies outside {self._directory}; set consolelog.directory, or change the log element of the VM"
             )
         return real, name
+
+    def _real(self, parent: str) -> str | None:
+        """What a directory's path leads to; None: out of the configured one."""
+        real, top = os.path.realpath(parent), os.path.realpath(self._directory)
+        return real if Path(real).is_relative_to(top) else None
 
     def _open_inotify(self) -> INotify | None:
         try:
@@ -199,6 +205,14 @@ class DirectoryFiles:
             self._changed |= new
         if new:
             self._wake.set()
+
+
+def _why(error: OSError) -> str:
+    """Why a file cannot be opened, and what to do."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "cannot be opened: too many open files; raise LimitNOFILE of pvcd's unit above the number of its VMs"
+    what = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
+    return f"{what}; it must be a regular file that pvcd can read"
 
 
 def _stat(path: str) -> os.stat_result | None:

@@ -9,6 +9,7 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding, Severity, Vm
 from pvc.core.observers import VmObserver
 from pvc.core.service import Service
+from pvc.core.sinks import ConsoleSink
 
 if TYPE_CHECKING:
     from pvc.plugins.consolelog.service import ConsoleLog
@@ -51,7 +52,16 @@ class ConsoleLogPlugin:
         from pvc.plugins.consolelog.schema import SECTION, settings
 
         why = unusable(settings(context.config.section(SECTION)).directory)
-        return [Finding(SECTION, Severity.WARNING, why)] if why else []
+        found = [Finding(SECTION, Severity.WARNING, why)] if why else []
+        return found + self._the_service(context).findings()
+
+    @hookimpl
+    def pvc_console_sinks(self, context: Context) -> Sequence[ConsoleSink]:
+        from pvc.plugins.consolelog.filesink import FileSink
+        from pvc.plugins.consolelog.schema import SECTION, settings
+
+        files = settings(context.config.section(SECTION)).files
+        return [] if files.directory is None else [FileSink(files.directory, files.size, files.count)]
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
@@ -75,5 +85,6 @@ class ConsoleLogPlugin:
                 runtime=context.runtime,
                 settings=chosen,
                 log=context.log,
+                open_sinks=context.plugins.console_sinks,
             )
         return self._service

@@ -1,6 +1,7 @@
 """Reads one VM's console log from the tree, from any machine: the last lines, or everything from there on.
 
-Never writes and never waits. A chunk is fetched once; a watch on the header tells when there is more.
+Never writes and never waits. A watch on the header tells when there is more; what was seen is not fetched again,
+except with the rest of a block that may still get chunks.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,12 @@ from pvc.plugins.consolelog.decide.follow import (
     Start,
     after,
     beginning,
+    end,
+    is_at_end,
     next_fetch,
+    unseen,
 )
-from pvc.plugins.consolelog.ring import Chunk, Gap, Header, Loss, Text, decode_chunk
+from pvc.plugins.consolelog.ring import Chunk, Gap, Header, Loss, Text, decode_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Follower:
     @property
     def is_at_end(self) -> bool:
         """Everything that was there at the last poll has been given."""
-        return self.header is None or (self._cursor is not None and self._cursor.number >= self.header.number)
+        return self.header is None or (self._cursor is not None and is_at_end(self._cursor, self.header))
 
     def poll(self) -> list[Chunk | Notice]:
         """What comes next, a batch at most. `wake` will be called when there is more than `is_at_end` knows of.
@@ -102,25 +106,26 @@ class Follower:
 
     def _first(self, header: Header) -> tuple[list[Chunk], Cursor]:
         chunks, self.spoke = _last(self._coordinator, self._uuid, header, self._start)
-        return chunks, after(chunks[-1]) if chunks else Cursor(header.number, header.next)
+        return chunks, after(chunks[-1]) if chunks else end(header)
 
     def _next(self, header: Header, cursor: Cursor) -> tuple[list[Chunk], Cursor]:
         fetch = next_fetch(cursor, header)
         chunks = [Chunk(fetch.first, cursor.offset, 0.0, Gap(fetch.lost, Loss.RING))] if fetch.lost else []
-        cursor = Cursor(fetch.first, fetch.offset)
-        for number, chunk in zip(
-            range(fetch.first, fetch.last), _chunks(self._coordinator, self._uuid, fetch.first, fetch.last), strict=True
+        if fetch.first > cursor.number:
+            cursor = Cursor(fetch.first, fetch.offset)
+        for number, block in zip(
+            range(fetch.first, fetch.last), _blocks(self._coordinator, self._uuid, fetch.first, fetch.last), strict=True
         ):
-            if chunk is None:
+            if block is None:
                 if self._dropped(number):
                     break
-                chunk = Chunk(number, cursor.offset, 0.0, Gap(None, Loss.RING))  # deleted by hand
-            chunks.append(chunk)
-            cursor = after(chunk)
+                block = (Chunk(number, cursor.offset, 0.0, Gap(None, Loss.RING)),)  # deleted by hand
+            chunks += unseen(block, cursor)
+            cursor = after(block[-1])
         return chunks, cursor
 
     def _dropped(self, number: int) -> bool:
-        """Whether the ring has moved on past that chunk: the next poll then says how much was lost."""
+        """Whether the ring has moved on past that block: the next poll then says how much was lost."""
         znode = self._coordinator.get(keys.console(self._uuid))
         return znode is None or _header(self._uuid, znode).first_number > number
 
@@ -128,28 +133,28 @@ class Follower:
 def _last(coordinator: Coordinator, uuid: str, header: Header, start: Start) -> tuple[list[Chunk], float | None]:
     """The chunks from the start on, the first of them cut, and when the last output was published."""
     held: list[Chunk] = []
-    end, size, complete = header.number, BATCH, False
+    behind, size = header.number, BATCH
     while True:
-        begin = max(header.first_number, end - size)
-        found = _chunks(coordinator, uuid, begin, end)
-        there = [chunk for chunk in found[_behind_last_missing(found) :] if chunk is not None]
-        held = there + held
+        begin = max(header.first_number, behind - size)
+        found = _blocks(coordinator, uuid, begin, behind)
+        there = [block for block in found[_behind_last_missing(found) :] if block is not None]
+        held = [chunk for block in there for chunk in block] + held
         complete = begin == header.first_number or len(there) < len(found)
         cut = beginning(held, start, complete=complete)
         if cut is not None:
             return cut, next((chunk.at for chunk in reversed(held) if isinstance(chunk.content, Text)), None)
-        end, size = begin, min(2 * size, LARGEST_BATCH)
+        behind, size = begin, min(2 * size, LARGEST_BATCH)
 
 
-def _behind_last_missing(found: list[Chunk | None]) -> int:
-    return max((index + 1 for index, chunk in enumerate(found) if chunk is None), default=0)
+def _behind_last_missing(found: list[tuple[Chunk, ...] | None]) -> int:
+    return max((index + 1 for index, block in enumerate(found) if block is None), default=0)
 
 
-def _chunks(coordinator: Coordinator, uuid: str, first: int, end: int) -> list[Chunk | None]:
-    numbers = range(first, end)
-    paths = [keys.chunk(uuid, number) for number in numbers]
+def _blocks(coordinator: Coordinator, uuid: str, first: int, behind: int) -> list[tuple[Chunk, ...] | None]:
+    numbers = range(first, behind)
+    paths = [keys.block(uuid, number) for number in numbers]
     return [
-        None if znode is None else decode_chunk(number, znode.data, path)
+        None if znode is None else decode_block(number, znode.data, path)
         for number, path, znode in zip(numbers, paths, coordinator.get_many(paths), strict=True)
     ]
 

@@ -1,9 +1,10 @@
-"""What a console log looks like in the tree: a header, and chunks that are never changed once written.
+"""What a console log looks like in the tree: a header, and blocks of chunks. A chunk is never changed once written.
 
 The stream of everything a VM ever printed is addressed by absolute offsets, which go on across starts, moves and
 nodes. The ring holds the last part of it. Values and their encoding only: nothing here reads or writes the tree.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +14,12 @@ from pvc.core.records import Garbage, decode, encode
 
 LARGEST_CHUNK = 64 * 1024
 """Bytes of console output in one chunk, far below what a znode can hold."""
+FULL_LINES = 4
+"""A block in which so many lines end takes no more chunks: 1000 lines are 250 blocks at most."""
+FULL_BYTES = 512
+"""The same for bytes of output: what a publication writes once more is never above this."""
+FULL_CHUNKS = 16
+"""The same for chunks."""
 
 
 class FileMark(msgspec.Struct, frozen=True, array_like=True):
@@ -39,9 +46,11 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     first: int = 0
     """Stream offset at which the first kept chunk begins."""
     number: int = 0
-    """Number of the next chunk."""
+    """Number of the next block."""
     first_number: int = 0
-    """Number of the first kept chunk; equal to `number` if none is kept."""
+    """Number of the first kept block; equal to `number` if none is kept."""
+    newest: int = 0
+    """Chunks in the newest block, `number - 1`."""
     lines: int = 0
     """Line ends in the kept chunks."""
     bytes: int = 0
@@ -106,14 +115,19 @@ Content = Text | Marker | Gap
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One piece of the stream and its place."""
+    """What was published at one time, and its place in the stream."""
 
     number: int
+    """Of the block that holds it. Blocks have one znode each and are numbered without holes."""
     offset: int
     """Stream offset at which it begins."""
     at: float
     """When it was published: seconds since the epoch."""
     content: Content
+    index: int = 0
+    """Its place in the block."""
+    more: bool = False
+    """The block may get another chunk behind this one."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,14 +135,17 @@ class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
     offset: int
     at: float
+    size: int | None = None
+    """Of the text; None: it goes to the end of the block."""
     event: Event | None = None
     node: str = ""
     target: str = ""
     loss: Loss | None = None
     skipped: int | None = None
+    more: bool = False
 
 
-CHUNK_COST = 64
+CHUNK_COST = 72
 """Bytes that a chunk counts beyond its content, so that a VM printing byte by byte cannot make chunks without bound."""
 
 
@@ -149,27 +166,48 @@ def lines(content: Content) -> int:
     return content.data.count(b"\n") if isinstance(content, Text) else 0
 
 
-def encode_chunk(offset: int, at: float, content: Content) -> bytes:
-    """The content as the data of its znode."""
+def placed(offset: int, at: float, contents: Sequence[Content]) -> list[Chunk]:
+    """The contents as chunks from that offset on, whatever blocks they are in."""
+    chunks = []
+    for content in contents:
+        chunks.append(Chunk(0, offset, at, content))
+        offset += span(content)
+    return chunks
+
+
+def encode_chunk(offset: int, at: float, content: Content, *, more: bool = False) -> bytes:
+    """The content as part of a block's data."""
     at = round(at, 3)
     if isinstance(content, Text):
-        return encode(_Head(offset, at)) + b"\n" + content.data
+        return encode(_Head(offset, at, size=len(content.data), more=more)) + b"\n" + content.data
     if isinstance(content, Marker):
-        return encode(_Head(offset, at, event=content.event, node=content.node, target=content.target))
-    return encode(_Head(offset, at, loss=content.loss, skipped=content.skipped))
-
-
-def decode_chunk(number: int, data: bytes, path: str) -> Chunk:
-    """The chunk that a znode's data holds. Raises Garbage."""
-    first, newline, rest = data.partition(b"\n")
-    head = decode(_Head, first, path)
-    content: Content
-    if head.event is not None:
-        content = Marker(head.event, head.node, head.target)
-    elif head.loss is not None:
-        content = Gap(head.skipped, head.loss)
-    elif newline:
-        content = Text(rest)
+        head = _Head(offset, at, event=content.event, node=content.node, target=content.target, more=more)
     else:
-        raise Garbage(path, "a head of text without text")
-    return Chunk(number, head.offset, head.at, content)
+        head = _Head(offset, at, loss=content.loss, skipped=content.skipped, more=more)
+    return encode(head) + b"\n"
+
+
+def decode_block(number: int, data: bytes, path: str) -> tuple[Chunk, ...]:
+    """The chunks that a block's znode holds, one at least. Raises Garbage."""
+    chunks: list[Chunk] = []
+    begin = 0
+    while begin < len(data) or not chunks:
+        newline = data.find(b"\n", begin)
+        end = len(data) if newline < 0 else newline
+        head = decode(_Head, data[begin:end], path)
+        begin = end + 1
+        content = _content(head, data, begin, path)
+        begin += len(content.data) if isinstance(content, Text) else 0
+        chunks.append(Chunk(number, head.offset, head.at, content, len(chunks), head.more))
+    return tuple(chunks)
+
+
+def _content(head: _Head, data: bytes, begin: int, path: str) -> Content:
+    if head.event is not None:
+        return Marker(head.event, head.node, head.target)
+    if head.loss is not None:
+        return Gap(head.skipped, head.loss)
+    end = len(data) if head.size is None else begin + head.size
+    if not begin <= end <= len(data):
+        raise Garbage(path, "a head of text without the text")
+    return Text(data[begin:end])

@@ -1,8 +1,10 @@
 """The `consolelog` section of pvc.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from pvc.core.config.overrides import overlaid, sound
 
 SECTION = "consolelog"
 
@@ -31,7 +33,7 @@ SCHEMA: dict[str, Any] = {
         "min": 1,
         "max": 1_000_000,
         "default": 1000,
-        "meta": {"help": "Lines of each VM's console that the cluster keeps.", "unit": "lines"},
+        "meta": {"help": "Lines of each VM's console that the cluster keeps.", "unit": "lines", "per_vm": True},
     },
     "bytes": {
         "type": "integer",
@@ -39,7 +41,11 @@ SCHEMA: dict[str, Any] = {
         "min": 16 * 1024,
         "max": 64 * 1024 * 1024,
         "default": 256 * 1024,
-        "meta": {"help": "Bytes of each VM's console that the cluster keeps, at most.", "unit": "bytes"},
+        "meta": {
+            "help": "Bytes of each VM's console that the cluster keeps, at most.",
+            "unit": "bytes",
+            "per_vm": True,
+        },
     },
     "interval": {
         "type": "number",
@@ -57,6 +63,38 @@ SCHEMA: dict[str, Any] = {
             "help": "What one VM may publish in the long run; what a flood prints beyond it is skipped, and readers "
             "are told how much.",
             "unit": "bytes/s",
+            "per_vm": True,
+        },
+    },
+    "files": {
+        "type": "dict",
+        "default": {},
+        "meta": {"help": "Files with everything that the node publishes, for longer than the cluster keeps it."},
+        "schema": {
+            "directory": {
+                "type": "string",
+                "check_with": "absolute_path",
+                "nullable": True,
+                "default": None,
+                "meta": {
+                    "help": "Where they are kept, on the node where the VM runs: NAME.log with what it printed, "
+                    "NAME.events with what happened to it. Made if it does not exist; null: no files are kept.",
+                },
+            },
+            "size": {
+                "type": "integer",
+                "coerce": "octets",
+                "min": 64 * 1024,
+                "default": 10 * 1024 * 1024,
+                "meta": {"help": "A file that would grow beyond this is rotated.", "unit": "bytes"},
+            },
+            "count": {
+                "type": "integer",
+                "min": 1,
+                "max": 1000,
+                "default": 5,
+                "meta": {"help": "Rotated files that are kept of each.", "unit": "files"},
+            },
         },
     },
     "console_uri": {
@@ -71,6 +109,15 @@ SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class FileSettings:
+    """The section `files`. Keys and units as in SCHEMA."""
+
+    directory: str | None = None
+    size: int = 10 * 1024 * 1024
+    count: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The section, typed. Keys and units as in SCHEMA."""
 
@@ -81,8 +128,26 @@ class Settings:
     interval: float = 0.5
     max_rate: int = 128 * 1024
     console_uri: str = "qemu+ssh://{address}/system"
+    files: FileSettings = FileSettings()
 
 
 def settings(section: Mapping[str, Any]) -> Settings:
     """The settings that a validated section holds; what is missing has its default."""
-    return Settings(**{key: section[key] for key in SCHEMA if key in section})
+    values = {key: section[key] for key in SCHEMA if key in section}
+    if "files" in values:
+        values["files"] = FileSettings(**values["files"])
+    return Settings(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class VmSettings:
+    """The settings that hold for one VM, and what its own ones say that cannot be used."""
+
+    settings: Settings
+    problems: tuple[str, ...] = ()
+
+
+def settings_of_vm(node: Settings, options: Mapping[str, Any]) -> VmSettings:
+    """The settings of a node with a VM's own laid over them. What this version does not understand is left out."""
+    usable = sound(SECTION, SCHEMA, options)
+    return VmSettings(settings(overlaid(SECTION, asdict(node), usable.options)), usable.problems)

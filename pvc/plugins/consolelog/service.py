@@ -5,13 +5,16 @@ Runs on a ZooKeeper session of its own. A step costs what is due in it, not what
 
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from pvc.core.coordination import Coordinator, Disconnected, SessionState
+from pvc.core.model import Finding
 from pvc.core.observers import VmEvent
 from pvc.core.runtime import Inbox, Runtime, Signal
+from pvc.core.sinks import ConsoleSink
+from pvc.plugins.consolelog.feeds import Feeds
 from pvc.plugins.consolelog.files import LogFiles
 from pvc.plugins.consolelog.schema import Settings
 from pvc.plugins.consolelog.stream import Stream, Surroundings
@@ -42,10 +45,12 @@ class ConsoleLog:
         runtime: Runtime,
         settings: Settings,
         log: logging.Logger,
+        open_sinks: Callable[[], Sequence[ConsoleSink]] = tuple,
     ) -> None:
         self._node = node
         self._connect = connect
         self._open_files = open_files
+        self._open_sinks = open_sinks
         self._runtime = runtime
         self._settings = settings
         self._log = log
@@ -106,12 +111,20 @@ class ConsoleLog:
             stream.close()
         if self._surroundings is not None:
             self._surroundings.files.close()
+            self._surroundings.feeds.close()
+
+    def findings(self) -> list[Finding]:
+        """What a person should know of the sinks."""
+        return [] if self._surroundings is None else self._surroundings.feeds.findings()
 
     def _begin(self) -> Surroundings:
         coordinator = self._connect()
         coordinator.listen(lambda state: self._wake.set())
         files = self._open_files(self._wake)
-        self._surroundings = Surroundings(self._node, coordinator, files, self._runtime, self._settings, self._log)
+        feeds = Feeds(self._open_sinks(), self._runtime, self._log)
+        self._surroundings = Surroundings(
+            self._node, coordinator, files, self._runtime, self._settings, self._log, feeds
+        )
         self._look_at = self._runtime.monotonic() + SLOW_LOOK
         return self._surroundings
 

@@ -6,29 +6,37 @@ stay after the other. Nothing here waits: `advance` takes the next step and says
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
 from pvc.core import keys as core_keys
 from pvc.core.coordination import Coordinator, Disconnected, Watch
 from pvc.core.errors import PvcError
-from pvc.core.model import VmActual
+from pvc.core.model import Vm, VmActual
 from pvc.core.observers import HERE, VmChange, VmEvent
-from pvc.core.records import decode
+from pvc.core.records import Garbage, decode
 from pvc.core.runtime import Runtime
+from pvc.core.sinks import ConsoleVm
 from pvc.plugins.consolelog.decide.bounds import Limits
 from pvc.plugins.consolelog.decide.handover import PATIENCE, SETTLE, Claim, Standing, claim, closing, opening, source
 from pvc.plugins.consolelog.decide.tail import Begin, Resume, budget, is_same_run, start
 from pvc.plugins.consolelog.definition import BadXml, ConsoleFile, console_file, log_path
+from pvc.plugins.consolelog.feeds import Feeds
 from pvc.plugins.consolelog.files import LogFiles, Unfollowable
-from pvc.plugins.consolelog.ring import Content, FileMark
-from pvc.plugins.consolelog.schema import Settings
+from pvc.plugins.consolelog.ring import Content, FileMark, placed
+from pvc.plugins.consolelog.schema import Settings, settings_of_vm
 from pvc.plugins.consolelog.tail import Piece, Tail
 from pvc.plugins.consolelog.writer import Changed, Undefined, Writer
 
 TRIES = 5
 """How often a log that changes under the writer is read again before pausing."""
+TOLD_AGAIN = 24 * 3600.0
+"""Seconds after which trouble that goes on is reported again."""
+MOST_REPORTED = 20
+"""Different reports that are remembered of one VM."""
+LOOK_AFRESH = 300.0
+"""Seconds after which a VM's settings are asked for again though no watch has fired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +49,7 @@ class Surroundings:
     runtime: Runtime
     settings: Settings
     log: logging.Logger
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(self.settings.lines, self.settings.bytes)
+    feeds: Feeds
 
 
 @dataclass(slots=True)
@@ -83,9 +88,14 @@ class Stream:
         self._poke = poke
         self._events: deque[VmEvent] = deque()
         self._stay: _Stay | None = None
-        self._writer = Writer(surroundings.coordinator, surroundings.runtime, uuid, surroundings.limits)
+        self._settings = surroundings.settings
+        self._settings_known = False
+        self._settings_at = 0.0
+        self._shrinking = False
+        limits = _limits(surroundings.settings)
+        self._writer = Writer(surroundings.coordinator, surroundings.runtime, uuid, limits)
         self._effect: Callable[[], None] | None = None
-        self._reported = ""
+        self._reported: dict[str, float] = {}
 
     def put(self, event: VmEvent) -> None:
         """Take note of an event; `advance` acts on it."""
@@ -129,6 +139,8 @@ class Stream:
 
     def _advance(self, now: float) -> float:
         while True:
+            if not self._settings_known or now - self._settings_at >= LOOK_AFRESH:
+                self._look_at_settings(now)
             if not self._writer.loaded:
                 self._load()
             if self._stay is None:
@@ -142,6 +154,33 @@ class Stream:
             if when is not None:
                 return when
             self._leave(self._stay)
+
+    # Settings of the VM's own
+
+    def _look_at_settings(self, now: float) -> None:
+        self._settings_known, self._settings_at = True, now  # before it is read: a watch that fires says otherwise
+        try:
+            znode = self._s.coordinator.get(core_keys.vm(self.uuid), self._settings_changed)
+        except Disconnected:
+            self._settings_known = False
+            raise
+        try:
+            vm = decode(Vm, znode.data, core_keys.vm(self.uuid)) if znode and znode.data else None
+        except Garbage as garbage:
+            self._report(str(garbage))
+            return
+        found = settings_of_vm(self._s.settings, vm.options if vm else {})
+        if found.problems:
+            self._report("; ".join(found.problems))
+        if found.settings != self._settings:
+            self._settings, self._shrinking = found.settings, True
+            self._writer.limits = _limits(self._settings)
+            if self._stay is not None:
+                self._stay.tail.limits = self._writer.limits
+
+    def _settings_changed(self) -> None:
+        self._settings_known = False
+        self._poke()
 
     # Stays
 
@@ -175,12 +214,12 @@ class Stream:
         return stay
 
     def _stay_at(self, event: VmEvent, file: ConsoleFile, now: float) -> _Stay:
-        tail = Tail(self._s.files, file.path, file.run, self._s.limits)
+        tail = Tail(self._s.files, file.path, file.run, self._writer.limits)
         try:
             tail.hold()
         except Unfollowable as error:
             self._report(str(error))
-        return _Stay(event, file, tail, since=now, budget=self._s.settings.bytes, budget_at=now)
+        return _Stay(event, file, tail, since=now, budget=self._settings.bytes, budget_at=now)
 
     def _take_events(self, stay: _Stay, now: float) -> None:
         while self._events and stay.ended is None:
@@ -285,7 +324,7 @@ class Stream:
         while True:
             piece = self._look(stay, now)
             contents = stay.pending + list(piece.contents if piece else ())
-            if not contents and not self._unmarked(stay):
+            if not contents and not self._unmarked(stay) and not self._is_too_large():
                 break
             self._write(stay, contents, piece)
             stay.due = now + self._s.settings.interval
@@ -304,9 +343,14 @@ class Stream:
         marked = self._writer.header is None or self._mark() is not None
         return not marked and stay.ended is None and stay.tail.mark is not None
 
+    def _is_too_large(self) -> bool:
+        """The log holds more than the VM's settings, which have changed, let it: a write drops the rest."""
+        self._shrinking = self._shrinking and self._writer.is_over
+        return self._shrinking
+
     def _look(self, stay: _Stay, now: float) -> Piece | None:
-        most = self._s.settings.bytes
-        stay.budget = budget(stay.budget, now - stay.budget_at, self._s.settings.max_rate, most)
+        most = self._settings.bytes
+        stay.budget = budget(stay.budget, now - stay.budget_at, self._settings.max_rate, most)
         stay.budget_at = now
         if stay.ended and not stay.file.append and any(event.change in HERE for event in self._events):
             stay.tail.distrust()
@@ -315,12 +359,16 @@ class Stream:
             piece = stay.tail.look(int(stay.budget) if stay.ended is None else most, ending=stay.ended is not None)
         except Unfollowable as error:
             self._report(str(error))
+            stay.due = now + PATIENCE  # however often it is written to
             return None
-        self._reported = ""
         return piece
 
     def _write(self, stay: _Stay, contents: list[Content], piece: Piece | None) -> None:
+        offset = 0 if self._writer.header is None else self._writer.header.next
+        at = self._s.runtime.now()
+
         def effect() -> None:
+            self._tell_sinks(stay, offset, at, contents)
             stay.pending.clear()
             stay.owned = True
             if piece is not None:
@@ -334,7 +382,11 @@ class Stream:
         self._commit(contents, self._s.node, False, files, effect)
 
     def _finish(self, stay: _Stay, event: VmEvent) -> None:
+        offset = 0 if self._writer.header is None else self._writer.header.next
+        at = self._s.runtime.now()
+
         def effect() -> None:
+            self._tell_sinks(stay, offset, at, [last])
             stay.over = True
 
         files = self._marks_of_others(stay)
@@ -360,6 +412,10 @@ class Stream:
             raise
         effect()
 
+    def _tell_sinks(self, stay: _Stay, offset: int, at: float, contents: Sequence[Content]) -> None:
+        vm = ConsoleVm(self.uuid, stay.event.name, self._s.node)
+        self._s.feeds.offer(vm, lambda: placed(offset, at, contents))
+
     def _load(self, watch: Watch | None = None) -> None:
         """Read the header, and find out about the last write if its outcome is unknown."""
         happened = self._writer.load(watch)
@@ -379,6 +435,15 @@ class Stream:
         return {node: mark for node, mark in header.files.items() if node != self._s.node}
 
     def _report(self, text: str) -> None:
-        if text != self._reported:
-            self._s.log.warning("console log of VM %s: %s", self.uuid, text)
-            self._reported = text
+        """Log what is wrong with this VM's console, once: also if there are two things in turn."""
+        now = self._s.runtime.monotonic()
+        if now - self._reported.get(text, -inf) < TOLD_AGAIN:
+            return
+        if len(self._reported) >= MOST_REPORTED:
+            self._reported.clear()
+        self._reported[text] = now
+        self._s.log.warning("console log of VM %s: %s", self.uuid, text)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.lines, settings.bytes)

@@ -33,7 +33,8 @@ class Tail:
         self.path = path
         self._files = files
         self._run = run
-        self._limits = limits
+        self.limits = limits
+        """May be changed: they only say in what portions is read."""
         self._file: LogFile | None = None
         self._position = 0
         self._checksum = checksum(b"")
@@ -85,7 +86,7 @@ class Tail:
             assert self._file is not None
             # Asked before the size: what is written to this file later than that is not taken for the end of it.
             named = self._files.inode(self.path)
-            what = look(self._position, self._file.size(), allowance, self._limits.batch)
+            what = look(self._position, self._file.size(), allowance, self.limits.batch)
             if isinstance(what, Read):
                 piece = self._read(self._file, what)
                 if piece is not None:
@@ -134,7 +135,7 @@ class Tail:
         skipped: list[Content] = [Gap(what.skip, Loss.RATE)] if what.skip else []
         behind = data if len(data) >= FINGER or what.skip else before + data
         return Piece(
-            (*self._gaps, *skipped, *texts(data, self._limits)),
+            (*self._gaps, *skipped, *texts(data, self.limits)),
             len(self._gaps),
             self._mark_at(what.position + len(data), checksum(behind)),
             len(data),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvc.core.observers import VmChange
+from pvc.core.records import Garbage
 from pvc.plugins.consolelog.decide import bounds, tail
 from pvc.plugins.consolelog.decide.follow import Cursor, last_lines, next_fetch
 from pvc.plugins.consolelog.decide.handover import PATIENCE, Claim, Standing, claim
@@ -22,8 +23,10 @@ from pvc.plugins.consolelog.ring import (
     Loss,
     Marker,
     Text,
-    decode_chunk,
+    cost,
+    decode_block,
     encode_chunk,
+    span,
 )
 
 MARK = FileMark(7, 100, 5, "3")
@@ -34,9 +37,49 @@ contents: st.SearchStrategy[Content] = st.one_of(
 )
 
 
-@given(st.integers(0), st.integers(0, 1 << 40), contents)
-def test_a_chunk_comes_back_as_it_was_written(number: int, offset: int, content: Content) -> None:
-    assert decode_chunk(number, encode_chunk(offset, 12.5, content), "/x") == Chunk(number, offset, 12.5, content)
+@given(st.integers(0), st.lists(st.tuples(st.integers(0, 1 << 40), contents, st.booleans()), min_size=1))
+def test_a_block_comes_back_as_it_was_written(number: int, parts: list[tuple[int, Content, bool]]) -> None:
+    data = b"".join(encode_chunk(offset, 12.5, content, more=more) for offset, content, more in parts)
+    expected = [Chunk(number, offset, 12.5, each, index, more) for index, (offset, each, more) in enumerate(parts)]
+    assert list(decode_block(number, data, "/x")) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\n", b"{}", b'{"offset":0,"at":1,"size":9}\nshort', b'{"offset":0,"at":1,"size":-9}\nlong enough', b"junk"],
+)
+def test_a_block_that_is_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(Garbage, match="/x"):
+        decode_block(0, data, "/x")
+
+
+@given(st.lists(st.lists(contents, max_size=5), max_size=12))
+def test_blocks_hold_all_chunks_in_order_and_the_books_are_right(writes: list[list[Content]]) -> None:
+    header, newest, blocks = Header("hv1"), None, dict[int, bytes]()
+    for written in writes:
+        header, changed = bounds.grown(header, newest, written, 1.0)
+        for block in changed:
+            assert block.fresh == (block.number not in blocks)
+            blocks[block.number] = block.data
+        if changed:
+            newest = replace(changed[-1], fresh=False) if changed[-1].more else None
+    chunks = [chunk for number, data in blocks.items() for chunk in decode_block(number, data, "/x")]
+    assert [chunk.content for chunk in chunks] == [content for written in writes for content in written]
+    assert list(blocks) == list(range(header.number))
+    assert header.bytes == sum(cost(chunk.content) for chunk in chunks)
+    assert header.next == sum(span(chunk.content) for chunk in chunks)
+    assert header.newest == sum(chunk.number == header.number - 1 for chunk in chunks)
+
+
+def test_few_blocks_hold_many_lines_and_what_is_written_once_more_is_bounded() -> None:
+    header, newest, rewritten = Header("hv1"), None, []
+    for number in range(1000):
+        before = len(newest.data) if newest else 0
+        header, changed = bounds.grown(header, newest, [Text(b"%d\n" % number)], 1.0)
+        rewritten.append(before)
+        newest = replace(changed[-1], fresh=False) if changed[-1].more else None
+    assert header.number == 250
+    assert max(rewritten) < 512 + 16 * 72
 
 
 @given(st.binary(max_size=500), st.integers(1, 50))

@@ -10,6 +10,7 @@ from pvc.core.daemon import Daemon
 from pvc.core.model import Severity, Vm, VmState
 from pvc.core.plugins import Plugins
 from pvc.core.process import SystemProcesses
+from pvc.core.sinks import ConsoleRecord, ConsoleVm
 from pvc.plugins.consolelog.plugin import ConsoleLogPlugin
 from pvc.plugins.consolelog.schema import SCHEMA, SECTION, Settings, settings
 from pvc.plugins.hypervisor.plugin import HypervisorPlugin
@@ -51,9 +52,18 @@ def test_without_its_directory_a_vm_starts_unlogged_and_the_node_says_so(tmp_pat
     assert f"{directory}/vm1-console.log" in (plugin.pvc_vm_definition(context, vm, SERIAL) or "")
 
 
-def _context(directory: str) -> Context:
+def test_files_are_kept_only_where_a_directory_is_named(tmp_path: Path) -> None:
+    assert ConsoleLogPlugin().pvc_console_sinks(_context(str(tmp_path))) == []
+    context = _context(str(tmp_path), files={"directory": str(tmp_path / "kept"), "size": "1 MiB", "count": 2})
+    sinks = context.plugins.console_sinks()
+    assert [sink.name for sink in sinks] == ["files"]
+    sinks[0].write(ConsoleVm("u", "web1", "hv1"), [ConsoleRecord(0, 1.0, b"hello\n")])
+    assert (tmp_path / "kept" / "web1.log").read_bytes() == b"hello\n"
+
+
+def _context(directory: str, **section: object) -> Context:
     """The surroundings of a daemon that has not been started: files are touched by the hooks under test only."""
-    with SimCluster({"hv1": {"consolelog": {"directory": directory}}}, plugins=("consolelog",)) as cluster:
+    with SimCluster({"hv1": {"consolelog": {"directory": directory, **section}}}, plugins=("consolelog",)) as cluster:
         node, log = cluster.nodes["hv1"], logging.getLogger("pvc.test")
         plugins = Plugins(log)
         plugins.load(["hypervisor", "consolelog"], {"hypervisor": HypervisorPlugin(lambda _context: node.host)})

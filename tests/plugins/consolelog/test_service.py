@@ -12,7 +12,7 @@ from pvc.plugins.consolelog.decide.follow import Start
 from pvc.plugins.consolelog.decide.handover import PATIENCE
 from pvc.plugins.consolelog.files import LogFile
 from pvc.plugins.consolelog.reader import read_page
-from pvc.plugins.consolelog.ring import Content, Event, Gap, Loss, Marker, Text, cost, decode_chunk
+from pvc.plugins.consolelog.ring import Chunk, Content, Event, Gap, Loss, Marker, Text, cost, decode_block
 from pvc.plugins.consolelog.schema import Settings
 from pvc.plugins.consolelog.service import SLOW_LOOK
 from pvc.plugins.consolelog.tail import Tail
@@ -308,6 +308,21 @@ def test_a_file_outside_the_directory_is_reported_once_and_not_followed() -> Non
     assert node.step() > 1.0
 
 
+def test_a_file_that_cannot_be_followed_is_tried_seldom_however_often_it_is_written_to() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["hv1"]
+    node.disk.unfollowable[PATH] = "is a pipe"
+    cluster.start("hv1")
+    for _ in range(500):
+        cluster.print(10)
+        cluster.steps(0.02, 0.02)
+    assert node.disk.refusals <= 2 + 10.0 / PATIENCE
+    assert len(node.warnings) == 1
+    del node.disk.unfollowable[PATH]
+    cluster.steps(PATIENCE + 0.1)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:5000]]
+
+
 def test_a_vm_without_log_file_is_reported_and_left_alone() -> None:
     cluster = Cluster()
     node = cluster.nodes["hv1"]
@@ -476,11 +491,12 @@ def test_the_books_are_right_after_a_restart() -> None:
         if number in (20, 45):
             cluster.nodes["hv1"].die()
             cluster.nodes["hv1"].start()
-    header, held = cluster.header(), []
+    header = cluster.header()
+    held: list[Chunk] = []
     for number in range(header["first_number"], header["number"]):
-        znode = cluster.admin.get(keys.chunk(UUID, number))
+        znode = cluster.admin.get(keys.block(UUID, number))
         assert znode is not None
-        held.append(decode_chunk(number, znode.data, "/"))
+        held += decode_block(number, znode.data, "/")
     assert header["bytes"] == sum(cost(chunk.content) for chunk in held)
     assert header["first"] == held[0].offset
 
@@ -511,3 +527,40 @@ def test_a_chunk_that_is_dropped_while_it_is_fetched_counts_as_lost_with_its_siz
     reader.poll()
     assert [gap.loss for gap in reader.gaps()] == [Loss.RING]
     assert reader.place() == cluster.printed
+
+
+def test_a_prompt_is_published_though_its_line_has_not_ended() -> None:
+    cluster = Cluster()
+    cluster.start("hv1")
+    cluster.steps(1.0)
+    cluster.nodes["hv1"].disk.write(PATH, b"\r\nlogin: ")
+    cluster.nodes["hv1"].step()
+    assert told(cluster)[-1] == b"\r\nlogin: "
+
+
+def test_a_file_that_comes_late_is_followed_from_its_first_byte() -> None:
+    cluster = Cluster()
+    cluster.start("hv1")
+    cluster.nodes["hv1"].disk.delete(PATH)
+    cluster.steps(2.0)
+    cluster.print(100)
+    cluster.steps(0.2)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:100]]
+
+
+def test_a_line_of_megabytes_is_cut_to_what_the_ring_holds_and_what_follows_it_is_whole() -> None:
+    cluster = Cluster()
+    disk = cluster.nodes["hv1"].disk
+    cluster.start("hv1")
+    cluster.steps(0.2)
+    for _ in range(6):
+        disk.write(PATH, b"x" * (1 << 19))
+        cluster.steps(0.3)
+        assert cluster.header()["bytes"] <= 16384
+    disk.write(PATH, b"\xe2\x82\xac\x00\r\nend\r\n")
+    cluster.steps(0.3)
+    reader = Reader(cluster)
+    reader.poll()
+    assert reader.text().endswith(b"x\xe2\x82\xac\x00\r\nend\r\n")
+    assert cluster.header()["next"] == 6 * (1 << 19) + 11
+    assert cluster.nodes["hv1"].warnings == []

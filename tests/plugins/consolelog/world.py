@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from pvc.core.model import ActualState, VmActual
 from pvc.core.observers import VmChange, VmEvent
 from pvc.core.records import encode
 from pvc.core.runtime import Signal
+from pvc.core.sinks import ConsoleSink
 from pvc.plugins.consolelog import keys
 from pvc.plugins.consolelog.decide.follow import Start
 from pvc.plugins.consolelog.reader import Follower, Notice
@@ -57,6 +59,7 @@ class Node:
             runtime=runtime,
             settings=self.cluster.settings,
             log=log,
+            open_sinks=self.cluster.sinks,
         )
         if self.cluster.here == self.name:
             self.tell(VmChange.ADOPTED)
@@ -95,7 +98,13 @@ class Node:
 class Cluster:
     """The nodes, the VM and the truth about what it printed."""
 
-    def __init__(self, append: bool = False, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        append: bool = False,
+        settings: Settings | None = None,
+        sinks: Callable[[], Sequence[ConsoleSink]] = tuple,
+    ) -> None:
+        self.sinks = sinks
         self.world = World()
         self.runtime = self.world.process("test")
         self.ensemble = FakeEnsemble(self.runtime)

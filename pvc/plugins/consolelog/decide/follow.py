@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pvc.plugins.consolelog.decide.lines import Lines, breaks_off
 from pvc.plugins.consolelog.decide.terminal import Colours, Screen
 from pvc.plugins.consolelog.ring import Chunk, Header, Text, span
 
 BATCH = 64
-"""Chunks that are fetched at once at first. A VM that prints slowly fills a chunk with every few bytes."""
+"""Blocks of chunks that are fetched at once at first."""
 LARGEST_BATCH = 512
 """The same when that was not enough."""
 
@@ -31,14 +31,16 @@ class Cursor:
     """A place in the stream: everything before it has been seen."""
 
     number: int
-    """Of the next chunk."""
+    """Of the block that holds the next chunk, or will."""
     offset: int
     """Of the next byte."""
+    index: int = 0
+    """Of the next chunk in its block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """What to do next: report the loss, then get the chunks `first` to `last - 1`."""
+    """What to do next: report the loss, then get the blocks `first` to `last - 1`."""
 
     lost: int
     """Bytes that the ring dropped before they were read."""
@@ -51,15 +53,34 @@ class Fetch:
 def next_fetch(cursor: Cursor, header: Header) -> Fetch:
     """What a reader at `cursor` must get; nothing if `first` equals `last`."""
     if cursor.number >= header.first_number:
-        return Fetch(0, cursor.number, min(header.number, cursor.number + BATCH), cursor.offset)
+        last = cursor.number if is_at_end(cursor, header) else min(header.number, cursor.number + BATCH)
+        return Fetch(0, cursor.number, last, cursor.offset)
     lost = max(0, header.first - cursor.offset)
     first = header.first_number
     return Fetch(lost, first, min(header.number, first + BATCH), header.first)
 
 
+def is_at_end(cursor: Cursor, header: Header) -> bool:
+    """Whether a reader has seen everything that the header tells of."""
+    return (cursor.number, cursor.index) >= (header.number - 1, header.newest)
+
+
+def end(header: Header) -> Cursor:
+    """The place behind everything that the header tells of."""
+    if header.newest and header.number > header.first_number:
+        return Cursor(header.number - 1, header.next, header.newest)
+    return Cursor(header.number, header.next)
+
+
 def after(chunk: Chunk) -> Cursor:
-    """The place right behind a chunk."""
-    return Cursor(chunk.number + 1, chunk.offset + span(chunk.content))
+    """The place right behind a chunk: in its block, if that may get more."""
+    offset = chunk.offset + span(chunk.content)
+    return Cursor(chunk.number, offset, chunk.index + 1) if chunk.more else Cursor(chunk.number + 1, offset)
+
+
+def unseen(chunks: Sequence[Chunk], cursor: Cursor) -> list[Chunk]:
+    """Those chunks of one block that come after the reader's place."""
+    return [chunk for chunk in chunks if (chunk.number, chunk.index) >= (cursor.number, cursor.index)]
 
 
 def beginning(chunks: Sequence[Chunk], start: Start, *, complete: bool) -> list[Chunk] | None:
@@ -126,7 +147,7 @@ def _from(chunks: Sequence[Chunk], offset: int) -> list[Chunk]:
 
 
 def _cut(chunk: Chunk, data: bytes, begin: int) -> list[Chunk]:
-    return [Chunk(chunk.number, chunk.offset + begin, chunk.at, Text(data[begin:]))] if data[begin:] else []
+    return [replace(chunk, offset=chunk.offset + begin, content=Text(data[begin:]))] if data[begin:] else []
 
 
 def last_lines(chunks: Sequence[Chunk], count: int) -> list[Chunk] | None:
