@@ -307,3 +307,4 @@ def test_a_connection_lost_after_our_own_write_wakes_the_service(
         counting.inner.suspend()
         assert wake.wait(0)
     assert wake.wait(0)
+    counting.inner.resume()
