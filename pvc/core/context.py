@@ -21,7 +21,7 @@ class Verdict:
     veto: str = ""
     """Why the node cannot take it; empty: it can."""
     score: float = 0.0
-    """Added to the node's score; more is better."""
+    """Of the nodes that can take the VM those with the best sum of plugins' scores are preferred; 0: no opinion."""
 
 
 class PluginCalls(Protocol):
