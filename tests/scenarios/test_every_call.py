@@ -6,6 +6,7 @@ tried, `PVC_EVERY_CALL=1` tries all.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -55,3 +56,28 @@ def _played(fault: Step) -> Sequence[str]:
         cluster.run_until(lambda: not invariants.problems_at_rest(), 200.0)
         assert cluster.operation("hv1").phase in FINAL
         return invariants.problems_at_rest()
+
+
+UNFLUSH_CALLS = 40
+"""More calls than the daemon makes before it has ordered its VM home."""
+
+
+def test_an_unflush_leaves_a_vm_alone_that_is_moved_at_any_call() -> None:
+    for calls in range(UNFLUSH_CALLS):
+        with SimCluster(3, latency=(0.001, 0.001)) as cluster:
+            invariants = Invariants(cluster)
+            steps = Steps(cluster, lenient=True)
+            cluster.start()
+            cluster.define("vm1", "hv1")
+            cluster.settle()
+            cluster.ask("flush", "hv1")
+            cluster.finish("hv1")
+            away = cluster.vm("vm1").node
+            there = next(name for name in ("hv2", "hv3") if name != away)
+            steps.perform({"at_call": {"node": "hv1", "calls": calls, "do": [{"move": {"vm": "vm1", "to": there}}]}})
+            cluster.ask("unflush", "hv1")
+            cluster.finish("hv1")
+            cluster.run_until(partial(cluster.vm_runs, "vm1"), 60.0)
+            assert invariants.problems() == [], f"at call {calls}"
+            moved = cluster.vm("vm1").home is None and cluster.vm("vm1").node != "hv1"
+            assert not moved or cluster.where()["vm1"] == there, f"at call {calls}: {cluster.where()}"

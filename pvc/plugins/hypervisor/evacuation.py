@@ -12,7 +12,7 @@ from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict
 from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
-from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState
+from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState, Vm, VmActual
 from pvc.core.turns import Progress, Turn, TurnLost
 from pvc.plugins.hypervisor.cluster import promise_op, read_candidate
 from pvc.plugins.hypervisor.decide import foresight
@@ -95,7 +95,7 @@ class Evacuation:
         except HypervisorGone as gone:
             return self._silent(turn, gone)
         self._silent_since = None
-        outcomes = self._give(plan, turn)
+        outcomes = self._give(plan, turn, outlook)
         if turn.abort:
             self._withdraw(plan, turn, outlook)
         return Progress(
@@ -173,12 +173,13 @@ class Evacuation:
             self._mirror.drop(keys.vm(item.uuid))
             self._mirror.drop(keys.vm_actual(item.uuid))
 
-    def _give(self, plan: Plan, turn: Turn) -> Mapping[str, Outcome]:
+    def _give(self, plan: Plan, turn: Turn, outlook: Outlook) -> Mapping[str, Outcome]:
         """Commit the orders; one that comes too late for what has changed since is decided anew next time."""
         outcomes = dict(plan.outcomes)
+        judged = {item.uuid: (item.vm, item.actual) for item in outlook.items}
         for order in plan.orders:
             try:
-                self._order(order, turn)
+                self._order(order, turn, judged.get(order.uuid))
             except TurnLost:
                 raise
             except Conflict as conflict:
@@ -188,11 +189,14 @@ class Evacuation:
                 self._context.operations_wake.set()
         return outcomes
 
-    def _order(self, order: Order, turn: Turn) -> None:
+    def _order(self, order: Order, turn: Turn, judged: tuple[Vm, VmActual] | None) -> None:
+        """`judged`: the VM's records that the order was decided on. The versions demanded below are those of now."""
         records = read_vm(self._mirror, order.uuid)
         target = read_candidate(self._mirror, order.target)
         if records is None or target is None:
             raise Conflict(Check(keys.vm(order.uuid)), Clash.MISSING)
+        if (records.vm, records.actual) != judged:  # an administrator may have moved it since
+            raise Conflict(Check(keys.vm(order.uuid), records.vm_version), Clash.CHANGED)
         vm = records.vm
         away = order.target != self._me
         if away and refusal(vm, target):  # the version demanded below must be of the record that was judged
