@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pvc.core import keys
 from pvc.core.context import Context
-from pvc.core.coordination import Check, Conflict, Coordinator, Op
+from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Op
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Node, Vm, VmActual
 from pvc.core.observers import VmChange
@@ -18,7 +18,7 @@ from pvc.core.records import Garbage, decode
 from pvc.core.states import note
 from pvc.plugins.hypervisor.decide.vm import now_on
 from pvc.plugins.hypervisor.host import Hypervisor, HypervisorError, MigrationOptions, NoSuchGuest
-from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
+from pvc.plugins.hypervisor.records import VmRecords, read_vm
 from pvc.plugins.hypervisor.settings import MigrationSettings
 
 
@@ -91,9 +91,7 @@ class VmJobs:
         )
         guards = tuple(Check(path) for path in records.vm.guards)
         try:
-            records = self._commit(
-                records, migrating, f"to {target}", (*guards, *self._target_ops(records, target, version))
-            )
+            records = self._claim_move(records, migrating, guards, target, version)
         except Conflict as conflict:
             if conflict.op in guards:
                 raise OrderVoid(f"the operation that ordered its move to {target} has lost its turn") from conflict
@@ -160,13 +158,19 @@ class VmJobs:
             raise HypervisorError(f"there is no node {name}")
         return decode(Node, znode.data, keys.node(name))
 
-    def _target_ops(self, records: VmRecords, target: str, version: int) -> list[Op]:
-        """Demand that the target is as it was looked at, alive, and will look at the VM."""
-        return [
-            Check(keys.node(target), version),
-            Check(keys.node_session(target)),
-            *index_ops(self._mirror, target, records.vm.uuid),
-        ]
+    def _claim_move(
+        self, records: VmRecords, migrating: VmActual, guards: tuple[Check, ...], target: str, version: int
+    ) -> VmRecords:
+        """Demand that the target is as it was looked at, alive, and will look at the VM: whoever ordered the move has
+        seen to that, unless the target has forgotten the VM since."""
+        index, why = keys.node_vm(target, records.vm.uuid), f"to {target}"
+        demands = (*guards, Check(keys.node(target), version), Check(keys.node_session(target)))
+        try:
+            return self._commit(records, migrating, why, (*demands, Check(index)))
+        except Conflict as conflict:
+            if conflict.op.path != index or conflict.clash is not Clash.MISSING:
+                raise
+        return self._commit(records, migrating, why, (*demands, Create(index)))
 
     def _commit(self, records: VmRecords, actual: VmActual, why: str, ops: tuple[Op, ...]) -> VmRecords:
         self._write(records, actual, why, ops, records.vm)
