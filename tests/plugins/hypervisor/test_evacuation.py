@@ -2,6 +2,8 @@
 
 import pytest
 
+from pvc.core import keys
+from pvc.core.coordination import Delete
 from pvc.core.model import Phase
 from pvc.plugins.hypervisor import requests
 from pvc.testing.cluster import SimCluster
@@ -52,3 +54,17 @@ def test_a_vm_that_is_stopped_on_its_way_and_does_not_obey_ends_the_flush_incomp
         ended = cluster.finish("hv1")
         assert ended.phase is Phase.INCOMPLETE
         assert "vm1: has been stopping for" in ended.message
+
+
+def test_a_move_begins_though_its_target_has_forgotten_the_vm_since_it_was_ordered() -> None:
+    with SimCluster(2) as cluster:
+        cluster.start()
+        vm = cluster.define("vm1", "hv1")
+        cluster.settle()
+        cluster.kill_daemon("hv1")
+        requests.send(cluster.client, vm, "hv2", keep_home=False)
+        cluster.client.commit([Delete(keys.node_vm("hv2", vm.uuid))])
+        cluster.run(15.0)
+        cluster.start_daemon("hv1")
+        assert cluster.run_until(lambda: cluster.vm_runs("vm1") and cluster.actual("vm1").node == "hv2", 60.0)
+        assert vm.uuid in (cluster.client.children(keys.node_vms("hv2")) or ())
