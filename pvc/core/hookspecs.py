@@ -12,6 +12,7 @@ import pluggy
 
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
+from pvc.core.declaration import Declaration
 from pvc.core.model import Finding, Vm
 from pvc.core.observers import VmObserver
 from pvc.core.service import Service
@@ -27,6 +28,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 class Hooks:
     """Signatures of all hooks; implement any of them with `hookimpl`."""
+
+    @hookspec
+    def pvc_declaration(self) -> Declaration:
+        """The version of the hooks that the plugin was written for, and the plugins that it needs or cannot bear."""
+        raise NotImplementedError
 
     @hookspec
     def pvc_config_schema(self) -> Mapping[str, Any]:

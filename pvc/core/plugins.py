@@ -17,6 +17,7 @@ import pluggy
 from pvc.core import hookspecs
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
+from pvc.core.declaration import Declaration
 from pvc.core.errors import PvcError
 from pvc.core.model import Finding, Severity, Vm
 from pvc.core.observers import VmEvent, VmObserver
@@ -142,6 +143,11 @@ class Plugins:
         """The schema of each plugin that has one, by section name."""
         found = self._ask("pvc_config_schema", required=True)
         return {name: dict(schema) for name, schema in found}
+
+    def declarations(self) -> dict[str, Declaration]:
+        """What each loaded plugin declares of itself, by name."""
+        declared = dict(self._ask("pvc_declaration", required=True))
+        return {name: declared.get(name, Declaration()) for name in self._status}
 
     def commands(self, cli: CommandLine) -> None:
         """Let each plugin add its commands; one that fails is reported and left out."""

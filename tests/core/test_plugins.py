@@ -14,6 +14,7 @@ from pvc.core import hookspecs
 from pvc.core.commands import CommandLine
 from pvc.core.config.settings import Config
 from pvc.core.context import Context, Verdict
+from pvc.core.declaration import Declaration
 from pvc.core.forecast import Forecast
 from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding, Operation, Severity, Vm, VmState
@@ -111,6 +112,10 @@ class Everything:
         return answer
 
     @hookimpl
+    def pvc_declaration(self) -> Declaration:
+        return cast(Declaration, self._say(Declaration(needs=(self.mark,))))
+
+    @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:
         return cast(Mapping[str, Any], self._say({self.mark: {"type": "string"}}))
 
@@ -161,6 +166,13 @@ def names(things: Sequence[Any]) -> list[str]:
 
 
 # One test for each hook: what it is called with, that all answers arrive, and what a plugin that fails does to them.
+
+
+def test_hook_pvc_declaration() -> None:
+    plugins = loaded(one=Everything("a"), silent=object())
+    assert plugins.declarations() == {"one": Declaration(needs=("a",)), "silent": Declaration()}
+    with pytest.raises(PluginFailed, match="plugin bad failed in pvc_declaration: b fails on purpose"):
+        loaded(good=Everything("a"), bad=Everything("b", fails=True)).declarations()
 
 
 def test_hook_pvc_config_schema() -> None:
