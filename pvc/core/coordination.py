@@ -162,8 +162,8 @@ class Coordinator(Protocol):
         Raises Disconnected.
         """
 
-    def get_many(self, paths: Sequence[str]) -> list[Znode | None]:
-        """Read many nodes, pipelined, without watches, in the order asked for. Raises Disconnected."""
+    def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
+        """Read many nodes, pipelined, in the order asked for; `watches`: none, or one for each. Raises Disconnected."""
 
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
         """Do all operations as one transaction, or none; the names that Create operations made, in their order.

@@ -63,7 +63,7 @@ class Daemon:
             plugins=plugins,
             operations_wake=runtime.signal(),
             registered=self.liveness.registered,
-            refresh_facts=facts.wake.set,
+            refresh_facts=facts.refresh,
         )
         plugins.bind(self.context)
         operations = OperationService(

@@ -13,6 +13,9 @@ from pvc.core.runtime import Runtime, Signal
 
 INTERVAL = 10.0
 """Seconds between looks when nobody asks for one."""
+SETTLE = 0.1
+"""Seconds from the first request to the look: what changes together is published together, and what hurries, such as
+the next move of a flush, is not disturbed."""
 
 _KNOWN = frozenset(field.name for field in fields(NodeFacts)) - {"at", "findings", "extra"}
 
@@ -42,11 +45,21 @@ class FactsPublisher:
         self._gather = gather
         self._findings = findings
         self._published: NodeFacts | None = None
+        self._due: float | None = None
+
+    def refresh(self) -> None:
+        """Have the facts looked at soon. Returns at once; safe from any thread."""
+        if self._due is None:
+            self._due = self._runtime.monotonic() + SETTLE
+            self.wake.set()
 
     def step(self) -> float:
         if not self._registered():
             self._published = None
             return 1.0
+        if self._due is not None and (left := self._due - self._runtime.monotonic()) > 0:
+            return left
+        self._due = None
         facts = _facts(self._gather(), self._findings())
         if facts != self._published:
             self._published = None  # until the answer comes, what was written is not known

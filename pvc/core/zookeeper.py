@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +185,14 @@ class ZooKeeperCoordinator:
             else:
                 return tuple(sorted(names))
 
-    def get_many(self, paths: Sequence[str]) -> list[Znode | None]:
+    def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
+        asked: list[tuple[str, Watch | None]] = [(path, None) for path in paths]
+        if watches:
+            asked = list(zip(paths, watches, strict=True))
         znodes: list[Znode | None] = []
-        for start in range(0, len(paths), PIPELINE):
-            window = [self._send(partial(self._client.get_async, path)) for path in paths[start : start + PIPELINE]]
-            znodes += [self._read(pending) for pending in window]
+        for start in range(0, len(asked), PIPELINE):
+            window = [(path, watch, self._send_get(path, watch)) for path, watch in asked[start : start + PIPELINE]]
+            znodes += [self._read(path, watch, pending) for path, watch, pending in window]
         return znodes
 
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
@@ -237,11 +239,14 @@ class ZooKeeperCoordinator:
         except KazooException as error:
             raise _refused(error) from error
 
-    def _read(self, pending: Any) -> Znode | None:
+    def _send_get(self, path: str, watch: Watch | None) -> Any:
+        return self._send(lambda: self._client.get_async(path, watch=_once(watch)))
+
+    def _read(self, path: str, watch: Watch | None, pending: Any) -> Znode | None:
         try:
             data, stat = self._wait(pending)
-        except NoNodeError:
-            return None
+        except NoNodeError:  # it left no watch
+            return None if watch is None else self.get(path, watch)
         return _znode(data, stat)
 
     def _stays_missing(self, path: str, armed: "_Once | None") -> bool:

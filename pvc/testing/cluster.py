@@ -17,6 +17,7 @@ from pvc.core.config.validation import validate
 from pvc.core.coordination import Op
 from pvc.core.daemon import Daemon
 from pvc.core.errors import PvcError
+from pvc.core.facts import SETTLE
 from pvc.core.forecast import Forecast
 from pvc.core.forecasting import ask_forecast
 from pvc.core.lookup import find_vm
@@ -232,8 +233,9 @@ class SimCluster:
         return requests.start(self.client, vm) if run else vm
 
     def settle(self) -> None:
-        """Let time pass until every VM that should run does."""
+        """Let time pass until every VM that should run does, and its node has published that."""
         assert self.run_until(lambda: all(self.vm_runs(name) for name in self.wanted()), 120.0), self.where()
+        self.run(2 * SETTLE)
 
     def wanted(self) -> list[str]:
         """Names of the VMs that should run."""

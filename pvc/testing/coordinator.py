@@ -172,10 +172,12 @@ class FakeCoordinator:
                 self._ensemble._arm(_Armed(self, ("node" if names is None else "children", path), watch))
             return names
 
-    def get_many(self, paths: Sequence[str]) -> list[Znode | None]:
+    def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
         self._travel()
         with self._lock:
             self._demand_connection()
+            for path, watch in zip(paths, watches, strict=bool(watches)):
+                self._ensemble._arm(_Armed(self, ("node", path), watch))
             return [self._ensemble._tree.get(path) for path in paths]
 
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:

@@ -282,6 +282,23 @@ class TestWatches:
         told.wait_until(lambda events: "a again" in events)
         assert told.events == ["a", "a again"]
 
+    def test_reading_many_leaves_the_watches_that_are_given(
+        self, coordinator: Coordinator, other: Coordinator, told: Told[str]
+    ) -> None:
+        coordinator.commit([Create("/a"), Create("/b")])
+        names = ["/a", "/b", "/none"]
+        assert [znode is None for znode in coordinator.get_many(names, [told.watch(name) for name in names])] == [
+            False,
+            False,
+            True,
+        ]
+        other.commit([Create("/none")])
+        told.wait_for("/none")
+        other.commit([Put("/a", b"1")])
+        told.wait_for("/none", "/a")
+        other.commit([Put("/b", b"1")])
+        told.wait_for("/none", "/a", "/b")
+
     def test_a_write_of_our_own_fires_our_watch(self, coordinator: Coordinator, told: Told[str]) -> None:
         coordinator.commit([Create("/a")])
         coordinator.get("/a", told.watch("a"))

@@ -8,7 +8,7 @@ import pytest
 
 from pvc.core import keys
 from pvc.core.coordination import Create, Disconnected
-from pvc.core.facts import FactsPublisher
+from pvc.core.facts import SETTLE, FactsPublisher
 from pvc.core.model import Finding, NodeFacts, Severity
 from pvc.core.records import decode
 from pvc.core.tree import tree_ops
@@ -109,3 +109,18 @@ def test_facts_that_are_as_before_a_write_whose_answer_was_lost_are_published_ag
     desk.publisher.step()
     facts = desk.published()
     assert facts is not None and facts.memory == 1024
+
+
+def test_what_changes_together_is_published_together(desk: Desk) -> None:
+    desk.publisher.step()
+    commits = desk.ensemble.commits
+    for number in range(5):
+        desk.gathered = {"load": float(number + 1)}
+        desk.publisher.refresh()
+        assert 0 < desk.publisher.step() <= SETTLE
+        desk.world.run_for(SETTLE / 10)
+    assert desk.ensemble.commits == commits
+    desk.world.run_for(SETTLE)
+    desk.publisher.step()
+    facts = desk.published()
+    assert desk.ensemble.commits == commits + 1 and facts is not None and facts.load == 5.0

@@ -43,8 +43,11 @@ class Counting:
         self.before_return()
         return names
 
-    def get_many(self, paths: Sequence[str]) -> list[Znode | None]:
-        return self.inner.get_many(paths)
+    def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
+        self.reads.extend(paths)
+        znodes = self.inner.get_many(paths, () if self.watches_get_lost else watches)
+        self.before_return()
+        return znodes
 
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
         return self.inner.commit(ops)
@@ -308,3 +311,32 @@ def test_a_connection_lost_after_our_own_write_wakes_the_service(
         assert wake.wait(0)
     assert wake.wait(0)
     counting.inner.resume()
+
+
+def test_many_are_asked_for_at_once_and_then_known_until_they_change(
+    counting: Counting, other: FakeCoordinator, mirror: Mirror, wake: Signal
+) -> None:
+    mirror.get("/vms")
+    counting.reads.clear()
+    mirror.prefetch(["/vms", "/vms/a", "/vms/none"])
+    assert counting.reads == ["/vms/a", "/vms/none"]
+    assert mirror.get("/vms/a") is not None and mirror.get("/vms/none") is None
+    assert counting.reads == ["/vms/a", "/vms/none"]
+    wake.wait(0)
+    other.commit([Put("/vms/a", b"new"), Create("/vms/none")])
+    assert wake.wait(1.0)
+    znode = mirror.get("/vms/a")
+    assert znode is not None and znode.data == b"new" and mirror.get("/vms/none") is not None
+    counting.reads.clear()
+    mirror.prefetch(["/vms/a"])
+    assert counting.reads == []
+
+
+def test_what_changes_while_many_are_read_is_not_kept(
+    counting: Counting, other: FakeCoordinator, mirror: Mirror
+) -> None:
+    counting.before_return = lambda: other.commit([Put("/vms/a", b"new")])
+    mirror.prefetch(["/vms/a"])
+    counting.before_return = lambda: None
+    znode = mirror.get("/vms/a")
+    assert znode is not None and znode.data == b"new"

@@ -1,5 +1,7 @@
 """Reads what placement needs to know of the nodes, from the daemon's mirror or the client's connection."""
 
+from collections.abc import Iterable
+
 from pvc.core import keys
 from pvc.core.coordination import Coordinator, Op, Put
 from pvc.core.mirror import Mirror
@@ -7,6 +9,12 @@ from pvc.core.model import FINAL, Node, NodeFacts, Operation, OperationKind, Vm
 from pvc.core.records import Garbage, decode, encode
 from pvc.plugins.hypervisor.decide.placement import Candidate
 from pvc.plugins.hypervisor.records import Promise, Promises, read_promises
+
+
+def prefetch_nodes(mirror: Mirror, names: Iterable[str]) -> None:
+    """Ask at once for all that `read_candidate` reads of these nodes. Raises Disconnected."""
+    parts = (keys.node, keys.node_facts, keys.node_vms, keys.node_session, keys.node_operation)
+    mirror.prefetch(part(name) for name in names for part in parts)
 
 
 def read_candidates(source: Coordinator | Mirror, without: str | None = None) -> list[Candidate]:

@@ -13,6 +13,7 @@ from pvc.core.coordination import Check, Clash, Conflict
 from pvc.core.forecast import Forecast
 from pvc.core.mirror import Mirror
 from pvc.core.model import Operation, OperationKind, Outcome, OutcomeState, Vm, VmActual
+from pvc.core.runtime import Signal
 from pvc.core.turns import Progress, Turn, TurnLost
 from pvc.plugins.hypervisor.cluster import promise_op, read_candidate
 from pvc.plugins.hypervisor.decide import foresight
@@ -30,7 +31,7 @@ from pvc.plugins.hypervisor.decide.homecoming import Wishes, plan_unflush
 from pvc.plugins.hypervisor.decide.placement import refusal
 from pvc.plugins.hypervisor.host import Hypervisor, HypervisorGone
 from pvc.plugins.hypervisor.outlook import Outlook
-from pvc.plugins.hypervisor.records import index_ops, read_vm
+from pvc.plugins.hypervisor.records import commit_with_index, read_vm
 from pvc.plugins.hypervisor.settings import Settings
 
 SILENCE = 120.0
@@ -40,6 +41,24 @@ LOOK = 5.0
 
 
 _Planner = Callable[[Turn, Outlook], Plan]
+
+
+class _Heed:
+    """The signal of the mirror of nodes: wakes the operation only when what they publish may let a VM go.
+
+    It changes with every VM that moves, and a look costs the time between one VM and the next.
+    """
+
+    def __init__(self, wake: Signal) -> None:
+        self._wake = wake
+        self.on = True
+
+    def set(self) -> None:
+        if self.on:
+            self._wake.set()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._wake.wait(timeout)
 
 
 class Evacuation:
@@ -55,6 +74,8 @@ class Evacuation:
         self._hypervisor = hypervisor
         self._settings = settings
         self._mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
+        self._heed = _Heed(context.operations_wake)
+        self._nodes = Mirror(context.coordinator, context.runtime, self._heed)
         self._silent_since: float | None = None
         self._operation = ""
 
@@ -79,18 +100,18 @@ class Evacuation:
 
     def _look(self, operation: Operation) -> Outlook:
         """A fresh look. Raises HypervisorGone, Disconnected."""
-        outlook = Outlook(self._context, self._settings, self._mirror, self._hypervisor.guests())
+        outlook = Outlook(self._context, self._settings, self._mirror, self._nodes, self._hypervisor.guests())
         outlook.find(operation)
         return outlook
 
     def _go_on(self, turn: Turn, plan_by: _Planner) -> Progress:
         if turn.operation.id != self._operation:
             self._operation = turn.operation.id
-            self._mirror.forget()
+            self._forget()
         try:
             outlook, plan = self._plan(turn, plan_by)
             if plan.finished:  # a final state is never written from a belief: look again
-                self._mirror.forget()
+                self._forget()
                 outlook, plan = self._plan(turn, plan_by)
         except HypervisorGone as gone:
             return self._silent(turn, gone)
@@ -107,8 +128,11 @@ class Evacuation:
         )
 
     def _plan(self, turn: Turn, plan_by: _Planner) -> tuple[Outlook, Plan]:
+        self._heed.on = True
         outlook = self._look(turn.operation)
-        return outlook, plan_by(turn, outlook)
+        plan = plan_by(turn, outlook)
+        self._heed.on = plan.in_flight < self._parallel(turn.operation)
+        return outlook, plan
 
     def _plan_flush(self, turn: Turn, outlook: Outlook) -> Plan:
         self._stop_incoming(turn, outlook)
@@ -139,12 +163,15 @@ class Evacuation:
         """`eager`: a flush tries another node at once, an unflush would try the same one."""
         migration = self._settings.migration
         return Limits(
-            operation.parallel or migration.parallel,
+            self._parallel(operation),
             migration.retries,
             self._settings.shutdown_timeout,
             eager,
             outlook.slots(operation.outcomes, home=operation.kind is OperationKind.UNFLUSH),
         )
+
+    def _parallel(self, operation: Operation) -> int:
+        return operation.parallel or self._settings.migration.parallel
 
     def _warnings(self, turn: Turn, outlook: Outlook, plan: Plan) -> tuple[str, ...]:
         """Told once, when the operation has first seen what there is to move."""
@@ -184,7 +211,7 @@ class Evacuation:
                 raise
             except Conflict as conflict:
                 self._context.log.debug("order for %s: %s; looking again", outcomes[order.uuid].name, conflict)
-                self._mirror.forget()
+                self._forget()
                 outcomes[order.uuid] = replace(outcomes[order.uuid], state=OutcomeState.WAITING, target=None)
                 self._context.operations_wake.set()
         return outcomes
@@ -192,7 +219,7 @@ class Evacuation:
     def _order(self, order: Order, turn: Turn, judged: tuple[Vm, VmActual] | None) -> None:
         """`judged`: the VM's records that the order was decided on. The versions demanded below are those of now."""
         records = read_vm(self._mirror, order.uuid)
-        target = read_candidate(self._mirror, order.target)
+        target = read_candidate(self._nodes, order.target)
         if records is None or target is None:
             raise Conflict(Check(keys.vm(order.uuid)), Clash.MISSING)
         if (records.vm, records.actual) != judged:  # an administrator may have moved it since
@@ -214,16 +241,19 @@ class Evacuation:
             Check(keys.node_session(order.target)),
             promise_op(target, vm),
             *records.put(vm=ordered),
-            *index_ops(self._mirror, order.target, order.uuid),
         ]
-        ours = {keys.vm(vm.uuid): records.vm_version + 1, keys.node_vms(target.name): target.promises_version + 1}
-        with self._mirror.own_write(ours):
-            turn.commit(ops)
+        with self._mirror.own_write({keys.vm(vm.uuid): records.vm_version + 1}):
+            commit_with_index(turn.commit, ops, order.target, order.uuid)
+        self._nodes.drop(keys.node_vms(target.name))
         self._context.log.info("vm %s: ordered from %s to %s", vm.name, records.actual.node or "nowhere", order.target)
+
+    def _forget(self) -> None:
+        self._mirror.forget()
+        self._nodes.forget()
 
     def _home_of(self, home: str | None) -> str | None:
         """The home that a VM remembers, unless that node is gone for good."""
-        return home if home is not None and self._mirror.get(keys.node(home)) is not None else None
+        return home if home is not None and self._nodes.get(keys.node(home)) is not None else None
 
     def _withdraw(self, plan: Plan, turn: Turn, outlook: Outlook) -> None:
         """Take back the orders whose moves are in flight: the node that has the VM then aborts the move."""

@@ -123,8 +123,10 @@ class LibvirtHypervisor:
     def guests(self) -> Mapping[str, Guest]:
         """See Hypervisor. libvirt holds a guest back for a second or two while it ends or is handed over."""
         with self._call() as connection:
-            domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-            found = [guest for domain in domains if (guest := self._guest(domain)) is not None]
+            states = connection.getAllDomainStats(
+                libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+            )
+            found = [guest for domain, state in states if (guest := self._guest(domain, state)) is not None]
         with self._lock:
             self._incoming |= {guest.uuid for guest in found if guest.state is GuestState.INCOMING}
         return {guest.uuid: guest for guest in found}
@@ -329,10 +331,10 @@ class LibvirtHypervisor:
             with suppress(libvirt.libvirtError):
                 release()
 
-    def _guest(self, domain: Domain) -> Guest | None:
-        """What the domain is like; None if it has ended meanwhile."""
+    def _guest(self, domain: Domain, known: Mapping[str, int] | None = None) -> Guest | None:
+        """What the domain is like; None if it has ended meanwhile. `known`: its state, just asked for."""
         try:
-            state, reason = domain.state()
+            state, reason = (known["state.state"], known["state.reason"]) if known else domain.state()
             job = job_of(_job_statistics(domain))
         except libvirt.libvirtError as error:
             if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):

@@ -11,23 +11,27 @@ from pvc.core.context import Context
 from pvc.core.mirror import Mirror
 from pvc.core.model import Operation, Outcome, OutcomeState, Vm, VmState
 from pvc.core.records import Garbage
-from pvc.plugins.hypervisor.cluster import read_candidate, read_candidates
+from pvc.plugins.hypervisor.cluster import prefetch_nodes, read_candidate, read_candidates
 from pvc.plugins.hypervisor.decide.evacuation import Item, Stage, stage
 from pvc.plugins.hypervisor.decide.placement import Candidate, Room
 from pvc.plugins.hypervisor.decide.planner import Layout, Wanted, lay_out, selector_of
 from pvc.plugins.hypervisor.host import Guest
-from pvc.plugins.hypervisor.records import VmRecords, read_vm
+from pvc.plugins.hypervisor.records import VmRecords, prefetch_vms, read_vm
 from pvc.plugins.hypervisor.settings import Settings
 
 
 class Outlook:
     """One look. Made anew for each; raises Disconnected where it must ask and cannot."""
 
-    def __init__(self, context: Context, settings: Settings, mirror: Mirror, guests: Mapping[str, Guest]) -> None:
+    def __init__(
+        self, context: Context, settings: Settings, mirror: Mirror, nodes: Mirror, guests: Mapping[str, Guest]
+    ) -> None:
+        """`nodes`: the mirror that nodes as targets are read through."""
         self._me = context.node
         self._context = context
         self._placement = settings.placement
         self._mirror = mirror
+        self._nodes = nodes
         self._guests = guests
         self.items: list[Item] = []
         self.unreadable: list[str] = []
@@ -37,7 +41,9 @@ class Outlook:
     def find(self, operation: Operation) -> None:
         """Fill `items` with every VM that this node or the operation has business with."""
         indexed = self._mirror.children(keys.node_vms(self._me)) or ()
-        for uuid in sorted({*indexed, *self._guests, *operation.outcomes}):
+        uuids = sorted({*indexed, *self._guests, *operation.outcomes})
+        prefetch_vms(self._mirror, uuids)
+        for uuid in uuids:
             try:
                 records = read_vm(self._mirror, uuid)
             except Garbage as garbage:
@@ -58,12 +64,13 @@ class Outlook:
     def targets(self) -> list[Candidate]:
         """The other nodes."""
         if self._targets is None:
-            self._targets = read_candidates(self._mirror, without=self._me)
+            prefetch_nodes(self._nodes, set(self._nodes.children(keys.NODES) or ()) - {self._me})
+            self._targets = read_candidates(self._nodes, without=self._me)
         return self._targets
 
     def home(self) -> Room:
         """The room on this node for VMs that come home. What is seen to be gone counts so: facts lag behind."""
-        node = read_candidate(self._mirror, self._me)
+        node = read_candidate(self._nodes, self._me)
         if node is None:
             raise LookupError(f"{keys.node(self._me)} has vanished")
         gone = {item.uuid for item in self.items if stage(self._me, item) is Stage.AWAY and item.guest is None}
@@ -95,7 +102,7 @@ class Outlook:
     def slots(self, outcomes: Mapping[str, Outcome], *, home: bool) -> dict[str, int]:
         """How many more VMs may set off for each node that takes a limited number at a time."""
         found = {}
-        own = read_candidate(self._mirror, self._me) if home else None
+        own = read_candidate(self._nodes, self._me) if home else None
         for node in [*self.targets, *([own] if own else [])]:
             if node.inbound is not None:
                 ours = {

@@ -1,10 +1,10 @@
 """The records of one VM, read together with the versions that a write must name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pvc.core import keys
-from pvc.core.coordination import Check, Coordinator, Create, Op, Put
+from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Op, Put
 from pvc.core.mirror import Mirror
 from pvc.core.model import Vm, VmActual, VmDoubt
 from pvc.core.records import Garbage, decode, encode
@@ -92,6 +92,11 @@ class MoveReport:
     iteration: int
 
 
+def prefetch_vms(mirror: Mirror, uuids: Iterable[str]) -> None:
+    """Ask at once for all that `read_vm` reads of these VMs. Raises Disconnected."""
+    mirror.prefetch(part(uuid) for uuid in uuids for part in (keys.vm, keys.vm_actual))
+
+
 def read_vm(source: Coordinator | Mirror, uuid: str) -> VmRecords | None:
     """The VM's records; None if the cluster does not know it. Raises Garbage, Disconnected."""
     vm = source.get(keys.vm(uuid))
@@ -110,6 +115,20 @@ def read_doubt(source: Coordinator | Mirror, uuid: str) -> VmDoubt | None:
     """The doubt about who runs the VM; None: there is none. Raises like `read_vm`."""
     znode = source.get(keys.vm_doubt(uuid))
     return None if znode is None else decode(VmDoubt, znode.data, keys.vm_doubt(uuid))
+
+
+def commit_with_index(commit: Callable[[list[Op]], object], ops: list[Op], node: str, uuid: str) -> None:
+    """Commit `ops`, and in the same transaction make sure that the node looks at the VM from now on.
+
+    Mostly the VM is not in the node's index yet, so that is tried first instead of asked. Raises Conflict.
+    """
+    path = keys.node_vm(node, uuid)
+    try:
+        commit([*ops, Create(path)])
+    except Conflict as conflict:
+        if conflict.op.path != path or conflict.clash is not Clash.EXISTS:
+            raise
+        commit([*ops, Check(path)])
 
 
 def index_ops(source: Coordinator | Mirror, node: str, uuid: str) -> list[Op]:

@@ -14,7 +14,7 @@ from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
 from pvc.core.service import Jobs
 from pvc.core.states import note
-from pvc.plugins.hypervisor.cluster import read_candidate
+from pvc.plugins.hypervisor.cluster import prefetch_nodes, read_candidate
 from pvc.plugins.hypervisor.decide import vm as decide
 from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate
 from pvc.plugins.hypervisor.host import (
@@ -29,7 +29,7 @@ from pvc.plugins.hypervisor.host import (
 )
 from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
-from pvc.plugins.hypervisor.records import VmRecords, read_doubt, read_vm
+from pvc.plugins.hypervisor.records import VmRecords, prefetch_vms, read_doubt, read_vm
 from pvc.plugins.hypervisor.settings import Settings, SettingsPerVm
 
 LOOK = 10.0
@@ -127,7 +127,9 @@ class VmService:
     def _attend_all(self, guests: Mapping[str, Guest]) -> float:
         node_state = self._node_state()
         pause = LOOK
-        seen = [self._see(uuid, guests) for uuid in self._uuids(guests)]
+        uuids = self._uuids(guests)
+        prefetch_vms(self._mirror, uuids)
+        seen = [self._see(uuid, guests) for uuid in uuids]
         for one in seen:
             pause = min(pause, self._attend(one, node_state))
         self._publish_claims(seen)
@@ -312,6 +314,7 @@ class VmService:
 
     def _move(self, seen: _Seen, records: VmRecords, target: str) -> float:
         error = self._errors.pop(seen.uuid, "")
+        prefetch_nodes(self._mirror, [target])
         candidate = read_candidate(self._mirror, target)
         why = error or self._unfit(records.vm, candidate)
         if not why and candidate is not None and _is_left_on(candidate, seen.uuid):

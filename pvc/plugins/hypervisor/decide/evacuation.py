@@ -59,6 +59,11 @@ class Plan:
     pause: float | None = None
     """Seconds until a VM whose move failed may be tried again; None: none waits for that."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many VMs are on their way once the orders are given."""
+        return sum(outcome.state is OutcomeState.MOVING for outcome in self.outcomes.values())
+
 
 def stage(me: str, item: Item) -> Stage:
     """How the VM stands towards node `me`."""
