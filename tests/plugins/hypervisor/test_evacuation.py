@@ -1,10 +1,14 @@
 """The hypervisor's step of a flush, in a simulated cluster: what pure plans cannot show."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from pvc.core import keys
-from pvc.core.coordination import Delete
-from pvc.core.model import Phase
+from pvc.core.coordination import Check, Delete
+from pvc.core.hookspecs import hookimpl
+from pvc.core.model import Operation, Phase
+from pvc.core.turns import Entered, Gate
 from pvc.plugins.hypervisor import requests
 from pvc.testing.cluster import SimCluster
 
@@ -68,3 +72,49 @@ def test_a_move_begins_though_its_target_has_forgotten_the_vm_since_it_was_order
         cluster.start_daemon("hv1")
         assert cluster.run_until(lambda: cluster.vm_runs("vm1") and cluster.actual("vm1").node == "hv2", 60.0)
         assert vm.uuid in (cluster.client.children(keys.node_vms("hv2")) or ())
+
+
+class Looks:
+    """An open gate that counts how often the operation is looked at."""
+
+    name = "looks"
+    exclusive = False
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def enter(self, operation: Operation) -> Entered:
+        self.count += 1
+        return Entered()
+
+    def foresee(self, operation: Operation) -> Entered:
+        return Entered()
+
+    def guard(self, operation: Operation) -> Sequence[Check]:
+        return ()
+
+    def leave(self, operation: Operation) -> None:
+        """Nothing is held."""
+
+    @hookimpl
+    def pvc_flush_gates(self) -> Sequence[Gate]:
+        return [self]
+
+
+@pytest.mark.parametrize(("parallel", "more"), [(1, False), (3, True)])
+def test_what_other_nodes_publish_is_looked_at_only_if_another_vm_might_set_off(parallel: int, more: bool) -> None:
+    looks = Looks()
+    nodes = {"hv1": {}, "hv2": {"hypervisor": {"migration": {"inbound": 1}}}, "hv3": {}}
+    with SimCluster(nodes, plugins=("flushlock", "consolelog"), ready=lambda _: {"consolelog": looks}) as cluster:
+        cluster.start()
+        for name in ("vm1", "vm2"):
+            cluster.fabric.set_copy_seconds(cluster.define(name, "hv1", nodes=("hv1", "hv2")).uuid, 60.0)
+        cluster.settle()
+        cluster.ask("flush", "hv1", parallel=parallel)
+        assert cluster.run_until(lambda: cluster.actual("vm1").state.value == "migrating")
+        cluster.run(5.5)
+        before = looks.count
+        for number in range(8):
+            cluster.define(f"other{number}", "hv3")
+            cluster.run(1.0)
+        assert (looks.count - before > 6) is more, looks.count - before
