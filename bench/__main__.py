@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import consoles, flushing, idling, planning, publishing
+from bench import consoles, flushing, idling, planning, publishing, starting
 from bench.report import Result, save, table
 from pvc.core.errors import PvcError
 from pvc.core.threads import ThreadRuntime
@@ -20,6 +20,8 @@ def main() -> int:
     runtime = ThreadRuntime()
     results: list[Result] = []
     try:
+        print("starting the command line", flush=True)
+        results += starting.measure_help(runtime, rounds=3 * ROUNDS)
         print("planning", flush=True)
         results += planning.measure(runtime, ROUNDS)
         print("publishing consoles", flush=True)
@@ -31,11 +33,16 @@ def main() -> int:
             results += flushing.measure(managed, plain, runtime, ROUNDS)
             print("handing the lock over", flush=True)
             results += flushing.measure_hand_over(managed, ROUNDS)
+            print("listing nodes", flush=True)
+            results += starting.measure_list(managed, runtime, rounds=ROUNDS)
             print("following a console", flush=True)
             results += consoles.measure(managed, "vm1", "hv1", runtime, lines=40)
         with ExitStack() as labs:
             print("idling", flush=True)
             results += idling.measure(_up(labs, "bench-idle", idling.SHAPE), runtime, rounds=3, seconds=20.0)
+        with ExitStack() as labs:
+            print("starting a daemon with 100 VMs", flush=True)
+            results += starting.measure_daemon(_up(labs, "bench-many", starting.MANY), runtime, rounds=5)
     except PvcError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

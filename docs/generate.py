@@ -115,14 +115,14 @@ def plugin_schemas() -> dict[str, Mapping[str, Any]]:
 
 def commands() -> dict[str, str]:
     """Every command that ends a line of the form `pvc group command`, with the first paragraph of its help."""
-    leaves = _leaves(typer.main.get_command(build("/dev/null").app), "pvc")
+    leaves = _leaves(typer.main.get_command(build("/dev/null").whole()), "pvc")
     return {path: (command.help or "").partition("\n\n")[0] for path, command in leaves}
 
 
 def options() -> dict[str, set[str]]:
     """The options of every command."""
     found: dict[str, set[str]] = {}
-    for path, command in _leaves(typer.main.get_command(build("/dev/null").app), "pvc"):
+    for path, command in _leaves(typer.main.get_command(build("/dev/null").whole()), "pvc"):
         found[path] = {"-h", "--help"}
         for parameter in command.params:
             found[path] |= {*parameter.opts, *parameter.secondary_opts}

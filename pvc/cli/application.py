@@ -1,17 +1,17 @@
 """The `CommandLine` that core's and plugins' commands are written against, on Typer."""
 
 import getpass
-import inspect
 import logging
 import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 
+from pvc.cli.groups import Group
 from pvc.cli.output import Format, write
 from pvc.core import keys
 from pvc.core.commands import DuplicateCommand
@@ -25,7 +25,6 @@ from pvc.core.setup import settings
 
 log = logging.getLogger("pvc")
 
-FormatOption = Annotated[Format | None, typer.Option("--format", help="How to print.", show_choices=True)]
 STATUS = (
     "nodes",
     "nodes_alive",
@@ -39,34 +38,6 @@ STATUS = (
 """Core's own fields of `pvc status`."""
 QUICK = 1.5
 """Seconds that shell completion may spend on reaching the cluster."""
-
-
-class Group:
-    """A group of commands; see `CommandGroup`."""
-
-    def __init__(self, owner: "Application", app: typer.Typer, name: str) -> None:
-        self._owner = owner
-        self._app = app
-        self._name = name
-        self._taken: set[str] = set()
-
-    def claim(self, name: str) -> None:
-        """Take a name in this group. Raises DuplicateCommand."""
-        if name in self._taken:
-            raise DuplicateCommand(f"two plugins want the command `{' '.join(('pvc', self._name, name)).strip()}`")
-        self._taken.add(name)
-
-    def command(
-        self, name: str, *, listing: bool = False, **options: Any
-    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        self.claim(name)
-
-        def add(function: Callable[..., None]) -> Callable[..., None]:
-            chosen = _with_format(function, self._owner) if listing else function
-            self._app.command(name, **options)(chosen)
-            return function
-
-        return add
 
 
 class Application:
@@ -89,21 +60,27 @@ class Application:
         self.format = Format.TABLE
         self.zookeeper = os.environ.get("PVC_ZOOKEEPER")
         """Servers to use instead of the file's. From the environment at once: completion never gets to the options."""
-        self.app = typer.Typer(
+        top = Group(
+            "",
+            self._choose_format,
             name="pvc",
             help="Manage a cluster of virtual machines. Talks to ZooKeeper only.",
-            no_args_is_help=True,
-            context_settings={"help_option_names": ["-h", "--help"]},
-            rich_markup_mode=None,
             pretty_exceptions_enable=False,
         )
+        self.app = top.app
         self._document = document
         self._plugins = plugins
         self._problem = problem
-        self._groups = {"": Group(self, self.app, "")}
+        self._groups = {"": top}
         self._status_parts: dict[str, Callable[[Coordinator], Any]] = {}
         self._config: Config | None = None
         self._coordinator: Coordinator | None = None
+
+    def whole(self) -> typer.Typer:
+        """The Typer application with every command made, for what goes through all of them. Raises PvcError."""
+        for group in self._groups.values():
+            group.make_all()
+        return self.app
 
     @property
     def config(self) -> Config:
@@ -137,12 +114,12 @@ class Application:
     def group(self, name: str, help: str = "") -> Group:
         if name not in self._groups:
             self._groups[""].claim(name)
-            app = typer.Typer(
-                no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
-            )
-            self.app.add_typer(app, name=name, help=help)
-            self._groups[name] = Group(self, app, name)
+            self._groups[name] = group = Group(name, self._choose_format)
+            self.app.add_typer(group.app, name=name, help=help)
         return self._groups[name]
+
+    def _choose_format(self, chosen: Format) -> None:
+        self.format = chosen
 
     def status_part(self, name: str, look: Callable[[Coordinator], Any]) -> None:
         if name in STATUS or name in self._status_parts:
@@ -212,23 +189,6 @@ def _looked_up(look: Callable[[Coordinator], Any], coordinator: Coordinator) -> 
         raise
     except Exception as error:  # contained: one plugin's failure must not hide what the others have to say
         return f"cannot be shown: {error}"
-
-
-def _with_format(function: Callable[..., None], owner: Application) -> Callable[..., None]:
-    """The same command with the option `--format`."""
-
-    def command(*args: Any, output_format: Format | None = None, **kwargs: Any) -> None:
-        if output_format is not None:
-            owner.format = output_format
-        function(*args, **kwargs)
-
-    signature = inspect.signature(function)
-    extra = inspect.Parameter("output_format", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=FormatOption)
-    command.__doc__ = function.__doc__
-    command.__name__ = function.__name__
-    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])  # type: ignore[attr-defined]  # typing has no word for it
-    command.__annotations__ = {**function.__annotations__, "output_format": FormatOption}
-    return command
 
 
 def _pointed_at(settings: ZooKeeperSettings, text: str) -> ZooKeeperSettings:

@@ -14,8 +14,8 @@ log = logging.getLogger("pvc")
 
 
 def add_commands(cli: Application) -> None:
-    """Add the group `config`."""
-    group = cli.group("config", help="The configuration file pvc.yaml.")
+    """Add to the group `config`."""
+    group = cli.group("config")
 
     @group.command("check")
     def check(file: Annotated[str | None, typer.Argument(help="The file; default: the one in use.")] = None) -> None:

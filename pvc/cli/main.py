@@ -3,12 +3,14 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import pvc
-from pvc.cli import cluster, config, forgetting, history, node, operation, plugin, roll
 from pvc.cli.application import Application
 from pvc.cli.output import Format
 from pvc.core.config.document import Document, find_config, read
@@ -17,6 +19,25 @@ from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins, installed
 from pvc.core.threads import ThreadRuntime
 
+GROUPS = {
+    "node": "The hosts of the cluster.",
+    "cluster": "The cluster as a whole: rolling maintenance.",
+    "config": "The configuration file pvc.yaml.",
+    "plugin": "Roles, features and third-party plugins.",
+}
+"""The groups of core's commands."""
+PARTS: Sequence[tuple[str, str, Sequence[str] | Mapping[str, str]]] = (
+    ("", "cluster", {"init": "Create the tree of a new cluster; refuses one that exists."}),
+    ("", "status", {"status": "Show the cluster at a glance: nodes, VMs, and what needs attention."}),
+    ("node", "node", ("list", "info")),
+    ("node", "forgetting", ("forget",)),
+    ("node", "operation", ("flush", "unflush", "watch", "cancel")),
+    ("node", "history", ("history",)),
+    ("cluster", "roll", ("roll",)),
+    ("config", "config", ("check", "show")),
+    ("plugin", "plugin", ("list",)),
+)
+"""Where core's commands are: group, module of this package with `add_commands`, names. Imported when asked for."""
 TOOLS = ("lab",)
 """Plugins that only bring commands of their own; the client always has them, whatever the node's file says."""
 
@@ -60,10 +81,16 @@ def build(config_path: str | None) -> Application:
 def furnish(application: Application) -> Application:
     """Add core's and the plugins' commands."""
     _add_global_options(application)
-    for part in (cluster, node, forgetting, operation, history, roll, config, plugin):
-        part.add_commands(application)
+    for name, text in GROUPS.items():
+        application.group(name, help=text)
+    for name, module, commands in PARTS:
+        application.group(name).later(commands, partial(_add, module, application))
     application.plugins.commands(application)
     return application
+
+
+def _add(module: str, application: Application) -> None:
+    import_module(f"pvc.cli.{module}").add_commands(application)
 
 
 def _client_plugins(switches: object) -> list[str]:

@@ -18,8 +18,8 @@ COLUMNS = ("name", "state", "alive", "operation", "roles", "vms", "memory", "mem
 
 
 def add_commands(cli: Application) -> None:
-    """Add the group `node`."""
-    group = cli.group("node", help="The hosts of the cluster.")
+    """Add to the group `node`."""
+    group = cli.group("node")
     Name = Annotated[str, typer.Argument(metavar="NODE", help="The node.", autocompletion=cli.complete_nodes)]
 
     @group.command("list", listing=True)

@@ -9,8 +9,8 @@ from pvc.core.plugins import FUTURE_ROLES, installed
 
 
 def add_commands(cli: Application) -> None:
-    """Add the group `plugin`."""
-    group = cli.group("plugin", help="Roles, features and third-party plugins.")
+    """Add to the group `plugin`."""
+    group = cli.group("plugin")
 
     @group.command("list", listing=True)
     def list_plugins() -> None:

@@ -72,7 +72,7 @@ class Asked:
 
 def add_commands(cli: Application) -> None:
     """Add the group `cluster`."""
-    group = cli.group("cluster", help="The cluster as a whole: rolling maintenance.")
+    group = cli.group("cluster")
     Nodes = Annotated[
         list[str] | None,
         typer.Option(

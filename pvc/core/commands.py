@@ -38,6 +38,13 @@ class CommandGroup(Protocol):
         for a name that is taken: a second one would silently replace the first.
         """
 
+    def later(self, names: Sequence[str] | Mapping[str, str], add: Callable[[], None]) -> None:
+        """Have `add` called when one of these commands is asked for; it adds them all with `command`.
+
+        So it can import what they need, and other commands start without that. With a short help for each name a list
+        of commands is shown without calling it. Raises DuplicateCommand.
+        """
+
 
 class CommandLine(Protocol):
     """The running `pvc` as a plugin's command sees it."""

@@ -19,14 +19,14 @@ NAME = "lab"
 
 
 def add_commands(cli: CommandLine) -> None:
-    """Add the group `lab`."""
+    """Add to the group `lab`."""
     _add_life(cli)
     _add_use(cli)
     _add_faults(cli)
 
 
 def _add_life(cli: CommandLine) -> None:
-    group = cli.group("lab", help="A whole real cluster on this machine, to try things out and to break. Needs root.")
+    group = cli.group("lab")
 
     @group.command("up")
     def up(

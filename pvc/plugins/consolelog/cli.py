@@ -69,13 +69,9 @@ class _Asked:
         return self.node is None and len(self.vms) == 1
 
 
-def add_commands(cli: CommandLine) -> None:
-    """Add `vm log` and `console`."""
-    _add_log(cli)
-    _add_console(cli)
+def add_log(cli: CommandLine) -> None:
+    """Add `vm log`."""
 
-
-def _add_log(cli: CommandLine) -> None:
     @cli.group("vm").command("log")
     def log(
         vms: Annotated[
@@ -125,7 +121,9 @@ def _add_log(cli: CommandLine) -> None:
             _show(cli, asked)
 
 
-def _add_console(cli: CommandLine) -> None:
+def add_console(cli: CommandLine) -> None:
+    """Add `console`."""
+
     @cli.group("").command("console")
     def console(
         name: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)],

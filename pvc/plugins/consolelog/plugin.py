@@ -1,6 +1,7 @@
 """Hooks of the console log, and nothing else."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvc.core.commands import CommandLine
@@ -65,9 +66,9 @@ class ConsoleLogPlugin:
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
-        from pvc.plugins.consolelog.cli import add_commands
-
-        add_commands(cli)
+        cli.group("vm").later(("log",), partial(_add_log, cli))
+        about = "Sit at a VM's serial console; Ctrl-] leaves it. Goes through virsh to the libvirt of the VM's node."
+        cli.group("").later({"console": about}, partial(_add_console, cli))
 
     def _the_service(self, context: Context) -> "ConsoleLog":
         if self._service is None:
@@ -88,3 +89,15 @@ class ConsoleLogPlugin:
                 open_sinks=context.plugins.console_sinks,
             )
         return self._service
+
+
+def _add_log(cli: CommandLine) -> None:
+    from pvc.plugins.consolelog.cli import add_log
+
+    add_log(cli)
+
+
+def _add_console(cli: CommandLine) -> None:
+    from pvc.plugins.consolelog.cli import add_console
+
+    add_console(cli)

@@ -22,7 +22,7 @@ COLUMNS = ("place", "node", "kind", "by", "since", "phase", "doing", "expected_e
 
 
 def add_commands(cli: CommandLine) -> None:
-    """Add the plugin's command to the group `node`, and its parts to `pvc status`."""
+    """Add the plugin's command to the group `node`."""
 
     @cli.group("node").command("queue", listing=True)
     def queue() -> None:
@@ -34,9 +34,6 @@ def add_commands(cli: CommandLine) -> None:
         ends = expected_ends(line, read_history(coordinator)[0], cli.runtime.now())
         rows = [_row(index, entry, members, end) for index, (entry, end) in enumerate(zip(line, ends, strict=True))]
         cli.show(rows, COLUMNS)
-
-    cli.status_part("flush_lock", _lock)
-    cli.status_part("flush_lock_problems", _problems)
 
 
 def _row(index: int, entry: Entry, members: Mapping[str, Member], end: float | None) -> dict[str, object]:
@@ -59,13 +56,13 @@ def _row(index: int, entry: Entry, members: Mapping[str, Member], end: float | N
     }
 
 
-def _lock(coordinator: Coordinator) -> str:
+def lock_row(coordinator: Coordinator) -> str:
     places = read_queue(coordinator)
     members = read_members(coordinator)
     return lock_in_words(entries(places, members), concurrent(members))
 
 
-def _problems(coordinator: Coordinator) -> list[dict[str, str]]:
+def problem_rows(coordinator: Coordinator) -> list[dict[str, str]]:
     places = read_queue(coordinator)
     members = read_members(coordinator)
     return [{"node": found.node, "text": found.text} for found in problems(entries(places, members), members)]

@@ -1,10 +1,12 @@
 """Hooks of the flush lock, and nothing else."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context
+from pvc.core.coordination import Coordinator
 from pvc.core.hookspecs import hookimpl
 from pvc.core.mirror import Mirror
 from pvc.core.turns import Gate
@@ -41,6 +43,24 @@ class FlushLockPlugin:
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
-        from pvc.plugins.flushlock.cli import add_commands
+        cli.group("node").later(("queue",), partial(_add_commands, cli))
+        cli.status_part("flush_lock", _lock)
+        cli.status_part("flush_lock_problems", _problems)
 
-        add_commands(cli)
+
+def _add_commands(cli: CommandLine) -> None:
+    from pvc.plugins.flushlock.cli import add_commands
+
+    add_commands(cli)
+
+
+def _lock(coordinator: Coordinator) -> object:
+    from pvc.plugins.flushlock.cli import lock_row
+
+    return lock_row(coordinator)
+
+
+def _problems(coordinator: Coordinator) -> object:
+    from pvc.plugins.flushlock.cli import problem_rows
+
+    return problem_rows(coordinator)

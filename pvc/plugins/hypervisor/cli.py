@@ -32,7 +32,7 @@ Verdict = str | None
 
 
 def add_commands(cli: CommandLine) -> None:
-    """Add the group `vm`."""
+    """Add to the group `vm`."""
     _add_definitions(cli)
     _add_settings(cli)
     _add_listing(cli)
@@ -41,7 +41,7 @@ def add_commands(cli: CommandLine) -> None:
 
 
 def _add_definitions(cli: CommandLine) -> None:
-    group = cli.group("vm", help="Virtual machines.")
+    group = cli.group("vm")
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
 
     @group.command("define")

@@ -1,6 +1,7 @@
 """Hooks of the hypervisor role, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvc.core.commands import CommandLine
@@ -13,6 +14,13 @@ from pvc.core.turns import FlushStep
 if TYPE_CHECKING:
     from pvc.plugins.hypervisor.host import Hypervisor
     from pvc.plugins.hypervisor.parts import Parts
+
+
+COMMANDS = (
+    *("define", "undefine", "set", "unset", "modify", "list", "info", "dump", "start", "shutdown", "stop", "restart"),
+    *("move", "migrate", "unmigrate"),
+)
+"""Those of `pvc vm` that are made when one of them is asked for."""
 
 
 class HypervisorPlugin:
@@ -46,9 +54,7 @@ class HypervisorPlugin:
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
-        from pvc.plugins.hypervisor.cli import add_commands
-
-        add_commands(cli)
+        cli.group("vm", help="Virtual machines.").later(COMMANDS, partial(_add_commands, cli))
 
     def _made(self, context: Context) -> "Parts":
         """The parts of this daemon, made once."""
@@ -57,3 +63,9 @@ class HypervisorPlugin:
 
             self._parts = make_parts(context, self._connect)
         return self._parts
+
+
+def _add_commands(cli: CommandLine) -> None:
+    from pvc.plugins.hypervisor.cli import add_commands
+
+    add_commands(cli)

@@ -13,7 +13,7 @@ from pvc.core.coordination import Coordinator, Create, Put
 from pvc.core.errors import PvcError
 from pvc.core.model import ActualState, Node, Vm, VmActual, VmState
 from pvc.core.records import encode
-from pvc.plugins.consolelog.cli import add_commands, pager
+from pvc.plugins.consolelog.cli import add_console, add_log, pager
 from pvc.plugins.consolelog.console import uri_of
 from tests.plugins.consolelog.world import NAME, UUID, Cluster
 
@@ -74,7 +74,8 @@ def cluster() -> Cluster:
 
 def run(cluster: Cluster, *arguments: str, command: str = "log") -> Any:
     line: Any = Line(cluster)
-    add_commands(line)
+    add_log(line)
+    add_console(line)
     return CliRunner().invoke(line.app, [command, *arguments])
 
 
