@@ -91,8 +91,11 @@ def _add_definitions(cli: CommandLine) -> None:
 def _add_settings(cli: CommandLine) -> None:
     group = cli.group("vm")
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
-    Set = Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", autocompletion=_complete_keys(cli))]
-    Unset = Annotated[list[str], typer.Argument(metavar="KEY...", autocompletion=_complete_keys(cli))]
+    keys = _complete_keys(cli)
+    Set = Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="As in pvc.yaml, dotted.", autocompletion=keys)
+    ]
+    Unset = Annotated[list[str], typer.Argument(metavar="KEY...", help="As in pvc.yaml, dotted.", autocompletion=keys)]
 
     @group.command("set")
     def set_options(name: Name, settings: Set) -> None:
