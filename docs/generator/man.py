@@ -52,8 +52,8 @@ def _pvcd() -> Iterator[str]:
     yield roff.heading("description")
     yield from roff.paragraph(
         "`pvcd` runs in the foreground, registers its host as a node of the cluster in ZooKeeper, runs the plugins "
-        "that pvc.yaml(5) switches on, and carries out what is asked for with pvc(1). It tells systemd that it is ready "
-        "once the node is registered."
+        "that pvc.yaml(5) switches on, and carries out what is asked for with pvc(1). It tells systemd when the node "
+        "is registered."
     )
     yield from roff.paragraph("Stopping it touches no VM: they run on. After a restart it goes on where it was.")
     yield roff.heading("options")
@@ -71,7 +71,7 @@ def _pvc_yaml() -> Iterator[str]:
     yield roff.heading("description")
     yield from roff.paragraph(
         "`/etc/pvc/pvc.yaml` is read by pvcd(8) on each node and by pvc(1) where it is typed. It is YAML. Every key "
-        "may be left out. The section of a plugin is read only if the plugin is on. Write true and false without quotes."
+        "may be left out. The section of a plugin is read only if the plugin is on. Write true and false bare."
     )
     yield from roff.paragraph(
         "`pvc config check` shows every problem of a file with its line, `pvc config show` what is in force. For a key "

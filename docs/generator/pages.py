@@ -197,7 +197,8 @@ def _hooks() -> Iterator[str]:
         "Hooks",
         "`pvc/core/hookspecs.py` and the modules of the types",
         "The signature of every hook, and the types in them. How to use them is told in",
-        "[Writing a plugin](../plugins.md); the records of nodes, VMs and operations are described with [the tree](tree.md#records).",
+        "[Writing a plugin](../plugins.md); the records of nodes, VMs and operations are described with",
+        "[the tree](tree.md#records).",
     )
     for hook in source.hooks():
         yield from (f"## {hook.name}", "", "```text", f"{hook.name}{hook.signature}", "```", "", *_paragraphs(hook.doc))
