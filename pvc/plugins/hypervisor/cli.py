@@ -219,7 +219,7 @@ def _add_moving(cli: CommandLine) -> None:
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
     Target = Annotated[
         str | None,
-        typer.Argument(metavar="[NODE]", help="The node; default: most room.", autocompletion=cli.complete_nodes),
+        typer.Argument(metavar="NODE", help="The node; default: most room.", autocompletion=cli.complete_nodes),
     ]
     Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is so.")]
     Timeout = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait.")]
