@@ -44,6 +44,7 @@ def test_there_are_command_lines_to_check() -> None:
         "pvc vm log web1 -n many",
         "pvc lab exec -- pvc node flush hv1 --wiat",
         "echo x && .venv/bin/pvc vm strat web1",
+        "/opt/pvc/bin/pvcd --confing /etc/pvc/pvc.yaml",
     ],
 )
 def test_a_wrong_command_line_would_be_noticed(line: str) -> None:

@@ -29,25 +29,29 @@ def programs_in(line: str) -> list[list[str]]:
 def parse(call: list[str]) -> None:
     """Have the program parse its words. Raises Unparsable."""
     if call[0].endswith("pvcd"):
-        parser().parse_args(call[1:])
+        try:
+            parser().parse_args(call[1:])
+        except SystemExit as refused:
+            raise Unparsable("pvcd does not take that") from refused
         return
     rest = _after_options(TREE, call[1:])
     command, path = TREE, ["pvc"]
-    while hasattr(command, "commands"):
+    while hasattr(command, "get_command"):
         if not rest:
             raise Unparsable("a command is missing")
-        if rest[0] not in command.commands:
+        inner = command.get_command(command.context_class(command, info_name=path[-1]), rest[0])
+        if inner is None:
             raise Unparsable(f"there is no {rest[0]} in {' '.join(path)}")
-        command = command.commands[rest[0]]
+        command = inner
         path.append(rest.pop(0))
     try:
         command.make_context(" ".join(path), list(rest))
     except Exception as refused:  # whichever class this version of Typer has for it
         raise Unparsable(str(refused)) from refused
     if path == ["pvc", "lab", "exec"] and "--" in rest:
-        inner = rest[rest.index("--") + 1 :]
-        if inner[0] == "pvc":
-            parse(inner)
+        within = rest[rest.index("--") + 1 :]
+        if within[0] == "pvc":
+            parse(within)
 
 
 def _after_options(group: Any, words: list[str]) -> list[str]:
@@ -65,6 +69,6 @@ def _after_options(group: Any, words: list[str]) -> list[str]:
 
 def _without_assignments(call: list[str]) -> list[str]:
     """A call without the variables that are set for it."""
-    while call and call[0].isupper() is False and "=" in call[0] and call[0].split("=")[0].isupper():
+    while call and "=" in call[0] and call[0].partition("=")[0].isupper():
         call = call[1:]
     return call
