@@ -12,13 +12,18 @@ from pathlib import Path
 from generator.man import man_pages
 from generator.pages import pages
 
-DOCS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
+
+
+def made() -> dict[str, str]:
+    """Every file that is made from the source and committed, by its path in the repository."""
+    return {f"docs/{name}": text for name, text in pages().items()}
 
 
 def stale(texts: Mapping[str, str]) -> list[str]:
-    """The pages that are missing, are not what the source says, or are not made any more."""
-    there = {f"reference/{path.name}" for path in (DOCS / "reference").glob("*.md")}
-    return sorted(name for name in there | texts.keys() if _written(DOCS / name) != texts.get(name))
+    """The files that are missing, are not what the source says, or are not made any more."""
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "reference").glob("*.md")}
+    return sorted(name for name in there | texts.keys() if _written(ROOT / name) != texts.get(name))
 
 
 def write(directory: Path, texts: Mapping[str, str]) -> None:
@@ -37,15 +42,15 @@ def main() -> int:
     if arguments.man is not None:
         write(arguments.man, man_pages())
         return 0
-    texts = pages()
+    texts = made()
     wrong = stale(texts)
     if arguments.check:
         for name in wrong:
-            print(f"docs/{name} is stale; run `python docs/generate.py`", file=sys.stderr)
+            print(f"{name} is stale; run `python docs/generate.py`", file=sys.stderr)
         return 1 if wrong else 0
     for name in wrong:
-        (DOCS / name).unlink(missing_ok=True)
-    write(DOCS, texts)
+        (ROOT / name).unlink(missing_ok=True)
+    write(ROOT, texts)
     return 0
 
 

@@ -2,10 +2,10 @@
 
 import re
 
-from generate import stale
+from generate import made, stale
 from generator import source
 from generator.commands import commands, daemon
-from generator.pages import REMARKS, VALUES, pages, programs
+from generator.pages import REMARKS, VALUES, programs
 from pvc.core import hookspecs
 from tests.docs.documents import DOCS
 
@@ -15,7 +15,7 @@ def page(name: str) -> str:
 
 
 def test_the_pages_are_what_the_source_says() -> None:
-    assert stale(pages()) == [], "run `python docs/generate.py`"
+    assert stale(made()) == [], "run `python docs/generate.py`"
 
 
 def test_every_command_has_a_heading_and_every_option_a_line_below_it() -> None:
