@@ -113,7 +113,8 @@ def _value(found: Any) -> str:
     kind = found.type_descriptor.annotation if hasattr(found, "type_descriptor") else found.type  # by Typer's version
     if choices := _choices(kind):
         return "|".join(choices)
-    if kind in (int, float) or getattr(kind, "name", "").partition(" ")[0] in ("integer", "float"):
+    name = "" if isinstance(kind, type) else str(getattr(kind, "name", ""))  # of a type of Click's
+    if kind in (int, float) or name.partition(" ")[0] in ("integer", "float"):
         return "N"
     return str(max(found.opts, key=len)).strip("-").upper()
 
