@@ -77,7 +77,7 @@ def click_tree() -> Any:
 
 def commands() -> list[Command]:
     """`pvc` itself, every group and every command, each group before what is in it, in the order of `pvc --help`."""
-    return list(_walk(click_tree(), "pvc"))
+    return list(walk(click_tree(), "pvc"))
 
 
 def daemon() -> Command:
@@ -87,13 +87,14 @@ def daemon() -> Command:
     return Command("pvcd", parser.description or "", parameters)
 
 
-def _walk(command: Any, path: str) -> Iterator[Command]:
+def walk(command: Any, path: str) -> Iterator[Command]:
+    """A command of Click's and all that is below it. `path` is what is typed to reach it."""
     context = command.context_class(command, info_name=path)
     parameters = tuple(_parameter(each) for each in command.params if not getattr(each, "hidden", False))
     inner = command.list_commands(context) if hasattr(command, "list_commands") else []
     yield Command(path, command.help or "", parameters, bool(inner))
     for name in inner:
-        yield from _walk(command.get_command(context, name), f"{path} {name}")
+        yield from walk(command.get_command(context, name), f"{path} {name}")
 
 
 def _parameter(found: Any) -> Parameter:
@@ -113,7 +114,7 @@ def _value(found: Any) -> str:
     kind = found.type_descriptor.annotation if hasattr(found, "type_descriptor") else found.type  # by Typer's version
     if choices := _choices(kind):
         return "|".join(choices)
-    name = "" if isinstance(kind, type) else str(getattr(kind, "name", ""))  # of a type of Click's
+    name = str(getattr(kind, "name", ""))  # text only of a type of Click's
     if kind in (int, float) or name.partition(" ")[0] in ("integer", "float"):
         return "N"
     return str(max(found.opts, key=len)).strip("-").upper()
