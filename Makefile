@@ -3,12 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB ?= lab
 
-.PHONY: help demo test check bench setup packages lab-down clean
+.PHONY: help demo test check docs man bench setup packages lab-down clean
 
 help:
 	@echo "make demo      the whole story on real VMs (needs root); leaves the lab up"
 	@echo "make test      every test, the real ones included (needs root)"
 	@echo "make check     style, types, import rules, fast tests: needs no root once set up"
+	@echo "make docs      the documentation as a site, in build/site; warnings are errors"
+	@echo "make man       the manual pages, in build/man"
 	@echo "make bench     timings, as ratios in one run; writes bench-results.json"
 	@echo "make lab-down  end the lab that 'make demo' leaves up"
 
@@ -26,12 +28,18 @@ test: check
 	echo "waiting for the random schedules"; wait $$schedules; random=$$?; \
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
-check: setup
+check: setup docs man
 	$(BIN)/ruff check pvc tests bench docs
 	$(BIN)/ruff format --check pvc tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab"
+
+docs: setup
+	$(BIN)/mkdocs build --strict  # with --quiet it would not count warnings
+
+man: setup
+	$(BIN)/python docs/generate.py --man build/man
 
 bench: setup
 	$(BIN)/python -m bench

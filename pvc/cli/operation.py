@@ -36,9 +36,15 @@ DEADLINE = 86400.0
 """Seconds that an operation may take unless it is told otherwise: nothing waits for ever."""
 
 Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; the exit code tells how it ended.")]
-Timeout = Annotated[float | None, typer.Option(min=0, help="With --wait: seconds to follow it; it goes on after that.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SECONDS", help="With --wait: how long to follow it; it goes on after that."),
+]
+WatchTimeout = Annotated[
+    float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to follow it; it goes on after.")
+]
 Deadline = Annotated[
-    float, typer.Option(min=1, help="Seconds after which the operation itself gives up, in the queue too.")
+    float, typer.Option(min=1, metavar="SECONDS", help="When the operation itself gives up, in the queue too.")
 ]
 Reason = Annotated[str, typer.Option(help="Why; stored and shown to others.")]
 NoQueue = Annotated[bool, typer.Option("--no-queue", help="Fail at once if it would have to wait its turn.")]
@@ -122,7 +128,7 @@ def _add_following(cli: Application) -> None:
     Name = Annotated[str, typer.Argument(metavar="NODE", help="The node.", autocompletion=cli.complete_nodes)]
 
     @group.command("watch")
-    def watch_node(name: Name, timeout: Timeout = None, form: Form = WaitFormat.TEXT) -> None:
+    def watch_node(name: Name, timeout: WatchTimeout = None, form: Form = WaitFormat.TEXT) -> None:
         """Follow the operation that a node has in hand, or show how the last one ended."""
         coordinator = cli.connect()
         find_node(coordinator, name)

@@ -89,13 +89,16 @@ def add_commands(cli: Application) -> None:
     Reason = Annotated[str, typer.Option(help="Why; stored and shown to others.")]
     Parallel = Annotated[int | None, typer.Option(min=1, help="Moves at a time; default: as each node is configured.")]
     Deadline = Annotated[
-        float | None, typer.Option(min=1, help=f"Seconds that one flush or unflush may take (default: {DEADLINE:g}).")
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help=f"How long one flush or unflush may take (default: {DEADLINE:g})."),
     ]
     Health = Annotated[
-        float | None, typer.Option(min=1, help="Seconds that it may take a node to be well again (default: 1800).")
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="How long it may take a node to be well again (default: 1800)."),
     ]
     Settle = Annotated[
-        float | None, typer.Option(min=0, help="Seconds without a break that count as well (default: 15).")
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="How long it must be well without a break (default: 15)."),
     ]
     Reboots = Annotated[bool, typer.Option("--reboots", help="The command reboots the node: wait for that, too.")]
     Force = Annotated[bool, typer.Option("--force", help="Roll though other nodes are out of service.")]

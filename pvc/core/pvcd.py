@@ -20,14 +20,18 @@ from pvc.core.threads import ThreadRuntime
 
 LOG = logging.getLogger("pvc")
 
+STOPPED = 0
+"""Told to stop (SIGTERM or SIGINT)."""
 FAILED = 1
+"""It cannot run now: no ZooKeeper server answers, the tree is missing or of another version, or the node's name is
+taken."""
 BAD_CONFIGURATION = 78
-"""Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h): no restart will help."""
+"""The configuration cannot be used (EX_CONFIG of sysexits.h): no restart will help."""
 
 
 def main() -> None:
     """Entry point of `pvcd`."""
-    arguments = _arguments()
+    arguments = parser().parse_args()
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.INFO)
     if arguments.verbose:
         LOG.setLevel(logging.DEBUG)
@@ -41,6 +45,15 @@ def main() -> None:
         sys.exit(_run(setup.config, partial(Daemon, setup.config, setup.plugins)))
     except PvcError as error:
         sys.exit(_complain(error, FAILED))
+
+
+def parser() -> argparse.ArgumentParser:
+    """What `pvcd` takes on its command line."""
+    found = argparse.ArgumentParser(prog="pvcd", description="Run this host as a node of a pvc cluster.")
+    found.add_argument("--config", metavar="FILE", help="configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml)")
+    found.add_argument("--verbose", action="store_true", help="log every decision")
+    found.add_argument("--version", action="version", version=f"pvcd {pvc.__version__}")
+    return found
 
 
 def _run(config: Config, make: "partial[Daemon]") -> int:
@@ -73,15 +86,7 @@ def _watch_over(daemon: Daemon, stop: Signal) -> int:
         if not ready and daemon.context.registered():
             ready = True
             notify("READY=1")
-    return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="pvcd", description="Run this host as a node of a pvc cluster.")
-    parser.add_argument("--config", metavar="FILE", help="configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml)")
-    parser.add_argument("--verbose", action="store_true", help="log every decision")
-    parser.add_argument("--version", action="version", version=f"pvcd {pvc.__version__}")
-    return parser.parse_args()
+    return STOPPED
 
 
 def _complain(error: PvcError, code: int) -> int:

@@ -123,7 +123,9 @@ def _add_faults(cli: CommandLine) -> None:
     what = typer.Argument(help="pvcd, libvirtd, zookeeper or node (a whole host).")
 
     @group.command("start")
-    def start(what: Annotated[str, what], host: Annotated[str, typer.Argument()], name: Name = NAME) -> None:
+    def start(
+        what: Annotated[str, what], host: Annotated[str, typer.Argument(help="The host.")], name: Name = NAME
+    ) -> None:
         """Start what was killed; returns when it works."""
         Lab(name, runtime=cli.runtime).start(what, host)
 
@@ -140,7 +142,7 @@ def _add_faults(cli: CommandLine) -> None:
 
     @group.command("partition")
     def partition(
-        host: Annotated[str, typer.Argument()],
+        host: Annotated[str, typer.Argument(help="The host to cut off.")],
         others: Annotated[str, typer.Option("--from", help="all, zookeeper or a host.")] = "all",
         name: Name = NAME,
     ) -> None:
@@ -149,7 +151,7 @@ def _add_faults(cli: CommandLine) -> None:
 
     @group.command("heal")
     def heal(
-        host: Annotated[str | None, typer.Argument()] = None,
+        host: Annotated[str | None, typer.Argument(help="The host; or --all.")] = None,
         every: Annotated[bool, typer.Option("--all", help="All hosts.")] = False,
         name: Name = NAME,
     ) -> None:

@@ -91,8 +91,11 @@ def _add_definitions(cli: CommandLine) -> None:
 def _add_settings(cli: CommandLine) -> None:
     group = cli.group("vm")
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
-    Set = Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", autocompletion=_complete_keys(cli))]
-    Unset = Annotated[list[str], typer.Argument(metavar="KEY...", autocompletion=_complete_keys(cli))]
+    keys = _complete_keys(cli)
+    Set = Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="As in pvc.yaml, dotted.", autocompletion=keys)
+    ]
+    Unset = Annotated[list[str], typer.Argument(metavar="KEY...", help="As in pvc.yaml, dotted.", autocompletion=keys)]
 
     @group.command("set")
     def set_options(name: Name, settings: Set) -> None:
@@ -176,7 +179,7 @@ def _add_running(cli: CommandLine) -> None:
     group = cli.group("vm")
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
     Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is so.")]
-    Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait.")]
+    Timeout = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait.")]
 
     @group.command("start")
     def start(name: Name, wait: Wait = True, timeout: Timeout = 60.0) -> None:
@@ -215,10 +218,11 @@ def _add_moving(cli: CommandLine) -> None:
     group = cli.group("vm")
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
     Target = Annotated[
-        str | None, typer.Argument(help="The node; default: most room.", autocompletion=cli.complete_nodes)
+        str | None,
+        typer.Argument(metavar="NODE", help="The node; default: most room.", autocompletion=cli.complete_nodes),
     ]
     Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is so.")]
-    Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait.")]
+    Timeout = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait.")]
 
     @group.command("move")
     def move(name: Name, target: Target = None, wait: Wait = True, timeout: Timeout = 600.0) -> None:
