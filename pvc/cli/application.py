@@ -19,6 +19,7 @@ from pvc.core.config.document import Document
 from pvc.core.config.settings import Config, ZooKeeperSettings
 from pvc.core.coordination import CoordinationError, Coordinator
 from pvc.core.errors import PvcError
+from pvc.core.needs import needs_of
 from pvc.core.plugins import Plugins
 from pvc.core.runtime import Runtime
 from pvc.core.setup import settings
@@ -182,6 +183,9 @@ class Application:
     def fail(self, message: str, code: int = 1) -> NoReturn:
         typer.echo(f"pvc: {message}", err=True)
         raise typer.Exit(code)
+
+    def vm_needs(self, xml: str) -> dict[str, tuple[str, ...]]:
+        return needs_of(self.connect(), self._plugins.vm_needs, xml)
 
     def complete_nodes(self, incomplete: str) -> list[str]:
         return self._names(keys.NODES, incomplete)

@@ -90,6 +90,12 @@ class CommandLine(Protocol):
     def fail(self, message: str, code: int = 1) -> NoReturn:
         """End the command with a message on standard error and an exit code."""
 
+    def vm_needs(self, xml: str) -> dict[str, tuple[str, ...]]:
+        """What a VM of this definition needs of the roles that nodes have now; see core/needs.py.
+
+        Raises PluginFailed, Disconnected.
+        """
+
     def complete_nodes(self, incomplete: str) -> list[str]:
         """Live node names for shell completion; empty if the cluster cannot be reached quickly."""
 

@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from pvc.core.commands import CommandLine
+from pvc.core.decide.roles import HYPERVISOR
 from pvc.core.errors import PvcError
-from pvc.core.lookup import find_node, find_vm
+from pvc.core.lookup import demand_role, find_node, find_vm
 from pvc.core.model import Vm
 from pvc.core.process import CommandFailed, SystemProcesses
 from pvc.plugins.consolelog.absence import why_no_log
@@ -117,7 +118,7 @@ def _add_log(cli: CommandLine) -> None:
             lines = LINES_FOLLOWING if following else LINES
         found = {vm.uuid: vm for vm in (find_vm(cli.connect(), name) for name in vms or ())}
         if node is not None:
-            find_node(cli.connect(), node)
+            demand_role(cli.connect(), find_node(cli.connect(), node), HYPERVISOR)
         asked = _Asked(tuple(found.values()), node, Start(lines, begin, wanted), form, timestamps, raw)
         if following:
             _follow(cli, asked)

@@ -1,7 +1,7 @@
 """`pvc vm`: defining, running and moving VMs. Talks to the tree only; imports no hypervisor."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +11,14 @@ from pvc.core import keys
 from pvc.core.commands import CommandLine, Moment
 from pvc.core.config.overrides import checked, per_vm_keys
 from pvc.core.coordination import Coordinator
-from pvc.core.lookup import all_vms, find_vm
+from pvc.core.lookup import all_vms, demand_role, find_node, find_vm
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import Garbage, decode
 from pvc.core.waiting import wait_for
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.decide.definition import LARGEST, BadDefinition, read_definition
+from pvc.plugins.hypervisor.decide.placement import ROLE
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
 from pvc.plugins.hypervisor.settings import PlacementSettings, settings_from
 
@@ -67,6 +68,7 @@ def _add_definitions(cli: CommandLine) -> None:
             nodes=tuple(limit or ()),
             spread=spread,
             options=_options(cli, settings or ()),
+            needs=cli.vm_needs(definition.xml),
         )
         cli.say(f"{vm.name} is defined on {vm.node}; start it with `pvc vm start {vm.name}`")
 
@@ -130,7 +132,15 @@ def _add_settings(cli: CommandLine) -> None:
             cli.fail("nothing to change; `pvc vm modify --help` shows what can be", USAGE)
         nodes = () if no_limit else tuple(dict.fromkeys(limit)) if limit else None
         old = find_vm(cli.connect(), name)
-        vm = requests.modify(cli.connect(), old, policy=policy, nodes=nodes, spread=spread, apart=not no_spread)
+        vm = requests.modify(
+            cli.connect(),
+            old,
+            policy=policy,
+            nodes=nodes,
+            spread=spread,
+            apart=not no_spread,
+            needs=_needs_now(cli, old),
+        )
         cli.say(f"{vm.name}: policy {vm.policy.value}, limit {', '.join(vm.nodes) or '-'}, spread {vm.spread or '-'}")
         if vm.nodes and vm.node not in vm.nodes:
             cli.note(f"pvc: it stays on {vm.node}, which is none of these, until it is moved: `pvc vm move {vm.name}`")
@@ -148,6 +158,8 @@ def _add_listing(cli: CommandLine) -> None:
     ) -> None:
         """Show all VMs."""
         coordinator = cli.connect()
+        if node is not None:
+            demand_role(coordinator, find_node(coordinator, node), ROLE)
         vms, garbage = all_vms(coordinator)
         for error in garbage:
             cli.note(f"pvc: {error}")
@@ -310,6 +322,12 @@ def _is_on(node: str) -> Callable[[VmRecords], Verdict]:
     return judge
 
 
+def _needs_now(cli: CommandLine, vm: Vm) -> Mapping[str, tuple[str, ...]] | None:
+    """What the VM's definition needs of the roles that there are by now; None: it has no definition."""
+    xml = cli.connect().get(keys.vm_xml(vm.uuid))
+    return None if xml is None else cli.vm_needs(xml.data.decode(errors="replace"))
+
+
 def _must_be_stopped(coordinator: Coordinator, vm: Vm) -> bool:
     records = read_vm(coordinator, vm.uuid)
     return records is not None and (
@@ -390,6 +408,7 @@ def _row(vm: Vm, actual: VmActual | None, alive: set[str]) -> dict[str, Any]:
         "limit": list(vm.nodes),
         "spread": vm.spread,
         "options": dict(vm.options),
+        "needs": {role: list(things) for role, things in vm.needs.items()},
         "since": Moment(actual.since) if actual and actual.since else None,
         "node_alive": actual.node in alive if actual and actual.node else None,
         "reason": _reason(actual, alive),

@@ -1,6 +1,6 @@
 """What clients ask of VMs: each request is one transaction on the wanted state, repeated if somebody was faster."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,12 @@ from pvc.core.config.problems import near
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Objection
+from pvc.core.lookup import demand_role, find_node
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import encode
 from pvc.plugins.hypervisor.cluster import promise_op, read_candidate, read_candidates
 from pvc.plugins.hypervisor.decide.definition import Definition
-from pvc.plugins.hypervisor.decide.placement import Candidate, refusal
+from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate, refusal
 from pvc.plugins.hypervisor.decide.planner import Selector, Wanted, lay_out, selector_of
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
 from pvc.plugins.hypervisor.settings import PlacementSettings
@@ -41,11 +42,12 @@ def define(
     nodes: tuple[str, ...] = (),
     spread: str | None = None,
     options: Mapping[str, Any] | None = None,
+    needs: Mapping[str, tuple[str, ...]] | None = None,
     placement: PlacementSettings = ANY_ROOM,
 ) -> Vm:
-    """Make a VM known to the cluster, stopped, on `node` or the best one. Raises Refused.
+    """Make a VM known to the cluster, stopped, on `node` or the best one. Raises Refused, NotFound, LacksRole.
 
-    `options` have been checked.
+    `options` have been checked; `needs` is what the definition needs beside a hypervisor, see core/needs.py.
     """
     _demand_sense(coordinator, nodes, spread)
     vm = Vm(
@@ -59,9 +61,10 @@ def define(
         nodes=nodes,
         spread=spread,
         options=options or {},
+        needs=needs or {},
     )
     vm = replace(vm, node=node or _best(coordinator, vm, placement))
-    _demand_role(coordinator, vm.node)
+    _demand_roles(coordinator, vm.node, vm.needs)
     try:
         coordinator.commit(
             [
@@ -142,8 +145,9 @@ def modify(
     nodes: tuple[str, ...] | None = None,
     spread: str | None = None,
     apart: bool = True,
+    needs: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Vm:
-    """Change what holds for a VM from now on; None leaves a thing as it is. Raises Refused.
+    """Change what holds for a VM from now on; None leaves a thing as it is. Raises Refused, NotFound, LacksRole.
 
     `nodes`: the only ones it may run on, () for any. `apart` False: it leaves its spread group. What runs is not moved.
     """
@@ -156,6 +160,7 @@ def modify(
             policy=policy or old.policy,
             nodes=old.nodes if nodes is None else nodes,
             spread=(spread or old.spread) if apart else None,
+            needs=old.needs if needs is None else needs,
         ),
     )
 
@@ -258,8 +263,9 @@ def _best(
 
 
 def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
+    _demand_roles(coordinator, node, vm.needs)
     candidate = read_candidate(coordinator, node)
-    if candidate is None:
+    if candidate is None:  # forgotten at this moment
         raise Refused(f"there is no node {node}; `pvc node list` shows them all")
     objection = refusal(vm, candidate)
     if objection is not None:
@@ -269,19 +275,18 @@ def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
 
 
 def _demand_sense(coordinator: Coordinator, nodes: Sequence[str], spread: str | None) -> None:
-    """Raise Refused for a limit to nodes that run no VMs, and for a spread group without a name."""
+    """Raise Refused for a spread group without a name, and, for a limit to nodes that run no VMs, LacksRole."""
     for node in nodes:
-        _demand_role(coordinator, node)
+        _demand_roles(coordinator, node, ())
     if spread is not None and not spread.strip():
         raise Refused("a spread group has a name; with --no-spread the VM belongs to none")
 
 
-def _demand_role(coordinator: Coordinator, node: str) -> None:
-    candidate = read_candidate(coordinator, node) if node and "/" not in node else None
-    if candidate is None:
-        raise Refused(f"there is no node {node}; `pvc node list` shows them all")
-    if "hypervisor" not in candidate.roles:
-        raise Refused(f"node {node} has no hypervisor role")
+def _demand_roles(coordinator: Coordinator, name: str, further: Iterable[str]) -> None:
+    """Raise NotFound, or LacksRole if the node runs no VMs or lacks one of the further roles."""
+    node = find_node(coordinator, name)
+    for role in (ROLE, *further):
+        demand_role(coordinator, node, role)
 
 
 def _delete_below(coordinator: Coordinator, path: str) -> None:
