@@ -8,7 +8,7 @@ import pytest
 from pvc.core import keys
 from pvc.core.coordination import Create, Delete, Put
 from pvc.core.liveness import Liveness
-from pvc.core.model import Node, NodeSession, NodeState
+from pvc.core.model import Node, NodeSession, NodeState, RolesChanged
 from pvc.core.records import decode, encode
 from pvc.core.tree import tree_ops
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
@@ -98,7 +98,8 @@ def test_a_restart_keeps_state_and_operation_and_brings_the_rest_up_to_date(site
     second, _ = site.daemon(FakeMachine(pid=2), Node("hv1", roles=("storage",), version="2", address="10.0.0.9"))
     second.step()
     assert second.registered()
-    assert site.node() == Node("hv1", state, ("storage",), (), "10.0.0.9", "2", "m1", "op1")
+    change = RolesChanged(("hypervisor",), ("storage",), site.world.start)
+    assert site.node() == Node("hv1", state, ("storage",), (), "10.0.0.9", "2", "m1", "op1", change)
 
 
 def test_a_restarted_daemon_takes_over_from_its_dead_predecessor_at_once(site: Site) -> None:

@@ -158,14 +158,17 @@ def _add_listing(cli: CommandLine) -> None:
     ) -> None:
         """Show all VMs."""
         coordinator = cli.connect()
-        if node is not None:
-            demand_role(coordinator, find_node(coordinator, node), ROLE)
+        named = None if node is None else find_node(coordinator, node)
         vms, garbage = all_vms(coordinator)
         for error in garbage:
             cli.note(f"pvc: {error}")
         alive = _live_nodes(coordinator)
         rows = [_row(vm, actual, alive) for vm, actual in zip(vms, _actuals(coordinator, vms), strict=True)]
-        cli.show([row for row in rows if node is None or node in (row["node"], row["assigned"])], COLUMNS)
+        if named is not None:
+            rows = [row for row in rows if node in (row["node"], row["assigned"])]
+            if not rows:  # nothing is no answer for a node that never has any
+                demand_role(coordinator, named, ROLE)
+        cli.show(rows, COLUMNS)
 
     @group.command("info", listing=True)
     def info(name: Name) -> None:
