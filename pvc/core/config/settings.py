@@ -46,8 +46,8 @@ class Config:
         return self.sections.get(plugin, {})
 
     def roles_on(self) -> tuple[str, ...]:
-        """Names of the roles that are on."""
-        return tuple(name for name, on in self.roles.items() if on)
+        """Names of the roles that are on, sorted: their order in the file means nothing."""
+        return tuple(sorted(name for name, on in self.roles.items() if on))
 
     def enabled(self) -> tuple[str, ...]:
         """Names of the plugins to load: roles first, then features and third parties, each in the order of the file."""
