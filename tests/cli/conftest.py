@@ -77,7 +77,7 @@ class Keyboard:
 
     def _main(self, process: SimProcess, words: list[str], stdin: str | None, tty: bool, said: Said) -> None:
         plugins = Plugins(logging.getLogger("pvc.typed"))
-        plugins.load(["hypervisor", "flushlock", "consolelog"])
+        plugins.load(["hypervisor", "networking", "storage", "flushlock", "consolelog"])
         session = said.session = self.cluster.ensemble.connect("cli")
         document = parse("node: laptop\n", "pvc.yaml")
         application = furnish(Application(process, document, plugins, None, lambda _config: session))
@@ -159,9 +159,26 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
         yield at
 
 
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
+    """The same with networking on the first two, a node with storage only, and one without any role."""
+    networking = {"roles": {"networking": True}, "networking": {"bridges": ["br0"]}}
+    vms = {"vms": {"path": "/mnt/vms"}}
+    further = {
+        "hv1": networking,
+        "hv2": networking,
+        "stor1": {"roles": {"hypervisor": False, "storage": True}, "storage": {"directories": vms}},
+        "bare1": {"roles": {"hypervisor": False}},
+    }
+    with _cluster(monkeypatch, {}, further) as at:
+        yield at
+
+
 @contextmanager
-def _cluster(monkeypatch: pytest.MonkeyPatch, config: Mapping[str, Any]) -> Iterator[Keyboard]:
-    with SimCluster({f"hv{number}": config for number in (1, 2, 3)}) as cluster:
+def _cluster(
+    monkeypatch: pytest.MonkeyPatch, config: Mapping[str, Any], further: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Keyboard]:
+    with SimCluster({**{f"hv{number}": config for number in (1, 2, 3)}, **(further or {})}) as cluster:
         cluster.start()
         for number in range(6):
             cluster.define(f"vm{number + 1}", f"hv{number % 3 + 1}")
