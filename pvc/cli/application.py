@@ -17,8 +17,10 @@ from pvc.core import keys
 from pvc.core.commands import DuplicateCommand
 from pvc.core.config.document import Document
 from pvc.core.config.settings import Config, ZooKeeperSettings
+from pvc.core.context import Context, Verdict
 from pvc.core.coordination import CoordinationError, Coordinator
 from pvc.core.errors import PvcError
+from pvc.core.model import Vm
 from pvc.core.needs import needs_of
 from pvc.core.plugins import Plugins
 from pvc.core.runtime import Runtime
@@ -186,6 +188,23 @@ class Application:
 
     def vm_needs(self, xml: str) -> dict[str, tuple[str, ...]]:
         return needs_of(self.connect(), self._plugins.vm_needs, xml)
+
+    def verdicts(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+        if not vm.needs:
+            return {}
+        surroundings = Context(
+            node="",
+            config=self.config,
+            runtime=self.runtime,
+            coordinator=self.connect(),
+            connect=lambda _name: self.connect(),
+            log=log,
+            plugins=self._plugins,
+            operations_wake=self.runtime.signal(),
+            registered=lambda: False,
+            refresh_facts=lambda: None,
+        )
+        return self._plugins.placement_by_roles(surroundings, vm, nodes)
 
     def complete_nodes(self, incomplete: str) -> list[str]:
         return self._names(keys.NODES, incomplete)

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
 from pvc.core.config.settings import Config
+from pvc.core.context import Verdict
 from pvc.core.coordination import Coordinator
 from pvc.core.errors import PvcError
+from pvc.core.model import Vm
 from pvc.core.runtime import Runtime
 
 
@@ -95,6 +97,9 @@ class CommandLine(Protocol):
 
         Raises PluginFailed, Disconnected.
         """
+
+    def verdicts(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+        """What the roles that a VM needs say of nodes as its place. Raises PluginFailed, Disconnected."""
 
     def complete_nodes(self, incomplete: str) -> list[str]:
         """Live node names for shell completion; empty if the cluster cannot be reached quickly."""

@@ -187,13 +187,15 @@ class Plugins:
         return tuple(thing for answer in answers for thing in answer)
 
     def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
-        merged: dict[str, Verdict] = {}
-        for name, verdicts in self._ask("pvc_placement", context=self._bound, vm=vm, nodes=nodes):
-            for node, verdict in verdicts.items():
-                before = merged.get(node, Verdict())
-                veto = before.veto or (f"{verdict.veto} ({name})" if verdict.veto else "")
-                merged[node] = Verdict(veto, before.score + verdict.score)
-        return merged
+        return _merged(self._ask("pvc_placement", context=self._bound, vm=vm, nodes=nodes))
+
+    def placement_by_roles(self, context: Context, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
+        """As `placement`, of the roles that the VM needs alone: these can be asked without a daemon too."""
+        asked = {"context": context, "vm": vm, "nodes": nodes}
+        roles = [role for role in vm.needs if role in self._status]
+        return _merged(
+            [(role, answer) for role in roles for answer in self._call(role, "pvc_placement", required=True, **asked)]
+        )
 
     def console_sinks(self) -> tuple[ConsoleSink, ...]:
         return tuple(sink for _, found in self._ask("pvc_console_sinks", context=self._bound) for sink in found)
@@ -254,6 +256,17 @@ class Plugins:
         status.failures += 1
         status.last_error = f"{hook}: {error}"
         self._log.error("plugin %s failed in %s: %s", name, hook, error, exc_info=error)
+
+
+def _merged(answers: Sequence[tuple[str, Mapping[str, Verdict]]]) -> dict[str, Verdict]:
+    """The verdicts of several plugins on each node: the first veto, with its plugin, and the sum of the scores."""
+    merged: dict[str, Verdict] = {}
+    for name, verdicts in answers:
+        for node, verdict in verdicts.items():
+            before = merged.get(node, Verdict())
+            veto = before.veto or (f"{verdict.veto} ({name})" if verdict.veto else "")
+            merged[node] = Verdict(veto, before.score + verdict.score)
+    return merged
 
 
 def _as_it_is(answer: Any) -> Any:

@@ -164,7 +164,7 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
     """The same with networking on the first two, a node with storage only, and one without any role."""
     networking = {"roles": {"networking": True}, "networking": {"bridges": ["br0"]}}
     vms = {"vms": {"path": "/mnt/vms"}}
-    further = {
+    further: dict[str, Mapping[str, Any]] = {
         "hv1": networking,
         "hv2": networking,
         "stor1": {"roles": {"hypervisor": False, "storage": True}, "storage": {"directories": vms}},

@@ -64,6 +64,25 @@ def test_a_vm_with_a_bridge_is_defined_where_the_role_is_and_nowhere_else(mixed:
     assert "no bridge" not in mixed.type("vm", "start", "guest").err
 
 
+def test_the_client_chooses_only_nodes_where_the_bridge_is_up(mixed: Keyboard, definition: str) -> None:
+    mixed.cluster.nodes["hv1"].bridges.switch("br0", False)
+    mixed.cluster.run(20)
+    assert mixed.type("vm", "define", definition).code == 0
+    assert mixed.cluster.vm("guest").node == "hv2"
+    said = mixed.type("vm", "move", "guest", "hv1")
+    assert said.code == 1 and "guest cannot go to hv1: it has no bridge br0 that is up (networking)" in said.err
+    mixed.cluster.nodes["hv1"].bridges.switch("br0", True)
+    mixed.cluster.nodes["hv2"].bridges.remove("br0")
+    mixed.cluster.run(20)
+    assert mixed.type("vm", "start", "guest").code == 0
+    assert mixed.cluster.where()["guest"] == "hv1"
+    mixed.cluster.nodes["hv1"].bridges.remove("br0")
+    mixed.cluster.run(20)
+    mixed.type("vm", "stop", "guest", "--yes")
+    said = mixed.type("vm", "start", "guest")
+    assert said.code == 1 and "no node can start guest: bare1 has no hypervisor role; hv1 has no bridge br0" in said.err
+
+
 def test_modify_finds_out_anew_what_a_vm_needs(keyboard: Keyboard, definition: str) -> None:
     keyboard.type("vm", "define", definition, "--node", "hv1")
     assert keyboard.cluster.vm("guest").needs == {}

@@ -69,6 +69,7 @@ def _add_definitions(cli: CommandLine) -> None:
             spread=spread,
             options=_options(cli, settings or ()),
             needs=cli.vm_needs(definition.xml),
+            judge=cli.verdicts,
         )
         cli.say(f"{vm.name} is defined on {vm.node}; start it with `pvc vm start {vm.name}`")
 
@@ -196,7 +197,7 @@ def _add_running(cli: CommandLine) -> None:
     @group.command("start")
     def start(name: Name, wait: Wait = True, timeout: Timeout = 60.0) -> None:
         """Start a VM."""
-        vm = requests.start(cli.connect(), find_vm(cli.connect(), name), _placement(cli))
+        vm = requests.start(cli.connect(), find_vm(cli.connect(), name), _placement(cli), cli.verdicts)
         _await_if(cli, wait, vm, _is_running, timeout, "running")
 
     @group.command("shutdown")
@@ -250,14 +251,19 @@ def _add_moving(cli: CommandLine) -> None:
     @group.command("unmigrate")
     def unmigrate(name: Name, wait: Wait = True, timeout: Timeout = 600.0) -> None:
         """Bring a VM back to its home."""
-        vm = requests.send_home(cli.connect(), find_vm(cli.connect(), name))
+        vm = requests.send_home(cli.connect(), find_vm(cli.connect(), name), cli.verdicts)
         _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
 
 
 def _send(cli: CommandLine, name: str, target: str | None, *, keep_home: bool) -> Vm:
     coordinator = cli.connect()
     return requests.send(
-        coordinator, find_vm(coordinator, name), target, keep_home=keep_home, placement=_placement(cli)
+        coordinator,
+        find_vm(coordinator, name),
+        target,
+        keep_home=keep_home,
+        placement=_placement(cli),
+        judge=cli.verdicts,
     )
 
 

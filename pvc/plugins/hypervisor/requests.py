@@ -6,6 +6,7 @@ from typing import Any
 
 from pvc.core import keys
 from pvc.core.config.problems import near
+from pvc.core.context import Verdict
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Objection
@@ -29,6 +30,15 @@ ANY_ROOM = PlacementSettings(Selector.MEM, head_room=0)
 """The node with most memory free, down to the last MiB."""
 
 
+Judge = Callable[[Vm, tuple[str, ...]], Mapping[str, Verdict]]
+"""What plugins say of nodes as the place of a VM."""
+
+
+def no_opinion(_vm: Vm, _nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+    """The judge who has nothing to say of any node."""
+    return {}
+
+
 class Refused(PvcError):
     """The request makes no sense for this VM as it is; the message says why and what to do."""
 
@@ -44,6 +54,7 @@ def define(
     options: Mapping[str, Any] | None = None,
     needs: Mapping[str, tuple[str, ...]] | None = None,
     placement: PlacementSettings = ANY_ROOM,
+    judge: Judge = no_opinion,
 ) -> Vm:
     """Make a VM known to the cluster, stopped, on `node` or the best one. Raises Refused, NotFound, LacksRole.
 
@@ -63,7 +74,7 @@ def define(
         options=options or {},
         needs=needs or {},
     )
-    vm = replace(vm, node=node or _best(coordinator, vm, placement))
+    vm = replace(vm, node=node or _best(coordinator, vm, placement, judge))
     _demand_roles(coordinator, vm.node, vm.needs)
     try:
         coordinator.commit(
@@ -108,14 +119,14 @@ def undefine(coordinator: Coordinator, vm: Vm) -> None:
     _repeat(coordinator, vm, lambda records: (ops(records), None))
 
 
-def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_ROOM) -> Vm:
+def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_ROOM, judge: Judge = no_opinion) -> Vm:
     """Have a VM run: where it is assigned, or, if that node takes none now, on the best one."""
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
         wanted = replace(old, state=VmState.RUNNING, stop_now=False, generation=old.generation + 1)
         if records.actual.node is None:
-            wanted = _startable(coordinator, wanted, placement)
+            wanted = _startable(coordinator, wanted, placement, judge)
         return [*records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
@@ -191,16 +202,17 @@ def send(
     *,
     keep_home: bool,
     placement: PlacementSettings = ANY_ROOM,
+    judge: Judge = no_opinion,
 ) -> Vm:
     """Have a VM go to `target`, or to the best node; `keep_home` remembers where it came from. Raises Refused."""
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
-        node = target or _best(coordinator, old, placement, excluded=records.actual.node or old.node)
+        node = target or _best(coordinator, old, placement, judge, excluded=records.actual.node or old.node)
         where = records.actual.node or old.node
         if node == where and old.node == where and (keep_home or old.home is None):
             raise Refused(f"{old.name} is on {node} already")
-        candidate = _target(coordinator, old, node)
+        candidate = _target(coordinator, old, node, judge)
         home = (old.home or where) if keep_home else None
         wanted = replace(old, node=node, home=None if home == node else home, displaced_by=None, guards=())
         check = Check(keys.node(node), candidate.version)
@@ -210,11 +222,11 @@ def send(
     return _repeat(coordinator, vm, ops)
 
 
-def send_home(coordinator: Coordinator, vm: Vm) -> Vm:
+def send_home(coordinator: Coordinator, vm: Vm, judge: Judge = no_opinion) -> Vm:
     """Have a VM go back to its home. Raises Refused."""
     if vm.home is None:
         raise Refused(f"{vm.name} is at home on {vm.node}")
-    return send(coordinator, vm, vm.home, keep_home=True)
+    return send(coordinator, vm, vm.home, keep_home=True, judge=judge)
 
 
 def _repeat(coordinator: Coordinator, vm: Vm, ops: "Callable[[VmRecords], tuple[Sequence[Op], Vm | None]]") -> Vm:
@@ -241,33 +253,40 @@ def _rewrite(coordinator: Coordinator, vm: Vm, change: "Callable[[Vm], Vm]") -> 
     return _repeat(coordinator, vm, ops)
 
 
-def _startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings) -> Vm:
+def _startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings, judge: Judge) -> Vm:
     """The VM assigned to a node that takes it now, its own if possible."""
     own = read_candidate(coordinator, vm.node)
-    if own is not None and refusal(vm, own) is None:
+    if own is not None and refusal(vm, own, verdict=judge(vm, (own.name,)).get(own.name)) is None:
         return vm
-    return replace(vm, node=_best(coordinator, vm, placement, verb="start"), home=vm.home or vm.node)
+    return replace(vm, node=_best(coordinator, vm, placement, judge, verb="start"), home=vm.home or vm.node)
 
 
 def _best(
-    coordinator: Coordinator, vm: Vm, placement: PlacementSettings, excluded: str | None = None, verb: str = "take"
+    coordinator: Coordinator,
+    vm: Vm,
+    placement: PlacementSettings,
+    judge: Judge,
+    excluded: str | None = None,
+    verb: str = "take",
 ) -> str:
     """The node that a VM goes to when nobody names one. Raises Refused with what speaks against each."""
     against = {excluded: Objection("is where it is")} if excluded else {}
-    wanted = Wanted(vm, selector_of(vm, placement.selector), against)
-    layout = lay_out([wanted], read_candidates(coordinator), head_room=placement.head_room)
+    candidates = read_candidates(coordinator)
+    verdicts = judge(vm, tuple(candidate.name for candidate in candidates))
+    wanted = Wanted(vm, selector_of(vm, placement.selector), against, verdicts)
+    layout = lay_out([wanted], candidates, head_room=placement.head_room)
     if layout.placed:
         return layout.placed[0].node
     reasons = "; ".join(f"{name} {objection}" for name, objection in sorted(layout.unplaced[vm.uuid].items()))
     raise Refused(f"no node can {verb} {vm.name}: {reasons or 'there is none'}")
 
 
-def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
+def _target(coordinator: Coordinator, vm: Vm, node: str, judge: Judge) -> Candidate:
     _demand_roles(coordinator, node, vm.needs)
     candidate = read_candidate(coordinator, node)
     if candidate is None:  # forgotten at this moment
         raise Refused(f"there is no node {node}; `pvc node list` shows them all")
-    objection = refusal(vm, candidate)
+    objection = refusal(vm, candidate, verdict=judge(vm, (node,)).get(node))
     if objection is not None:
         advice = f"; {objection.advice}" if objection.advice else ""
         raise Refused(f"{vm.name} cannot go to {node}: it {objection}{advice}")
