@@ -15,6 +15,7 @@ import pytest
 from pvc.cli.application import Application
 from pvc.cli.main import furnish
 from pvc.core.config.document import parse
+from pvc.core.config.schema import ROLES
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins
 from pvc.testing.cluster import SimCluster
@@ -46,6 +47,8 @@ class Keyboard:
 
     def __init__(self, cluster: SimCluster, terminal: "Terminal") -> None:
         self.cluster = cluster
+        self.loaded: tuple[str, ...] = tuple(ROLES)
+        """The roles whose commands there are."""
         self._terminal = terminal
 
     def type(self, *words: str, stdin: str | None = None, tty: bool = False) -> Said:
@@ -77,7 +80,7 @@ class Keyboard:
 
     def _main(self, process: SimProcess, words: list[str], stdin: str | None, tty: bool, said: Said) -> None:
         plugins = Plugins(logging.getLogger("pvc.typed"))
-        plugins.load(["hypervisor", "networking", "storage", "flushlock", "consolelog"])
+        plugins.load([*self.loaded, "flushlock", "consolelog"])
         session = said.session = self.cluster.ensemble.connect("cli")
         document = parse("node: laptop\n", "pvc.yaml")
         application = furnish(Application(process, document, plugins, None, lambda _config: session))

@@ -64,6 +64,17 @@ def test_a_vm_with_a_bridge_is_defined_where_the_role_is_and_nowhere_else(mixed:
     assert "no bridge" not in mixed.type("vm", "start", "guest").err
 
 
+def test_what_a_vm_needs_is_found_out_also_if_only_the_commands_for_vms_are_loaded(
+    mixed: Keyboard, definition: str
+) -> None:
+    mixed.loaded = ("hypervisor",)
+    mixed.cluster.nodes["hv1"].bridges.switch("br0", False)
+    mixed.cluster.run(20)
+    assert mixed.type("vm", "define", definition).code == 0
+    assert mixed.cluster.vm("guest").needs == {"networking": ("br0",)}
+    assert mixed.cluster.vm("guest").node == "hv2"
+
+
 def test_the_client_chooses_only_nodes_where_the_bridge_is_up(mixed: Keyboard, definition: str) -> None:
     mixed.cluster.nodes["hv1"].bridges.switch("br0", False)
     mixed.cluster.run(20)
