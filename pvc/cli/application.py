@@ -16,9 +16,13 @@ from pvc.cli.output import Format, write
 from pvc.core import keys
 from pvc.core.commands import DuplicateCommand
 from pvc.core.config.document import Document
+from pvc.core.config.schema import ROLES
 from pvc.core.config.settings import Config, ZooKeeperSettings
+from pvc.core.context import Context, Verdict
 from pvc.core.coordination import CoordinationError, Coordinator
 from pvc.core.errors import PvcError
+from pvc.core.model import Vm
+from pvc.core.needs import needs_of
 from pvc.core.plugins import Plugins
 from pvc.core.runtime import Runtime
 from pvc.core.setup import settings
@@ -160,11 +164,38 @@ class Application:
         typer.echo(f"pvc: {message}", err=True)
         raise typer.Exit(code)
 
+    def vm_needs(self, xml: str) -> dict[str, tuple[str, ...]]:
+        self._have_roles()
+        return needs_of(self.connect(), self._plugins.vm_needs, xml)
+
+    def verdicts(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+        if not vm.needs:
+            return {}
+        self._have_roles()
+        surroundings = Context(
+            node="",
+            config=self.config,
+            runtime=self.runtime,
+            coordinator=self.connect(),
+            connect=lambda _name: self.connect(),
+            log=log,
+            plugins=self._plugins,
+            operations_wake=self.runtime.signal(),
+            registered=lambda: False,
+            refresh_facts=lambda: None,
+        )
+        return self._plugins.placement_by_roles(surroundings, vm, nodes)
+
     def complete_nodes(self, incomplete: str) -> list[str]:
         return self._names(keys.NODES, incomplete)
 
     def complete_vms(self, incomplete: str) -> list[str]:
         return self._names(keys.NAMES, incomplete)
+
+    def _have_roles(self) -> None:
+        """Load the roles that are not loaded: what a VM needs does not depend on which commands this run has."""
+        loaded = {status.name for status in self._plugins.status()}
+        self._plugins.load([role for role in ROLES if role not in loaded])
 
     def _reach_zookeeper(self, config: Config) -> Coordinator:
         from pvc.core.zookeeper import connect  # only now: `--help` needs no kazoo

@@ -9,9 +9,10 @@ from pvc.cli.history import outcome_rows
 from pvc.core import keys
 from pvc.core.commands import Moment
 from pvc.core.coordination import Coordinator
-from pvc.core.lookup import all_nodes, find_node
-from pvc.core.model import FINAL, Node, NodeFacts, Operation
-from pvc.core.records import Garbage, decode
+from pvc.core.decide.roles import described
+from pvc.core.lookup import all_nodes, find_node, read_facts
+from pvc.core.model import FINAL, Node, Operation
+from pvc.core.records import Garbage
 from pvc.core.requests import read_operation
 
 COLUMNS = ("name", "state", "alive", "operation", "roles", "vms", "memory", "memory_used", "load", "problems")
@@ -48,7 +49,7 @@ def node_rows(coordinator: Coordinator, cli: Application | None = None) -> list[
 
 
 def _row(coordinator: Coordinator, node: Node) -> dict[str, Any]:
-    facts = _facts(coordinator, node.name)
+    facts = read_facts(coordinator, node.name)
     operation = _operation(coordinator, node.name)
     active = operation is not None and operation.phase not in FINAL
     used = sum(facts.vms.values())
@@ -63,6 +64,8 @@ def _row(coordinator: Coordinator, node: Node) -> dict[str, Any]:
         "operation_since": Moment(operation.requested) if operation else None,
         "operation_message": (operation.message or operation.waiting) if operation else None,
         "roles": list(node.roles),
+        "roles_changed": described(node.roles_changed) if node.roles_changed else None,
+        "roles_changed_at": Moment(node.roles_changed.at) if node.roles_changed else None,
         "plugins": list(node.plugins),
         "address": node.address,
         "version": node.version,
@@ -77,14 +80,6 @@ def _row(coordinator: Coordinator, node: Node) -> dict[str, Any]:
             {"node": node.name, "source": f.source, "severity": f.severity, "text": f.text} for f in facts.findings
         ],
     }
-
-
-def _facts(coordinator: Coordinator, name: str) -> NodeFacts:
-    znode = coordinator.get(keys.node_facts(name))
-    try:
-        return NodeFacts() if znode is None else decode(NodeFacts, znode.data, keys.node_facts(name))
-    except Garbage:
-        return NodeFacts()
 
 
 def _operation(coordinator: Coordinator, name: str) -> Operation | None:

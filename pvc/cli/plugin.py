@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 from pvc.cli.application import Application
 from pvc.core.config.schema import ROLES
 from pvc.core.config.validation import enabled_plugins
-from pvc.core.plugins import FUTURE_ROLES, installed
+from pvc.core.plugins import installed
 
 
 def add_commands(cli: Application) -> None:
@@ -23,14 +23,14 @@ def add_commands(cli: Application) -> None:
                 "name": name,
                 "kind": "role" if name in ROLES else "plugin",
                 "enabled": name in enabled,
-                "version": _version(points.get(name)),
-                "origin": points[name].value if name in points else "not in this version",
+                "version": _version(points[name]),
+                "origin": points[name].value,
                 "hooks": list(hooks.get(name, ())),
             }
-            for name in sorted({*points, *FUTURE_ROLES})
+            for name in sorted(points)
         ]
         cli.show(rows, ("name", "kind", "enabled", "version", "origin"))
 
 
-def _version(point: EntryPoint | None) -> str | None:
-    return point.dist.version if point is not None and point.dist is not None else None
+def _version(point: EntryPoint) -> str | None:
+    return point.dist.version if point.dist is not None else None

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
 from pvc.core.config.settings import Config
+from pvc.core.context import Verdict
 from pvc.core.coordination import Coordinator
 from pvc.core.errors import PvcError
+from pvc.core.model import Vm
 from pvc.core.runtime import Runtime
 
 
@@ -96,6 +98,15 @@ class CommandLine(Protocol):
 
     def fail(self, message: str, code: int = 1) -> NoReturn:
         """End the command with a message on standard error and an exit code."""
+
+    def vm_needs(self, xml: str) -> dict[str, tuple[str, ...]]:
+        """What a VM of this definition needs of the roles that nodes have now; see core/needs.py.
+
+        Raises PluginFailed, Disconnected.
+        """
+
+    def verdicts(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+        """What the roles that a VM needs say of nodes as its place. Raises PluginFailed, Disconnected."""
 
     def complete_nodes(self, incomplete: str) -> list[str]:
         """Live node names for shell completion; empty if the cluster cannot be reached quickly."""

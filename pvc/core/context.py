@@ -40,7 +40,9 @@ class PluginCalls(Protocol):
         """The XML after every plugin's changes. Raises PluginFailed if one fails: a VM must not start half prepared."""
 
     def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
-        """What plugins say of nodes as targets for a VM; nodes nobody has an opinion on are left out."""
+        """What plugins say of nodes as targets for a VM; nodes nobody has an opinion on are left out.
+
+        Raises Disconnected."""
 
     def console_sinks(self) -> tuple[ConsoleSink, ...]:
         """The takers of console output of all plugins."""

@@ -16,6 +16,7 @@ from pvc.core.machine import Machine
 from pvc.core.model import Finding, Node
 from pvc.core.operations import OperationService
 from pvc.core.plugins import Plugins, ordered
+from pvc.core.residents import RolesNeeded
 from pvc.core.runtime import Runtime
 from pvc.core.service import Service
 
@@ -93,8 +94,8 @@ class Daemon:
         return [*self.lifecycle.findings(), *self._plugins.health()]
 
     @property
-    def taken(self) -> NameTaken | None:
-        """Why this daemon must end: the node's name belongs to somebody else."""
+    def taken(self) -> NameTaken | RolesNeeded | None:
+        """Why this daemon must end: the node's name belongs to somebody else, or VMs need roles that are off."""
         return self.liveness.taken
 
     def _open(self, name: str) -> Coordinator:
@@ -113,7 +114,7 @@ def load_plugins(
 
 
 def _node(config: Config, machine: Machine, plugins: Plugins) -> Node:
-    roles = tuple(name for name, on in config.roles.items() if on)
+    roles = config.roles_on()
     features: tuple[Any, ...] = tuple(status.name for status in plugins.status() if status.name not in roles)
     return Node(
         name=config.node,

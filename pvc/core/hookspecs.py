@@ -13,7 +13,7 @@ import pluggy
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
 from pvc.core.declaration import Declaration
-from pvc.core.model import Finding, Vm
+from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.observers import VmObserver
 from pvc.core.service import Service
 from pvc.core.sinks import ConsoleSink
@@ -62,6 +62,12 @@ class Hooks:
     @hookspec
     def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
         """The libvirt XML to start this VM with, changed; None: no change. Sees the changes of plugins before it."""
+        raise NotImplementedError
+
+    @hookspec
+    def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
+        """What a VM of this definition uses of your role, by name: it then only goes to nodes with the role. Asked by
+        the client when a VM is defined or modified; `nodes` is what the nodes with the role publish. Do no I/O."""
         raise NotImplementedError
 
     @hookspec

@@ -1,6 +1,7 @@
 """Registers this daemon as the holder of its node's name, and keeps it so. Does nothing else: liveness stands alone.
 
 Holding the name means: the ephemeral `nodes/<node>/session` was made by our session. Two daemons never both hold it.
+A daemon whose configuration has given up roles that VMs on the node need never takes it.
 """
 
 import logging
@@ -8,10 +9,12 @@ from dataclasses import replace
 
 from pvc.core import keys
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op, Put, SessionState, Znode
+from pvc.core.decide.roles import described
 from pvc.core.errors import PvcError
 from pvc.core.machine import Machine
-from pvc.core.model import Node, NodeSession
+from pvc.core.model import Node, NodeSession, RolesChanged
 from pvc.core.records import Garbage, decode, encode
+from pvc.core.residents import RolesNeeded, demand_unneeded
 from pvc.core.runtime import Runtime, Signal
 
 
@@ -36,8 +39,8 @@ class Liveness:
     ) -> None:
         """`patience`: seconds to wait for a predecessor's session to expire before giving up with NameTaken."""
         self.wake: Signal = runtime.signal()
-        self.taken: NameTaken | None = None
-        """Set when the name belongs to somebody else: the daemon must end."""
+        self.taken: NameTaken | RolesNeeded | None = None
+        """Set when the name belongs to somebody else, or the node may not have these roles: the daemon must end."""
         self._node = node
         self._coordinator = coordinator
         self._machine = machine
@@ -65,7 +68,7 @@ class Liveness:
             return 1.0
         try:
             return self._register()
-        except NameTaken as taken:
+        except (NameTaken, RolesNeeded) as taken:
             self.taken = taken
             self._log.critical("%s", taken)
             return 30.0
@@ -106,7 +109,10 @@ class Liveness:
         self._log.info("node %s: registered", self._node.name)
 
     def _record_ops(self) -> list[Op]:
-        """What brings the node's record up to date; keeps its state. Raises NameTaken for another machine's record."""
+        """What brings the node's record up to date; keeps its state.
+
+        Raises NameTaken for another machine's record, RolesNeeded if VMs need a role that is not configured any more.
+        """
         path = keys.node(self._node.name)
         znode = self._coordinator.get(path)
         if znode is None:
@@ -121,9 +127,12 @@ class Liveness:
                 f"node {self._node.name} was registered by another machine ({known.machine}); give this node another "
                 f"name in pvc.yaml, or run `pvc node forget {self._node.name}` if that machine is gone for good"
             )
-        if known.roles != self._node.roles:
-            self._log.info("node %s: roles %s => %s", known.name, _listed(known.roles), _listed(self._node.roles))
-        new = replace(self._node, state=known.state, operation=known.operation)
+        change = known.roles_changed
+        if set(known.roles) != set(self._node.roles):
+            demand_unneeded(self._coordinator, known.name, known.roles, self._node.roles)
+            change = RolesChanged(known.roles, self._node.roles, self._runtime.now())
+            self._log.info("node %s: roles %s (its configuration has changed)", known.name, described(change))
+        new = replace(self._node, state=known.state, operation=known.operation, roles_changed=change)
         return [Check(path, znode.version)] if new == known else [Put(path, encode(new), znode.version)]
 
     def _may_replace(self, holder: Znode) -> bool:
@@ -151,7 +160,3 @@ class Liveness:
             f"another daemon runs as node {self._node.name}: process {session.pid} on {session.host}; "
             "stop it, or give this node another name in pvc.yaml"
         )
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names) or "none"

@@ -8,7 +8,8 @@ from typing import TypeVar
 from pvc.core import keys
 from pvc.core.coordination import Coordinator
 from pvc.core.errors import PvcError
-from pvc.core.model import Node, Vm
+from pvc.core.mirror import Mirror
+from pvc.core.model import Node, NodeFacts, Vm
 from pvc.core.records import Garbage, decode
 
 T = TypeVar("T")
@@ -16,6 +17,10 @@ T = TypeVar("T")
 
 class NotFound(PvcError):
     """No node or VM goes by that name."""
+
+
+class LacksRole(PvcError):
+    """The node that was named does not have the role that the request is for."""
 
 
 def find_node(coordinator: Coordinator, name: str) -> Node:
@@ -33,6 +38,33 @@ def find_vm(coordinator: Coordinator, text: str) -> Vm:
     if znode is None or uuid is None:
         raise NotFound(_missing("VM", text, coordinator.children(keys.NAMES) or (), "pvc vm list"))
     return decode(Vm, znode.data, keys.vm(uuid))
+
+
+def demand_role(coordinator: Coordinator, node: Node, role: str) -> None:
+    """Raise LacksRole, naming the nodes that have the role, if this one does not. Raises Disconnected."""
+    if role not in node.roles:
+        having = ", ".join(nodes_with_role(coordinator, role)) or "none"
+        raise LacksRole(f"{node.name} does not have the {role} role; nodes that have it: {having}")
+
+
+def nodes_with_role(coordinator: Coordinator, role: str, only: str | None = None) -> list[str]:
+    """The names of the nodes with a role; of all, or of `only` this one, which then must have it.
+
+    Raises NotFound, LacksRole, Garbage, Disconnected.
+    """
+    if only is not None:
+        demand_role(coordinator, find_node(coordinator, only), role)
+        return [only]
+    return [node.name for node in all_nodes(coordinator)[0] if role in node.roles]
+
+
+def read_facts(source: Coordinator | Mirror, name: str) -> NodeFacts:
+    """What a node has published; nothing, if that cannot be read. Raises Disconnected."""
+    znode = source.get(keys.node_facts(name))
+    try:
+        return NodeFacts() if znode is None else decode(NodeFacts, znode.data, keys.node_facts(name))
+    except Garbage:
+        return NodeFacts()
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -50,6 +50,18 @@ class Node:
     operation: str | None = None
     """Id of the operation last asked for. Every request rewrites this record, so a placement that checks its version
     cannot overlook a flush that was asked for a moment ago."""
+    roles_changed: "RolesChanged | None" = None
+    """The last change of its roles; None: it has had the same since it was first registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolesChanged:
+    """A node's daemon was started with other roles than before."""
+
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    at: float
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +301,9 @@ class Vm:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Settings of this VM's own, by dotted path as in pvc.yaml; see core/config/overrides.py. Whoever uses one checks
     it first: any version may have written it."""
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By role, other than the one that runs VMs: what of it the definition uses, such as names of bridges. Written when
+    the VM is defined or modified, for roles that a node that runs VMs had then; see core/needs.py."""
 
 
 class ActualState(Enum):

@@ -17,16 +17,14 @@ import pluggy
 from pvc.core import hookspecs
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
+from pvc.core.coordination import Disconnected
 from pvc.core.declaration import Declaration
 from pvc.core.errors import PvcError
-from pvc.core.model import Finding, Severity, Vm
+from pvc.core.model import Finding, NodeFacts, Severity, Vm
 from pvc.core.observers import VmEvent, VmObserver
 from pvc.core.service import Service
 from pvc.core.sinks import ConsoleSink
 from pvc.core.turns import FlushStep, Gate
-
-FUTURE_ROLES = frozenset({"networking", "storage"})
-"""Roles whose flag exists although no version has had them yet."""
 
 
 class PluginProblem(PvcError):
@@ -52,6 +50,7 @@ _SHAPES: Mapping[str, Callable[[Any], Any]] = {
     "pvc_flush_gates": list,
     "pvc_flush_steps": list,
     "pvc_vm_observers": list,
+    "pvc_vm_needs": tuple,
     "pvc_placement": dict,
     "pvc_node_facts": dict,
     "pvc_health": list,
@@ -182,14 +181,21 @@ class Plugins:
                 xml = changed if changed is not None else xml
         return xml
 
+    def vm_needs(self, role: str, xml: str, nodes: Mapping[str, NodeFacts]) -> tuple[str, ...]:
+        """What a VM of this definition uses of a role. Raises PluginFailed: a VM must not go where it cannot run."""
+        answers = self._call(role, "pvc_vm_needs", required=True, xml=xml, nodes=nodes) if role in self._status else []
+        return tuple(thing for answer in answers for thing in answer)
+
     def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
-        merged: dict[str, Verdict] = {}
-        for name, verdicts in self._ask("pvc_placement", context=self._bound, vm=vm, nodes=nodes):
-            for node, verdict in verdicts.items():
-                before = merged.get(node, Verdict())
-                veto = before.veto or (f"{verdict.veto} ({name})" if verdict.veto else "")
-                merged[node] = Verdict(veto, before.score + verdict.score)
-        return merged
+        return _merged(self._ask("pvc_placement", context=self._bound, vm=vm, nodes=nodes))
+
+    def placement_by_roles(self, context: Context, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
+        """As `placement`, of the roles that the VM needs alone: these can be asked without a daemon too."""
+        asked = {"context": context, "vm": vm, "nodes": nodes}
+        roles = [role for role in vm.needs if role in self._status]
+        return _merged(
+            [(role, answer) for role in roles for answer in self._call(role, "pvc_placement", required=True, **asked)]
+        )
 
     def console_sinks(self) -> tuple[ConsoleSink, ...]:
         return tuple(sink for _, found in self._ask("pvc_console_sinks", context=self._bound) for sink in found)
@@ -237,6 +243,8 @@ class Plugins:
         try:
             shape = _SHAPES.get(hook, _as_it_is)
             return [shape(answer) for answer in self._manager.subset_hook_caller(hook, others)(**arguments)]
+        except Disconnected:  # no fault of the plugin: whoever asks waits it out
+            raise
         except Exception as error:  # contained: this is what a plugin's failure looks like from core
             self._failed(name, hook, error)
             if required:
@@ -250,11 +258,20 @@ class Plugins:
         self._log.error("plugin %s failed in %s: %s", name, hook, error, exc_info=error)
 
 
+def _merged(answers: Sequence[tuple[str, Mapping[str, Verdict]]]) -> dict[str, Verdict]:
+    """The verdicts of several plugins on each node: the first veto, with its plugin, and the sum of the scores."""
+    merged: dict[str, Verdict] = {}
+    for name, verdicts in answers:
+        for node, verdict in verdicts.items():
+            before = merged.get(node, Verdict())
+            veto = before.veto or (f"{verdict.veto} ({name})" if verdict.veto else "")
+            merged[node] = Verdict(veto, before.score + verdict.score)
+    return merged
+
+
 def _as_it_is(answer: Any) -> Any:
     return answer
 
 
 def _why_missing(name: str, points: Mapping[str, EntryPoint]) -> str:
-    if name in FUTURE_ROLES:
-        return f"this version of pvc does not have the {name} role yet; set roles.{name}: false"
     return f"plugin {name} is not installed; installed are: {', '.join(sorted(points))}"

@@ -13,6 +13,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.daemon import Daemon
 from pvc.core.errors import PvcError
 from pvc.core.machine import LinuxMachine
+from pvc.core.residents import RolesNeeded
 from pvc.core.runtime import Signal
 from pvc.core.setup import load
 from pvc.core.systemd import notify
@@ -82,7 +83,7 @@ def _watch_over(daemon: Daemon, stop: Signal) -> int:
     ready = False
     while not stop.wait(0.2 if not ready else 2.0):
         if daemon.taken is not None:
-            return _complain(daemon.taken, FAILED)
+            return _complain(daemon.taken, BAD_CONFIGURATION if isinstance(daemon.taken, RolesNeeded) else FAILED)
         if not ready and daemon.context.registered():
             ready = True
             notify("READY=1")

@@ -34,4 +34,10 @@ def load(path: str | None, log: logging.Logger, environment: Mapping[str, str] |
 
 def settings(document: Document, plugins: Plugins) -> Config:
     """The settings of a document, given the plugins it names. Raises ConfigError."""
-    return validate(document, plugins.schemas(), sorted(installed()), host_name=socket.gethostname())
+    return validate(
+        document,
+        plugins.schemas(),
+        sorted(installed()),
+        host_name=socket.gethostname(),
+        declarations=plugins.declarations(),
+    )

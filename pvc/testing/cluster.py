@@ -12,6 +12,7 @@ from typing import Any
 
 from pvc.core import keys
 from pvc.core.config.document import parse
+from pvc.core.config.schema import ROLES
 from pvc.core.config.settings import Config
 from pvc.core.config.validation import validate
 from pvc.core.coordination import Op
@@ -22,6 +23,7 @@ from pvc.core.forecast import Forecast
 from pvc.core.forecasting import ask_forecast
 from pvc.core.lookup import find_vm
 from pvc.core.model import FINAL, Cancel, Node, NodeSession, Operation, OperationKind, Policy, Vm, VmActual, VmState
+from pvc.core.needs import needs_of
 from pvc.core.plugins import Plugins, installed
 from pvc.core.records import decode
 from pvc.core.requests import cancel, read_operation, request
@@ -29,7 +31,11 @@ from pvc.core.tree import tree_ops
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.decide.definition import read_definition
 from pvc.plugins.hypervisor.plugin import HypervisorPlugin
+from pvc.plugins.networking.plugin import NetworkingPlugin
+from pvc.plugins.storage.plugin import StoragePlugin
+from pvc.testing.bridges import FakeBridges
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
+from pvc.testing.directories import FakeDirectories
 from pvc.testing.hypervisor import FakeFabric, FakeHypervisor
 from pvc.testing.runtime import SimProcess, World
 
@@ -75,6 +81,8 @@ class SimNode:
     name: str
     machine: SimMachine
     host: FakeHypervisor
+    bridges: FakeBridges
+    directories: FakeDirectories
     config: Config
     process: SimProcess | None = None
     daemon: Daemon | None = None
@@ -153,10 +161,12 @@ class SimCluster:
         log.propagate = False
         log.handlers = [self.log]
         plugins = Plugins(log)
-        plugins.load(
-            [*(role for role, on in node.config.roles.items() if on), *self._features],
-            {"hypervisor": HypervisorPlugin(lambda _context: node.host), **self._objects(name)},
-        )
+        doors = {
+            "hypervisor": HypervisorPlugin(lambda _context: node.host),
+            "networking": NetworkingPlugin(lambda: node.bridges),
+            "storage": StoragePlugin(lambda: node.directories),
+        }
+        plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})
         node.sessions = []
 
         def connect(purpose: str) -> FakeCoordinator:
@@ -221,16 +231,42 @@ class SimCluster:
         assert not self.fabric.twice, f"a VM ran twice: {self.fabric.twice}"
         assert not self.world.failures, f"a task failed: {self.world.failures}"
 
-    def define(self, name: str, node: str, *, memory: int = 128, vcpus: int = 1, run: bool = True, **how: Any) -> Vm:
-        """Define a VM on a node, and have it run."""
+    def define(
+        self,
+        name: str,
+        node: str | None,
+        *,
+        memory: int = 128,
+        vcpus: int = 1,
+        run: bool = True,
+        bridges: Sequence[str] = (),
+        disks: Sequence[str] = (),
+        **how: Any,
+    ) -> Vm:
+        """Define a VM on a node (None: on the best one), and have it run. `bridges`, `disks`: what it is plugged into,
+        and the files that it has for disks."""
         uuid = self.client_process.new_id()
-        definition = read_definition(
-            XML.format(name=name, uuid=uuid, memory=memory).replace("<vcpu>1<", f"<vcpu>{vcpus}<")
-        )
+        xml = XML.format(name=name, uuid=uuid, memory=memory).replace("<vcpu>1<", f"<vcpu>{vcpus}<")
+        if bridges or disks:
+            xml = xml.replace("</domain>", f"{_devices(bridges, disks)}</domain>")
+        definition = read_definition(xml)
         if "policy" in how:
             how["policy"] = Policy(how["policy"])
-        vm = requests.define(self.client, definition, node, **how)
+        needs = self.needs(definition.xml)
+        vm = requests.define(self.client, definition, node, needs=needs, **how)
         return requests.start(self.client, vm) if run else vm
+
+    def needs(self, xml: str) -> dict[str, tuple[str, ...]]:
+        """What a VM of this definition needs of the roles that nodes have now."""
+        if "<devices>" not in xml:
+            return {}
+        plugins = Plugins(logging.getLogger("pvc.simulated"))
+        plugins.load(list(ROLES), {"hypervisor": HypervisorPlugin(), **_role_plugins()})
+        return needs_of(self.client, plugins.vm_needs, xml)
+
+    def configure(self, name: str, extra: Mapping[str, Any]) -> None:
+        """Edit a node's configuration: all of it is what is given here. It counts from the next start on."""
+        self.nodes[name].config = self._config(name, extra)
 
     def settle(self) -> None:
         """Let time pass until every VM that should run does, and its node has published that."""
@@ -325,7 +361,12 @@ class SimCluster:
         self.ensemble.on_commit.append(observer)
 
     def _node(self, name: str, extra: Mapping[str, Any]) -> SimNode:
-        return SimNode(name, SimMachine(name), self.fabric.host(name), self._config(name, extra))
+        config = self._config(name, extra)
+        bridges = FakeBridges(config.section("networking").get("bridges", ()))
+        directories = FakeDirectories(self.world.process(f"disks of {name}"))
+        for directory in config.section("storage").get("directories", {}).values():
+            directories.add(directory["path"])
+        return SimNode(name, SimMachine(name), self.fabric.host(name), bridges, directories, config)
 
     def _logger(self, name: str) -> logging.Logger:
         return logging.getLogger(f"pvc.simulated.{id(self)}.{name}")
@@ -342,7 +383,7 @@ class SimCluster:
         plugins = Plugins(logging.getLogger("pvc.simulated"))
         plugins.load(
             [*(role for role, on in roles.items() if on), *self._features],
-            {"hypervisor": HypervisorPlugin(), **self._objects(name)},
+            {"hypervisor": HypervisorPlugin(), **_role_plugins(), **self._objects(name)},
         )
         config = validate(document, plugins.schemas(), sorted({*_known(), *self._features}), host_name=name)
         if not self._ready(name):
@@ -364,6 +405,16 @@ _VALID: dict[str, Config] = {}
 def _known() -> Mapping[str, Callable[[], Any]]:
     """What loads each installed plugin; looked up once, because a cluster starts many daemons."""
     return {name: cache(point.load) for name, point in installed().items()}
+
+
+def _role_plugins() -> dict[str, object]:
+    return {"networking": NetworkingPlugin(), "storage": StoragePlugin()}
+
+
+def _devices(bridges: Sequence[str], disks: Sequence[str]) -> str:
+    plugged = "".join(f"<interface type='bridge'><source bridge='{bridge}'/></interface>" for bridge in bridges)
+    stored = "".join(f"<disk type='file'><source file='{disk}'/></disk>" for disk in disks)
+    return f"<devices>{stored}{plugged}</devices>"
 
 
 def _as_yaml(values: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pvc.core.decide.roles import described
+from pvc.core.lookup import read_facts
 from pvc.plugins.flushlock.tickets import read_queue
 from pvc.testing.cluster import SimCluster
 
@@ -46,6 +48,15 @@ def _taken(cluster: SimCluster, name: str) -> str:
     return str(daemon.taken or "") if daemon else ""
 
 
+def _roles_changed(cluster: SimCluster, name: str) -> str | None:
+    change = cluster.node(name).roles_changed
+    return described(change) if change else None
+
+
+def _findings(cluster: SimCluster, name: str) -> str:
+    return "; ".join(finding.text for finding in read_facts(cluster.client, name).findings)
+
+
 _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "phase": lambda cluster, node: cluster.operation(node).phase.value,
     "message": lambda cluster, node: cluster.operation(node).message,
@@ -55,6 +66,10 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "why": _reasons,
     "node": lambda cluster, node: cluster.node(node).state.value,
     "taken": _taken,
+    "roles": lambda cluster, node: list(cluster.node(node).roles),
+    "roles_changed": _roles_changed,
+    "needs": lambda cluster, vm: {role: list(things) for role, things in cluster.vm(vm).needs.items()},
+    "findings": _findings,
     "where": lambda cluster, vm: ",".join(cluster.fabric.running(cluster.vm(vm).uuid)),
     "vm": lambda cluster, vm: cluster.actual(vm).state.value,
     "holder": lambda cluster, vm: cluster.actual(vm).node,
@@ -64,5 +79,5 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "reason": lambda cluster, vm: cluster.actual(vm).reason,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
-_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move"})
+_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings"})
 """Conditions that ask for a part of a text."""

@@ -107,7 +107,9 @@ class Steps:
         """Start a second daemon of that name, called `twin` here, on the `same` or on `another` machine."""
         first = self._node(node)
         double = TwinMachine(first.machine, machine == "same")
-        self.cluster.nodes["twin"] = SimNode("twin", double, self.cluster.fabric.host("twin"), first.config)
+        self.cluster.nodes["twin"] = SimNode(
+            "twin", double, self.cluster.fabric.host("twin"), first.bridges, first.directories, first.config
+        )
         self.cluster.start_daemon("twin")
 
     def lose_session(self, node: str) -> None:
@@ -192,6 +194,26 @@ class Steps:
     def heal(self, one: str, other: str) -> None:
         """Undo `cut`."""
         self.cluster.fabric.heal(one, other)
+
+    def configure(self, node: str, to: Mapping[str, Any]) -> None:
+        """Edit a node's configuration; it counts from the daemon's next start on."""
+        self._node(node)
+        self.cluster.configure(node, to)
+
+    def bridge(self, node: str, name: str, up: bool) -> None:
+        """Somebody switches a bridge of a host on or off; one that it does not have is made."""
+        self._node(node).bridges.switch(name, up)
+
+    def directory(self, node: str, path: str, **how: Any) -> None:
+        """A directory of a host is there, with `total` and `free` MiB and `mounted`; `hangs: true`: its server is
+        gone; `gone: true`: it is removed."""
+        directories = self._node(node).directories
+        if how.pop("hangs", False):
+            directories.hang(path)
+        elif how.pop("gone", False):
+            directories.remove(path)
+        else:
+            directories.add(path, **how)
 
     # Requests
 

@@ -15,6 +15,7 @@ import pytest
 from pvc.cli.application import Application
 from pvc.cli.main import furnish
 from pvc.core.config.document import parse
+from pvc.core.config.schema import ROLES
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins
 from pvc.testing.cluster import SimCluster
@@ -46,6 +47,8 @@ class Keyboard:
 
     def __init__(self, cluster: SimCluster, terminal: "Terminal") -> None:
         self.cluster = cluster
+        self.loaded: tuple[str, ...] = tuple(ROLES)
+        """The roles whose commands there are."""
         self._terminal = terminal
 
     def type(self, *words: str, stdin: str | None = None, tty: bool = False) -> Said:
@@ -77,7 +80,7 @@ class Keyboard:
 
     def _main(self, process: SimProcess, words: list[str], stdin: str | None, tty: bool, said: Said) -> None:
         plugins = Plugins(logging.getLogger("pvc.typed"))
-        plugins.load(["hypervisor", "flushlock", "consolelog"])
+        plugins.load([*self.loaded, "flushlock", "consolelog"])
         session = said.session = self.cluster.ensemble.connect("cli")
         document = parse("node: laptop\n", "pvc.yaml")
         application = furnish(Application(process, document, plugins, None, lambda _config: session))
@@ -159,9 +162,26 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
         yield at
 
 
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
+    """The same with networking on the first two, a node with storage only, and one without any role."""
+    networking = {"roles": {"networking": True}, "networking": {"bridges": ["br0"]}}
+    vms = {"vms": {"path": "/mnt/vms"}}
+    further: dict[str, Mapping[str, Any]] = {
+        "hv1": networking,
+        "hv2": networking,
+        "stor1": {"roles": {"hypervisor": False, "storage": True}, "storage": {"directories": vms}},
+        "bare1": {"roles": {"hypervisor": False}},
+    }
+    with _cluster(monkeypatch, {}, further) as at:
+        yield at
+
+
 @contextmanager
-def _cluster(monkeypatch: pytest.MonkeyPatch, config: Mapping[str, Any]) -> Iterator[Keyboard]:
-    with SimCluster({f"hv{number}": config for number in (1, 2, 3)}) as cluster:
+def _cluster(
+    monkeypatch: pytest.MonkeyPatch, config: Mapping[str, Any], further: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Keyboard]:
+    with SimCluster({**{f"hv{number}": config for number in (1, 2, 3)}, **(further or {})}) as cluster:
         cluster.start()
         for number in range(6):
             cluster.define(f"vm{number + 1}", f"hv{number % 3 + 1}")

@@ -1,5 +1,6 @@
 """The program as a whole: options, configuration problems, plugins' commands, import cost."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -47,10 +48,10 @@ def test_an_unreachable_zookeeper_is_named_with_the_seconds_that_were_tried(tmp_
 
 def test_config_check_shows_every_problem_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "pvc.yaml"
-    path.write_text("node: hv1\nroles: {networking: true}\nzookeper: 1\n")
+    path.write_text("node: hv1\nroles: {hypervisor: false}\nzookeper: 1\nplugins:\n  consolelog: true\n")
     done = pvc("config", "check", str(path))
     assert done.code == 1
-    assert f"{path}:2: roles.networking: this version of pvc does not have this role yet" in done.stderr
+    assert f"{path}:5: plugins.consolelog: needs roles.hypervisor, which is off" in done.stderr
     assert "did you mean 'zookeeper'?" in done.stderr
 
 
@@ -87,9 +88,12 @@ def test_the_client_needs_neither_libvirt_nor_inotify() -> None:
     assert done.stdout.strip() == "[]", done
 
 
-def test_plugin_list_shows_roles_that_are_not_there_yet() -> None:
-    done = pvc("plugin", "list", "--format", "json")
-    assert '"networking"' in done.stdout and '"not in this version"' in done.stdout
+def test_plugin_list_shows_roles_that_are_off(tmp_path: Path) -> None:
+    path = tmp_path / "pvc.yaml"
+    path.write_text("roles: {storage: true}\n")
+    done = pvc("--config", str(path), "plugin", "list", "--format", "json")
+    roles = {row["name"]: row["enabled"] for row in json.loads(done.stdout) if row["kind"] == "role"}
+    assert roles == {"hypervisor": True, "networking": False, "storage": True}
 
 
 def test_building_the_application_names_all_commands_once() -> None:

@@ -73,7 +73,7 @@ def test_a_move_that_fails_says_why_and_the_vm_runs_on(keyboard: Keyboard) -> No
 def test_a_target_without_the_role_or_out_of_service_is_refused_by_name(keyboard: Keyboard) -> None:
     keyboard.type("node", "flush", "hv3", "--wait")
     assert "cannot go to hv3: it is flushed" in keyboard.type("vm", "move", "vm1", "hv3").err
-    assert "there is no node nowhere" in keyboard.type("vm", "move", "vm1", "nowhere").err
+    assert "there is no node 'nowhere'" in keyboard.type("vm", "move", "vm1", "nowhere").err
 
 
 def test_starting_a_vm_whose_node_is_out_of_service_starts_it_elsewhere(keyboard: Keyboard, definition: str) -> None:
@@ -187,7 +187,7 @@ def test_policy_limit_and_spread_can_be_changed_and_each_by_itself(keyboard: Key
     ("words", "why"),
     [
         ([], "nothing to change"),
-        (["--limit", "hv9"], "there is no node hv9"),
+        (["--limit", "hv9"], "there is no node 'hv9'"),
         (["--limit", "hv1", "--limit", ""], "there is no node"),
         (["--limit", "hv1", "--no-limit"], "an option and its opposite"),
         (["--spread", " "], "has a name"),
@@ -210,4 +210,4 @@ def test_a_limit_that_leaves_out_where_the_vm_is_says_that_it_stays_there(keyboa
 
 
 def test_a_definition_limited_to_an_unknown_node_is_refused(keyboard: Keyboard, definition: str) -> None:
-    assert "there is no node hv9" in keyboard.type("vm", "define", definition, "--limit", "hv9").err
+    assert "there is no node 'hv9'" in keyboard.type("vm", "define", definition, "--limit", "hv9").err

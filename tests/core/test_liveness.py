@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pvc.core import keys
+from pvc.core.config.settings import Config
 from pvc.core.coordination import Create, Delete, Put
 from pvc.core.liveness import Liveness
-from pvc.core.model import Node, NodeSession, NodeState
+from pvc.core.model import ActualState, Node, NodeSession, NodeState, RolesChanged, Vm, VmActual, VmState
 from pvc.core.records import decode, encode
+from pvc.core.residents import RolesNeeded, role_warnings
 from pvc.core.tree import tree_ops
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.runtime import World
@@ -98,7 +100,107 @@ def test_a_restart_keeps_state_and_operation_and_brings_the_rest_up_to_date(site
     second, _ = site.daemon(FakeMachine(pid=2), Node("hv1", roles=("storage",), version="2", address="10.0.0.9"))
     second.step()
     assert second.registered()
-    assert site.node() == Node("hv1", state, ("storage",), (), "10.0.0.9", "2", "m1", "op1")
+    change = RolesChanged(("hypervisor",), ("storage",), site.world.start)
+    assert site.node() == Node("hv1", state, ("storage",), (), "10.0.0.9", "2", "m1", "op1", change)
+
+
+def resident(site: Site, name: str, vm: Vm, actual: VmActual) -> None:
+    """A VM that hv1 has business with."""
+    site.admin.commit(
+        [
+            Create(keys.vm(name), encode(vm)),
+            Create(keys.vm_actual(name), encode(actual)),
+            Create(keys.node_vm("hv1", name)),
+        ]
+    )
+
+
+ON_HV1 = VmActual(ActualState.RUNNING, "hv1")
+BRIDGED = Vm("u1", "web", VmState.RUNNING, "hv1", 64, 1, needs={"networking": ("br0",)})
+
+
+@pytest.mark.parametrize(
+    ("why", "vm", "actual", "roles", "told"),
+    [
+        ("it runs here", BRIDGED, ON_HV1, (), "hypervisor is needed by web; networking is needed by web (br0)"),
+        ("it needs one role", BRIDGED, ON_HV1, ("hypervisor",), "networking is needed by web (br0)"),
+        ("it is assigned here", BRIDGED, VmActual(), ("hypervisor",), "needed by web"),
+        (
+            "it comes",
+            replace(BRIDGED, node="hv2"),
+            VmActual(node="hv2", target="hv1"),
+            ("hypervisor",),
+            "needed by web",
+        ),
+        ("it has not left", replace(BRIDGED, node="hv2"), ON_HV1, ("hypervisor",), "needed by web"),
+    ],
+)
+def test_a_daemon_without_a_role_that_vms_need_does_not_take_the_name_and_changes_nothing(
+    site: Site, why: str, vm: Vm, actual: VmActual, roles: tuple[str, ...], told: str
+) -> None:
+    first, session = site.daemon(FakeMachine(), Node("hv1", roles=("hypervisor", "networking")))
+    first.step()
+    session.close()
+    resident(site, "u1", vm, actual)
+    before = site.ensemble.dump()
+    second, _ = site.daemon(FakeMachine(pid=2), Node("hv1", roles=roles))
+    second.step()
+    assert isinstance(second.taken, RolesNeeded)
+    assert told in str(second.taken)
+    assert not second.registered()
+    assert site.ensemble.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("why", "vm", "actual"),
+    [
+        ("it needs nothing of it", replace(BRIDGED, needs={}), ON_HV1),
+        ("an older version defined it", Vm("u1", "web", VmState.RUNNING, "hv1", 64, 1), ON_HV1),
+        ("it is elsewhere", replace(BRIDGED, node="hv2", home="hv1"), VmActual(ActualState.RUNNING, "hv2")),
+    ],
+)
+def test_a_role_that_no_vm_here_needs_may_go_and_the_change_is_kept(
+    site: Site, why: str, vm: Vm, actual: VmActual
+) -> None:
+    first, session = site.daemon(FakeMachine(), Node("hv1", roles=("hypervisor", "networking")))
+    first.step()
+    session.close()
+    resident(site, "u1", vm, actual)
+    for pid in (2, 3):  # the second start changes nothing any more
+        later, session = site.daemon(FakeMachine(pid=pid), Node("hv1", roles=("hypervisor",)))
+        later.step()
+        assert later.registered()
+        session.close()
+    change = site.node().roles_changed
+    assert change is not None
+    assert (change.old, change.new) == (("hypervisor", "networking"), ("hypervisor",))
+
+
+def test_roles_may_be_added_whatever_vms_there_are(site: Site) -> None:
+    first, session = site.daemon(FakeMachine())
+    first.step()
+    session.close()
+    resident(site, "u1", BRIDGED, ON_HV1)
+    second, _ = site.daemon(FakeMachine(pid=2), Node("hv1", roles=("hypervisor", "storage")))
+    second.step()
+    assert site.node().roles == ("hypervisor", "storage")
+
+
+def test_what_config_check_warns_about_is_what_the_daemon_would_say(site: Site) -> None:
+    first, _ = site.daemon(FakeMachine(), Node("hv1", roles=("hypervisor", "networking")))
+    first.step()
+    resident(site, "u1", BRIDGED, ON_HV1)
+    without = Config("hv1", roles={"hypervisor": True, "networking": False})
+    (warning,) = role_warnings(site.admin, without)
+    assert "networking is needed by web (br0)" in warning
+    assert role_warnings(site.admin, Config("hv1", roles={"hypervisor": True, "networking": True})) == []
+    assert role_warnings(site.admin, Config("new", roles={})) == []
+
+
+def test_a_record_of_an_older_version_is_readable() -> None:
+    old = b'{"uuid":"u1","name":"web","state":"running","node":"hv1","memory":64,"vcpus":1}'
+    assert decode(Vm, old, "vm").needs == {}
+    assert decode(Node, b'{"name":"hv1","roles":["hypervisor"]}', "node").roles_changed is None
 
 
 def test_a_restarted_daemon_takes_over_from_its_dead_predecessor_at_once(site: Site) -> None:

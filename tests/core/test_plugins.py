@@ -14,10 +14,11 @@ from pvc.core import hookspecs
 from pvc.core.commands import CommandLine
 from pvc.core.config.settings import Config
 from pvc.core.context import Context, Verdict
+from pvc.core.coordination import Disconnected
 from pvc.core.declaration import Declaration
 from pvc.core.forecast import Forecast
 from pvc.core.hookspecs import hookimpl
-from pvc.core.model import Finding, Operation, Severity, Vm, VmState
+from pvc.core.model import Finding, NodeFacts, Operation, Severity, Vm, VmState
 from pvc.core.observers import VmChange, VmEvent
 from pvc.core.plugins import PluginFailed, PluginProblem, Plugins, installed, ordered
 from pvc.core.turns import Entered, Progress, Turn
@@ -140,6 +141,10 @@ class Everything:
         return cast(str, self._say(f"{xml}{self.mark}"))
 
     @hookimpl
+    def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
+        return cast(Sequence[str], self._say([self.mark, *nodes]))
+
+    @hookimpl
     def pvc_placement(self, context: Context, vm: Vm, nodes: Sequence[str]) -> Mapping[str, Verdict]:
         return cast(Mapping[str, Verdict], self._say({node: Verdict(score=1.0) for node in nodes}))
 
@@ -215,6 +220,27 @@ def test_hook_pvc_vm_definition() -> None:
     assert loaded(one=Everything("a"), two=Everything("b")).vm_definition(VM, "<x/>") == "<x/>ab"
     with pytest.raises(PluginFailed, match="plugin bad failed in pvc_vm_definition"):
         loaded(one=Everything("a"), bad=Everything(fails=True)).vm_definition(VM, "<x/>")
+
+
+def test_hook_pvc_vm_needs() -> None:
+    plugins = Plugins(log)  # asked by the client, which has no context
+    plugins.load(["one", "bad"], {"one": Everything("a"), "bad": Everything(fails=True)})
+    assert plugins.vm_needs("one", "<domain/>", {"hv1": NodeFacts()}) == ("a", "hv1")
+    assert plugins.vm_needs("absent", "<domain/>", {}) == ()
+    with pytest.raises(PluginFailed, match="plugin bad failed in pvc_vm_needs"):
+        plugins.vm_needs("bad", "<domain/>", {})
+
+
+def test_a_plugin_that_cannot_reach_the_cluster_has_not_failed() -> None:
+    class Asks:
+        @hookimpl
+        def pvc_placement(self) -> Mapping[str, Verdict]:
+            raise Disconnected("no server answers")
+
+    plugins = loaded(asks=Asks())
+    with pytest.raises(Disconnected):
+        plugins.placement(VM, ("hv1",))
+    assert plugins.findings() == []
 
 
 def test_hook_pvc_placement() -> None:
@@ -328,7 +354,7 @@ def test_two_parts_of_one_name_are_refused_rather_than_one_dropped() -> None:
 # Loading.
 
 
-@pytest.mark.parametrize("name", ["hypervisor", "flushlock", "consolelog"])
+@pytest.mark.parametrize("name", ["hypervisor", "networking", "storage", "flushlock", "consolelog"])
 def test_a_built_in_is_loaded_by_its_entry_point(name: str) -> None:
     plugins = Plugins(log)
     plugins.load([name])
@@ -341,12 +367,6 @@ def test_a_built_in_is_loaded_by_its_entry_point(name: str) -> None:
 def test_a_plugin_that_is_not_installed_is_an_error_that_lists_what_is() -> None:
     with pytest.raises(PluginProblem, match=r"plugin flushlok is not installed.*consolelog, flushlock, hypervisor"):
         Plugins(log).load(["flushlok"])
-
-
-@pytest.mark.parametrize("role", ["networking", "storage"])
-def test_a_role_of_the_future_says_that_this_version_does_not_have_it(role: str) -> None:
-    with pytest.raises(PluginProblem, match=rf"does not have the {role} role yet; set roles.{role}: false"):
-        Plugins(log).load([role])
 
 
 def test_a_hook_that_does_not_exist_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Features switched off on real nodes, and the words for roles that do not exist yet."""
+"""Features and roles switched on and off on real nodes."""
 
 import signal
 from collections.abc import Iterator
@@ -49,13 +49,40 @@ def test_with_the_console_log_the_daemon_watches_files(plain: RealCluster) -> No
     plain.wait("it watches", lambda: "anon_inode:inotify" in _open_files(plain, "hv1"))
 
 
-@pytest.mark.parametrize("role", ["networking", "storage"])
-def test_a_role_that_this_version_lacks_is_refused_in_words(plain: RealCluster, role: str) -> None:
-    text = f"roles: {{hypervisor: true, {role}: true}}"
-    plain.lab.run(["sh", "-c", f"echo '{text}' > /tmp/role.yaml"], "hv1")
+def test_a_role_that_vms_need_cannot_be_switched_off(plain: RealCluster) -> None:
+    edits = "-e 's/^roles:.*/roles: {hypervisor: false}/' -e '/^plugins:/d'"
+    off = f"sed {edits} /etc/pvc/pvc.yaml > /tmp/role.yaml"
+    assert plain.lab.run(["sh", "-c", off], "hv1").code == 0
+    before = plain.node("hv1")
     done = plain.lab.run(["pvcd", "--config", "/tmp/role.yaml"], "hv1")
-    assert done.code == 78
-    assert role in done.stderr and "does not have this role yet" in done.stderr, done.stderr
+    assert done.code == 78, done
+    assert "hypervisor is needed by vm1" in done.stderr, done.stderr
+    assert plain.node("hv1")["roles"] == before["roles"] == ["hypervisor"]
+    assert plain.copies()["vm1"] == ["hv1"]
+
+
+def test_the_roles_that_are_switched_on_look_at_the_real_host(plain: RealCluster) -> None:
+    sections = "networking: {bridges: [br7]}\\nstorage: {directories: {tmp: {path: /tmp, mount: false}}}"
+    every = f"roles: {{hypervisor: true, networking: true, storage: true}}\\n{sections}"
+    _with_roles(plain, "hv1", every)
+    plain.wait("directories", lambda: bool(plain.ask("directory", "list")))
+    (row,) = plain.ask("directory", "list")
+    assert (row["node"], row["directory"], row["problem"]) == ("hv1", "tmp", None)
+    assert row["total"] > row["free"] > 0
+    plain.wait("lacks", lambda: plain.ask("bridge", "list") == [{"node": "hv1", "up": [], "lacking": ["br7"]}])
+    assert "bridge br7 does not exist" in str(plain.node("hv1")["findings"])
+    assert plain.node("hv1")["roles_changed"] == "hypervisor => hypervisor, networking, storage"
+    _with_roles(plain, "hv1", "roles: {hypervisor: true}")
+    plain.wait("back", lambda: plain.node("hv1")["roles"] == ["hypervisor"])
+    assert plain.copies()["vm1"] == ["hv1"]
+
+
+def _with_roles(cluster: RealCluster, node: str, text: str) -> None:
+    """Restart a node's daemon with another line for its roles, and what follows it."""
+    edit = f"sed -i -e '/^networking:/d' -e '/^storage:/d' -e 's|^roles:.*|{text}|' /etc/pvc/pvc.yaml"
+    assert cluster.lab.run(["sh", "-c", edit], node).code == 0
+    cluster.lab.kill("pvcd", node, signal.SIGTERM)
+    cluster.lab.start("pvcd", node)
 
 
 def _open_files(cluster: RealCluster, node: str) -> str:

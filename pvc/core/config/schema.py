@@ -18,6 +18,8 @@ ROLES: Mapping[str, bool] = {"hypervisor": True, "networking": False, "storage":
 """Every role and whether a node has it unless its file says otherwise."""
 FEATURES: Mapping[str, bool] = {"flushlock": True, "consolelog": True}
 """Built-in features and whether they are on unless the file says otherwise; third-party plugins are off."""
+DEFAULT_NEEDS: Mapping[str, str] = {"consolelog": "hypervisor"}
+"""Features that are off unless the file says otherwise where this role is off: they would have nothing to do."""
 
 _ROLE_HELP = {
     "hypervisor": "Run virtual machines on this node.",
@@ -26,7 +28,7 @@ _ROLE_HELP = {
 }
 _FEATURE_HELP = {
     "flushlock": "Flush and unflush one node at a time across the cluster.",
-    "consolelog": "Publish the serial console of each VM to the cluster.",
+    "consolelog": "Publish the serial console of each VM to the cluster; off where the role hypervisor is off.",
 }
 _ZOOKEEPER = ZooKeeperSettings()
 

@@ -45,6 +45,10 @@ class Config:
         """The settings of an enabled plugin; empty if it declares no schema."""
         return self.sections.get(plugin, {})
 
+    def roles_on(self) -> tuple[str, ...]:
+        """Names of the roles that are on, sorted: their order in the file means nothing."""
+        return tuple(sorted(name for name, on in self.roles.items() if on))
+
     def enabled(self) -> tuple[str, ...]:
         """Names of the plugins to load: roles first, then features and third parties, each in the order of the file."""
         return tuple(name for group in (self.roles, self.plugins) for name, on in group.items() if on)

@@ -10,9 +10,19 @@ from typing import Any
 from pvc.core.config.document import Document
 from pvc.core.config.errortree import misplaced, problems
 from pvc.core.config.problems import ConfigError, KeyPath, Problem
+from pvc.core.config.relations import relation_problems
 from pvc.core.config.rules import Rules, node_name
-from pvc.core.config.schema import FEATURES, ROLES, core_schema, entry_rules, full_schema, inner_fields
+from pvc.core.config.schema import (
+    DEFAULT_NEEDS,
+    FEATURES,
+    ROLES,
+    core_schema,
+    entry_rules,
+    full_schema,
+    inner_fields,
+)
 from pvc.core.config.settings import Config, ZooKeeperSettings
+from pvc.core.declaration import Declaration
 
 
 def enabled_plugins(document: Document, known_plugins: Sequence[str]) -> tuple[str, ...]:
@@ -20,17 +30,24 @@ def enabled_plugins(document: Document, known_plugins: Sequence[str]) -> tuple[s
 
     Raises nothing: what is not plainly true counts as off here, and `validate` then reports it with all the rest.
     """
-    switched = (*_switched_on(document, "roles", ROLES), *_switched_on(document, "plugins", FEATURES))
+    roles = _switched_on(document, "roles", ROLES)
+    switched = (*roles, *_switched_on(document, "plugins", _features(roles)))
     return tuple(name for name in switched if name in known_plugins)
 
 
 def validate(
-    document: Document, schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequence[str], *, host_name: str
+    document: Document,
+    schemas: Mapping[str, Mapping[str, Any]],
+    known_plugins: Sequence[str],
+    *,
+    host_name: str,
+    declarations: Mapping[str, Declaration] | None = None,
 ) -> Config:
     """The settings of a document, complete with defaults.
 
     `schemas` are those of the loaded plugins by section; the section of another known plugin is not looked at.
-    `known_plugins` are all that are installed. Raises ConfigError with every problem, PluginSchemaError.
+    `known_plugins` are all that are installed. `declarations`: what loaded plugins need and cannot bear; of those that
+    the document switches on it must be so. Raises ConfigError with every problem, PluginSchemaError.
     """
     fields = full_schema(schemas, known_plugins)
     unread = {*ROLES, *FEATURES, *known_plugins} - fields.keys()
@@ -46,6 +63,7 @@ def validate(
         *document.problems,
         *shape_problems,
         *_missing_roles(document, known_plugins),
+        *relation_problems(document, declarations or {}, enabled_plugins(document, known_plugins), known_plugins),
         *problems(document, rules._errors, fields),
     )
     if all_problems:
@@ -88,8 +106,8 @@ def _missing_roles(document: Document, known_plugins: Sequence[str]) -> list[Pro
             document.file,
             document.line(("roles", name)),
             ("roles", name),
-            "this version of pvc does not have this role yet",
-            suggestion=f"set roles.{name}: false",
+            "this role is not installed",
+            suggestion=f"install the plugin {name}, or set roles.{name}: false",
         )
         for name in ROLES
         if given.get(name) is True and name not in known_plugins
@@ -104,8 +122,16 @@ def _in_order(found: Sequence[Problem]) -> list[Problem]:
     return sorted(told.values(), key=lambda problem: problem.line or 0)
 
 
+def _features(roles: Sequence[str]) -> Mapping[str, bool]:
+    """Built-in features and whether they are on by default on a node with these roles."""
+    return {name: on and (name not in DEFAULT_NEEDS or DEFAULT_NEEDS[name] in roles) for name, on in FEATURES.items()}
+
+
 def _config(document: Document, settings: Mapping[str, Any], sections: Sequence[str], host_name: str) -> Config:
     zookeeper = settings["zookeeper"]
+    stated = document.values.get("plugins") or {}
+    roles = [name for name, on in settings["roles"].items() if on]
+    by_default = {name: on for name, on in _features(roles).items() if name not in stated}
     return Config(
         node=settings.get("node", node_name(host_name)),
         address=settings["address"],
@@ -118,7 +144,7 @@ def _config(document: Document, settings: Mapping[str, Any], sections: Sequence[
             password_file=zookeeper["password_file"],
         ),
         roles=settings["roles"],
-        plugins=settings["plugins"],
+        plugins={**settings["plugins"], **by_default},
         sections={name: settings[name] for name in sections if name not in core_schema()},
         path=document.path,
     )

@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from pvc.core.commands import CommandLine
+from pvc.core.decide.roles import HYPERVISOR
 from pvc.core.errors import PvcError
-from pvc.core.lookup import find_node, find_vm
+from pvc.core.lookup import demand_role, find_node, find_vm
 from pvc.core.model import Vm
 from pvc.core.process import CommandFailed, SystemProcesses
 from pvc.plugins.consolelog.absence import why_no_log
@@ -113,7 +114,9 @@ def add_log(cli: CommandLine) -> None:
             lines = LINES_FOLLOWING if following else LINES
         found = {vm.uuid: vm for vm in (find_vm(cli.connect(), name) for name in vms or ())}
         if node is not None:
-            find_node(cli.connect(), node)
+            found_node = find_node(cli.connect(), node)
+            if following:  # for ever, and nothing would come
+                demand_role(cli.connect(), found_node, HYPERVISOR)
         asked = _Asked(tuple(found.values()), node, Start(lines, begin, wanted), form, timestamps, raw)
         if following:
             _follow(cli, asked)
@@ -207,6 +210,8 @@ def _show(cli: CommandLine, asked: _Asked) -> None:
         else:
             cli.note(f"pvc: {why_no_log(coordinator, vm)}")
     if not pages:
+        if asked.node is not None:
+            demand_role(coordinator, find_node(coordinator, asked.node), HYPERVISOR)
         cli.fail("there is nothing to show" if asked.vms else f"no VM on {asked.node} has a log; see `pvc vm list`")
     if not sys.stdout.isatty() or asked.raw or not asked.is_text:
         _print(cli, asked, pages, sys.stdout.buffer, sys.stdout.isatty())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context
+from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding, Severity, Vm
 from pvc.core.observers import VmObserver
@@ -21,6 +22,10 @@ class ConsoleLogPlugin:
 
     def __init__(self) -> None:
         self._service: ConsoleLog | None = None
+
+    @hookimpl
+    def pvc_declaration(self) -> Declaration:
+        return Declaration(summary="Publishes the serial console of each VM to the cluster", needs=("hypervisor",))
 
     @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """`pvc vm`: defining, running and moving VMs. Talks to the tree only; imports no hypervisor."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +11,14 @@ from pvc.core import keys
 from pvc.core.commands import CommandLine, Moment
 from pvc.core.config.overrides import checked, per_vm_keys
 from pvc.core.coordination import Coordinator
-from pvc.core.lookup import all_vms, find_vm
+from pvc.core.lookup import all_vms, demand_role, find_node, find_vm
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import Garbage, decode
 from pvc.core.waiting import wait_for
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.decide.definition import LARGEST, BadDefinition, read_definition
+from pvc.plugins.hypervisor.decide.placement import ROLE
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
 from pvc.plugins.hypervisor.settings import PlacementSettings, settings_from
 
@@ -67,6 +68,8 @@ def _add_definitions(cli: CommandLine) -> None:
             nodes=tuple(limit or ()),
             spread=spread,
             options=_options(cli, settings or ()),
+            needs=cli.vm_needs(definition.xml),
+            judge=cli.verdicts,
         )
         cli.say(f"{vm.name} is defined on {vm.node}; start it with `pvc vm start {vm.name}`")
 
@@ -133,7 +136,15 @@ def _add_settings(cli: CommandLine) -> None:
             cli.fail("nothing to change; `pvc vm modify --help` shows what can be", USAGE)
         nodes = () if no_limit else tuple(dict.fromkeys(limit)) if limit else None
         old = find_vm(cli.connect(), name)
-        vm = requests.modify(cli.connect(), old, policy=policy, nodes=nodes, spread=spread, apart=not no_spread)
+        vm = requests.modify(
+            cli.connect(),
+            old,
+            policy=policy,
+            nodes=nodes,
+            spread=spread,
+            apart=not no_spread,
+            needs=_needs_now(cli, old),
+        )
         cli.say(f"{vm.name}: policy {vm.policy.value}, limit {', '.join(vm.nodes) or '-'}, spread {vm.spread or '-'}")
         if vm.nodes and vm.node not in vm.nodes:
             cli.note(f"pvc: it stays on {vm.node}, which is none of these, until it is moved: `pvc vm move {vm.name}`")
@@ -151,12 +162,17 @@ def _add_listing(cli: CommandLine) -> None:
     ) -> None:
         """Show all VMs."""
         coordinator = cli.connect()
+        named = None if node is None else find_node(coordinator, node)
         vms, garbage = all_vms(coordinator)
         for error in garbage:
             cli.note(f"pvc: {error}")
         alive = _live_nodes(coordinator)
         rows = [_row(vm, actual, alive) for vm, actual in zip(vms, _actuals(coordinator, vms), strict=True)]
-        cli.show([row for row in rows if node is None or node in (row["node"], row["assigned"])], COLUMNS)
+        if named is not None:
+            rows = [row for row in rows if node in (row["node"], row["assigned"])]
+            if not rows:  # nothing is no answer for a node that never has any
+                demand_role(coordinator, named, ROLE)
+        cli.show(rows, COLUMNS)
 
     @group.command("info", listing=True)
     def info(name: Name) -> None:
@@ -184,7 +200,7 @@ def _add_running(cli: CommandLine) -> None:
     @group.command("start")
     def start(name: Name, wait: Wait = True, timeout: Timeout = 60.0) -> None:
         """Start a VM."""
-        vm = requests.start(cli.connect(), find_vm(cli.connect(), name), _placement(cli))
+        vm = requests.start(cli.connect(), find_vm(cli.connect(), name), _placement(cli), cli.verdicts)
         _await_if(cli, wait, vm, _is_running, timeout, "running")
 
     @group.command("shutdown")
@@ -239,14 +255,19 @@ def _add_moving(cli: CommandLine) -> None:
     @group.command("unmigrate")
     def unmigrate(name: Name, wait: Wait = True, timeout: Timeout = 600.0) -> None:
         """Bring a VM back to its home."""
-        vm = requests.send_home(cli.connect(), find_vm(cli.connect(), name))
+        vm = requests.send_home(cli.connect(), find_vm(cli.connect(), name), cli.verdicts)
         _await_if(cli, wait, vm, _is_on(vm.node), timeout, f"on {vm.node}")
 
 
 def _send(cli: CommandLine, name: str, target: str | None, *, keep_home: bool) -> Vm:
     coordinator = cli.connect()
     return requests.send(
-        coordinator, find_vm(coordinator, name), target, keep_home=keep_home, placement=_placement(cli)
+        coordinator,
+        find_vm(coordinator, name),
+        target,
+        keep_home=keep_home,
+        placement=_placement(cli),
+        judge=cli.verdicts,
     )
 
 
@@ -312,6 +333,12 @@ def _is_on(node: str) -> Callable[[VmRecords], Verdict]:
         return "" if actual.node is None and vm.state is VmState.STOPPED else None
 
     return judge
+
+
+def _needs_now(cli: CommandLine, vm: Vm) -> Mapping[str, tuple[str, ...]] | None:
+    """What the VM's definition needs of the roles that there are by now; None: it has no definition."""
+    xml = cli.connect().get(keys.vm_xml(vm.uuid))
+    return None if xml is None else cli.vm_needs(xml.data.decode(errors="replace"))
 
 
 def _must_be_stopped(coordinator: Coordinator, vm: Vm) -> bool:
@@ -394,6 +421,7 @@ def _row(vm: Vm, actual: VmActual | None, alive: set[str]) -> dict[str, Any]:
         "limit": list(vm.nodes),
         "spread": vm.spread,
         "options": dict(vm.options),
+        "needs": {role: list(things) for role, things in vm.needs.items()},
         "since": Moment(actual.since) if actual and actual.since else None,
         "node_alive": actual.node in alive if actual and actual.node else None,
         "reason": _reason(actual, alive),

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from pvc.core import keys
 from pvc.core.coordination import Coordinator, Op, Put
+from pvc.core.lookup import read_facts
 from pvc.core.mirror import Mirror
-from pvc.core.model import FINAL, Node, NodeFacts, Operation, OperationKind, Vm
+from pvc.core.model import FINAL, Node, Operation, OperationKind, Vm
 from pvc.core.records import Garbage, decode, encode
 from pvc.plugins.hypervisor.decide.placement import Candidate
 from pvc.plugins.hypervisor.records import Promise, Promises, read_promises
@@ -36,7 +37,7 @@ def read_candidate(source: Coordinator | Mirror, name: str) -> Candidate | None:
         node = decode(Node, znode.data, keys.node(name))
     except Garbage:
         return None
-    facts = _facts(source, name)
+    facts = read_facts(source, name)
     promises, promises_version = read_promises(source, name)
     coming = {uuid: promise for uuid, promise in promises.vms.items() if uuid not in facts.vms}
     return Candidate(
@@ -66,14 +67,6 @@ def promise_op(target: Candidate, vm: Vm) -> Op:
     before = {uuid: Promise(target.vms[uuid], target.vcpus[uuid], target.spread.get(uuid)) for uuid in target.promised}
     vms = {**before, vm.uuid: Promise(vm.memory, vm.vcpus, vm.spread)}
     return Put(keys.node_vms(target.name), encode(Promises(vms)), target.promises_version)
-
-
-def _facts(source: Coordinator | Mirror, name: str) -> NodeFacts:
-    znode = source.get(keys.node_facts(name))
-    try:
-        return NodeFacts() if znode is None else decode(NodeFacts, znode.data, keys.node_facts(name))
-    except Garbage:
-        return NodeFacts()
 
 
 def _flush_asked(source: Coordinator | Mirror, name: str) -> bool:

@@ -1,19 +1,21 @@
 """What clients ask of VMs: each request is one transaction on the wanted state, repeated if somebody was faster."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pvc.core import keys
 from pvc.core.config.problems import near
+from pvc.core.context import Verdict
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Objection
+from pvc.core.lookup import demand_role, find_node
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import encode
 from pvc.plugins.hypervisor.cluster import promise_op, read_candidate, read_candidates
 from pvc.plugins.hypervisor.decide.definition import Definition
-from pvc.plugins.hypervisor.decide.placement import Candidate, refusal
+from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate, refusal
 from pvc.plugins.hypervisor.decide.planner import Selector, Wanted, lay_out, selector_of
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
 from pvc.plugins.hypervisor.settings import PlacementSettings
@@ -26,6 +28,15 @@ BATCH = 200
 
 ANY_ROOM = PlacementSettings(Selector.MEM, head_room=0)
 """The node with most memory free, down to the last MiB."""
+
+
+Judge = Callable[[Vm, tuple[str, ...]], Mapping[str, Verdict]]
+"""What plugins say of nodes as the place of a VM."""
+
+
+def no_opinion(_vm: Vm, _nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+    """The judge who has nothing to say of any node."""
+    return {}
 
 
 class Refused(PvcError):
@@ -41,11 +52,13 @@ def define(
     nodes: tuple[str, ...] = (),
     spread: str | None = None,
     options: Mapping[str, Any] | None = None,
+    needs: Mapping[str, tuple[str, ...]] | None = None,
     placement: PlacementSettings = ANY_ROOM,
+    judge: Judge = no_opinion,
 ) -> Vm:
-    """Make a VM known to the cluster, stopped, on `node` or the best one. Raises Refused.
+    """Make a VM known to the cluster, stopped, on `node` or the best one. Raises Refused, NotFound, LacksRole.
 
-    `options` have been checked.
+    `options` have been checked; `needs` is what the definition needs beside a hypervisor, see core/needs.py.
     """
     _demand_sense(coordinator, nodes, spread)
     vm = Vm(
@@ -59,9 +72,10 @@ def define(
         nodes=nodes,
         spread=spread,
         options=options or {},
+        needs=needs or {},
     )
-    vm = replace(vm, node=node or _best(coordinator, vm, placement))
-    _demand_role(coordinator, vm.node)
+    vm = replace(vm, node=node or _best(coordinator, vm, placement, judge))
+    _demand_roles(coordinator, vm.node, vm.needs)
     try:
         coordinator.commit(
             [
@@ -105,14 +119,14 @@ def undefine(coordinator: Coordinator, vm: Vm) -> None:
     _repeat(coordinator, vm, lambda records: (ops(records), None))
 
 
-def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_ROOM) -> Vm:
+def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_ROOM, judge: Judge = no_opinion) -> Vm:
     """Have a VM run: where it is assigned, or, if that node takes none now, on the best one."""
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
         wanted = replace(old, state=VmState.RUNNING, stop_now=False, generation=old.generation + 1)
         if records.actual.node is None:
-            wanted = _startable(coordinator, wanted, placement)
+            wanted = _startable(coordinator, wanted, placement, judge)
         return [*records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
@@ -142,8 +156,9 @@ def modify(
     nodes: tuple[str, ...] | None = None,
     spread: str | None = None,
     apart: bool = True,
+    needs: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Vm:
-    """Change what holds for a VM from now on; None leaves a thing as it is. Raises Refused.
+    """Change what holds for a VM from now on; None leaves a thing as it is. Raises Refused, NotFound, LacksRole.
 
     `nodes`: the only ones it may run on, () for any. `apart` False: it leaves its spread group. What runs is not moved.
     """
@@ -156,6 +171,7 @@ def modify(
             policy=policy or old.policy,
             nodes=old.nodes if nodes is None else nodes,
             spread=(spread or old.spread) if apart else None,
+            needs=old.needs if needs is None else needs,
         ),
     )
 
@@ -186,16 +202,17 @@ def send(
     *,
     keep_home: bool,
     placement: PlacementSettings = ANY_ROOM,
+    judge: Judge = no_opinion,
 ) -> Vm:
     """Have a VM go to `target`, or to the best node; `keep_home` remembers where it came from. Raises Refused."""
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
-        node = target or _best(coordinator, old, placement, excluded=records.actual.node or old.node)
+        node = target or _best(coordinator, old, placement, judge, excluded=records.actual.node or old.node)
         where = records.actual.node or old.node
         if node == where and old.node == where and (keep_home or old.home is None):
             raise Refused(f"{old.name} is on {node} already")
-        candidate = _target(coordinator, old, node)
+        candidate = _target(coordinator, old, node, judge)
         home = (old.home or where) if keep_home else None
         wanted = replace(old, node=node, home=None if home == node else home, displaced_by=None, guards=())
         check = Check(keys.node(node), candidate.version)
@@ -205,11 +222,11 @@ def send(
     return _repeat(coordinator, vm, ops)
 
 
-def send_home(coordinator: Coordinator, vm: Vm) -> Vm:
+def send_home(coordinator: Coordinator, vm: Vm, judge: Judge = no_opinion) -> Vm:
     """Have a VM go back to its home. Raises Refused."""
     if vm.home is None:
         raise Refused(f"{vm.name} is at home on {vm.node}")
-    return send(coordinator, vm, vm.home, keep_home=True)
+    return send(coordinator, vm, vm.home, keep_home=True, judge=judge)
 
 
 def _repeat(coordinator: Coordinator, vm: Vm, ops: "Callable[[VmRecords], tuple[Sequence[Op], Vm | None]]") -> Vm:
@@ -236,32 +253,40 @@ def _rewrite(coordinator: Coordinator, vm: Vm, change: "Callable[[Vm], Vm]") -> 
     return _repeat(coordinator, vm, ops)
 
 
-def _startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings) -> Vm:
+def _startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings, judge: Judge) -> Vm:
     """The VM assigned to a node that takes it now, its own if possible."""
     own = read_candidate(coordinator, vm.node)
-    if own is not None and refusal(vm, own) is None:
+    if own is not None and refusal(vm, own, verdict=judge(vm, (own.name,)).get(own.name)) is None:
         return vm
-    return replace(vm, node=_best(coordinator, vm, placement, verb="start"), home=vm.home or vm.node)
+    return replace(vm, node=_best(coordinator, vm, placement, judge, verb="start"), home=vm.home or vm.node)
 
 
 def _best(
-    coordinator: Coordinator, vm: Vm, placement: PlacementSettings, excluded: str | None = None, verb: str = "take"
+    coordinator: Coordinator,
+    vm: Vm,
+    placement: PlacementSettings,
+    judge: Judge,
+    excluded: str | None = None,
+    verb: str = "take",
 ) -> str:
     """The node that a VM goes to when nobody names one. Raises Refused with what speaks against each."""
     against = {excluded: Objection("is where it is")} if excluded else {}
-    wanted = Wanted(vm, selector_of(vm, placement.selector), against)
-    layout = lay_out([wanted], read_candidates(coordinator), head_room=placement.head_room)
+    candidates = read_candidates(coordinator)
+    verdicts = judge(vm, tuple(candidate.name for candidate in candidates))
+    wanted = Wanted(vm, selector_of(vm, placement.selector), against, verdicts)
+    layout = lay_out([wanted], candidates, head_room=placement.head_room)
     if layout.placed:
         return layout.placed[0].node
     reasons = "; ".join(f"{name} {objection}" for name, objection in sorted(layout.unplaced[vm.uuid].items()))
     raise Refused(f"no node can {verb} {vm.name}: {reasons or 'there is none'}")
 
 
-def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
+def _target(coordinator: Coordinator, vm: Vm, node: str, judge: Judge) -> Candidate:
+    _demand_roles(coordinator, node, vm.needs)
     candidate = read_candidate(coordinator, node)
-    if candidate is None:
+    if candidate is None:  # forgotten at this moment
         raise Refused(f"there is no node {node}; `pvc node list` shows them all")
-    objection = refusal(vm, candidate)
+    objection = refusal(vm, candidate, verdict=judge(vm, (node,)).get(node))
     if objection is not None:
         advice = f"; {objection.advice}" if objection.advice else ""
         raise Refused(f"{vm.name} cannot go to {node}: it {objection}{advice}")
@@ -269,19 +294,18 @@ def _target(coordinator: Coordinator, vm: Vm, node: str) -> Candidate:
 
 
 def _demand_sense(coordinator: Coordinator, nodes: Sequence[str], spread: str | None) -> None:
-    """Raise Refused for a limit to nodes that run no VMs, and for a spread group without a name."""
+    """Raise Refused for a spread group without a name, and, for a limit to nodes that run no VMs, LacksRole."""
     for node in nodes:
-        _demand_role(coordinator, node)
+        _demand_roles(coordinator, node, ())
     if spread is not None and not spread.strip():
         raise Refused("a spread group has a name; with --no-spread the VM belongs to none")
 
 
-def _demand_role(coordinator: Coordinator, node: str) -> None:
-    candidate = read_candidate(coordinator, node) if node and "/" not in node else None
-    if candidate is None:
-        raise Refused(f"there is no node {node}; `pvc node list` shows them all")
-    if "hypervisor" not in candidate.roles:
-        raise Refused(f"node {node} has no hypervisor role")
+def _demand_roles(coordinator: Coordinator, name: str, further: Iterable[str]) -> None:
+    """Raise NotFound, or LacksRole if the node runs no VMs or lacks one of the further roles."""
+    node = find_node(coordinator, name)
+    for role in (ROLE, *further):
+        demand_role(coordinator, node, role)
 
 
 def _delete_below(coordinator: Coordinator, path: str) -> None:

@@ -16,7 +16,7 @@ from pvc.core.service import Jobs
 from pvc.core.states import note
 from pvc.plugins.hypervisor.cluster import prefetch_nodes, read_candidate
 from pvc.plugins.hypervisor.decide import vm as decide
-from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate
+from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate, lacks_role
 from pvc.plugins.hypervisor.host import (
     EndReason,
     Guest,
@@ -347,12 +347,15 @@ class VmService:
             return "there is no such node"
         if ROLE not in target.roles:
             return f"it has no {ROLE} role"
+        if lacking := lacks_role(vm, target.roles):
+            return f"it {lacking}"
         if not target.alive:
             return "its daemon does not answer"
         if target.flush_asked:
             return "it is waiting to be flushed"
         if target.state is NodeState.READY or (target.state is NodeState.UNFLUSHING and vm.home == target.name):
-            return ""
+            verdict = self._context.plugins.placement(vm, (target.name,)).get(target.name)
+            return f"it {verdict.veto}" if verdict and verdict.veto else ""
         return f"it is {target.state.value}"
 
     def _press(self, uuid: str) -> float:

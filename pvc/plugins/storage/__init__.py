@@ -1,1 +1,5 @@
-"""The storage role: the flag exists, this version does not have the role yet. No code here is ever imported."""
+"""The storage role: knows this node's shared directories, and keeps VMs from nodes that lack one of theirs.
+
+Mounts nothing and creates nothing; the machine does. Publishes room and state of each directory as a fact of the node
+(`keys.py`); `directories.py` says what it needs of the machine, `filesystem.py` is the door.
+"""

@@ -281,7 +281,8 @@ def test_a_message_is_one_line_that_cannot_steer_a_terminal() -> None:
 
 def test_a_role_without_its_plugin_and_a_role_among_plugins_are_refused() -> None:
     assert complaint("roles:\n  networking: true\n") == (
-        "pvc.yaml:2: roles.networking: this version of pvc does not have this role yet; set roles.networking: false"
+        "pvc.yaml:2: roles.networking: this role is not installed; install the plugin networking, "
+        "or set roles.networking: false"
     )
     assert "it is a role: set roles.storage" in complaint("plugins: {storage: true}")
 

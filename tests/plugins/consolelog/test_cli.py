@@ -64,7 +64,7 @@ def cluster() -> Cluster:
             Create("/names"),
             Create("/names/web", UUID.encode()),
             Put("/nodes/hv1", encode(Node("hv1", plugins=("consolelog",)))),
-            Put("/nodes/hv2", encode(Node("hv2"))),
+            Put("/nodes/hv2", encode(Node("hv2", roles=("hypervisor",)))),
             Create(core_keys.node_vms("hv1")),
             Create(core_keys.node_vm("hv1", UUID)),
         ]

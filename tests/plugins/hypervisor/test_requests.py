@@ -8,6 +8,7 @@ import pytest
 
 from pvc.core import keys
 from pvc.core.coordination import Conflict, Create, Op, Put
+from pvc.core.lookup import LacksRole, NotFound
 from pvc.core.model import (
     ActualState,
     Node,
@@ -117,9 +118,9 @@ def test_a_name_and_a_uuid_are_taken_once_and_nothing_is_half_defined(site: Site
 
 def test_a_vm_is_not_defined_on_a_node_that_cannot_run_it(site: Site) -> None:
     site.add_node("store", 0, roles=("storage",))
-    with pytest.raises(Refused, match="store has no hypervisor role"):
+    with pytest.raises(LacksRole, match="store does not have the hypervisor role; nodes that have it: hv1, hv2, hv3"):
         site.define("store")
-    with pytest.raises(Refused, match="there is no node hv9"):
+    with pytest.raises(NotFound, match="there is no node 'hv9'"):
         site.define("hv9")
     with pytest.raises(Refused, match=r"no node can take web: hv1 has 1024 MiB free of 1024, it needs 9000; hv2"):
         requests.define(site.client, definition(memory=9000), None)

@@ -1,14 +1,15 @@
 """Which nodes a VM may run on, and why not on the others. Every choice of a node, the daemon's and the client's, asks
 here, so they never disagree."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pvc.core.context import Verdict
+from pvc.core.decide.roles import HYPERVISOR
 from pvc.core.forecast import Objection
 from pvc.core.model import NodeState, Vm
 
-ROLE = "hypervisor"
+ROLE = HYPERVISOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class Room:
         """Why the node cannot take the VM now; None: it can."""
         if self.closed is not None:
             return self.closed
+        if vm.needs and (lacking := lacks_role(vm, self.candidate.roles)):
+            return lacking
         if vm.nodes and self.candidate.name not in vm.nodes:
             return Objection(
                 f"is not one of its nodes ({', '.join(vm.nodes)})",
@@ -122,6 +125,14 @@ class Room:
             f"has {max(0, free)} MiB free of {self.candidate.memory}{kept}, it needs {vm.memory}",
             f"free {vm.memory - free} MiB there",
         )
+
+
+def lacks_role(vm: Vm, roles: Sequence[str]) -> Objection | None:
+    """Why a node with these roles, which runs VMs, cannot run this one; None: it has all that the VM needs."""
+    missing = next((role for role in vm.needs if role not in roles), None)
+    if missing is None:
+        return None
+    return Objection(f"has no {missing} role, and it needs {', '.join(vm.needs[missing])}")
 
 
 _NOBODY: frozenset[str] = frozenset()

@@ -1,0 +1,1 @@
+"""Pure decisions of the networking role. Nothing here reads, writes or waits."""

@@ -1,0 +1,1 @@
+"""Pure decisions of the storage role. Nothing here reads, writes or waits."""
