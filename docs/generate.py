@@ -1,6 +1,6 @@
-"""Writes docs/reference.md from the schemas, the keys, the commands and the exit codes: `python docs/generate.py`.
+"""Writes docs/reference.md and pvc/pvc.schema.json: `python docs/generate.py`.
 
-Knows no fact of its own but the names of modules and the kind of value that each node of the tree holds;
+Made from the schemas, the keys, the commands and the exit codes. Knows no fact of its own but the names of modules and the kind of value that each node of the tree holds;
 `tests/test_docs.py` compares the committed file with `text()`.
 """
 
@@ -8,6 +8,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +21,12 @@ from pvc.cli import exits
 from pvc.cli.main import build
 from pvc.core import keys as core_keys
 from pvc.core import pvcd
-from pvc.core.config.reference import Entry, reference
+from pvc.core.config.editorschema import editor_schema
+from pvc.core.config.markdown import cell, tables
+from pvc.core.config.reference import reference
 
 TARGET = Path(__file__).parent / "reference.md"
+SCHEMA_TARGET = Path(__file__).parents[1] / "pvc" / "pvc.schema.json"
 BUILT_IN = ("hypervisor", "networking", "storage", "flushlock", "consolelog")
 
 HOLDS: Mapping[str, str] = {
@@ -51,6 +55,11 @@ def text() -> str:
     return "\n".join(line for part in parts for line in (*part, "")).rstrip("\n") + "\n"
 
 
+def schema_text() -> str:
+    """The whole of pvc/pvc.schema.json, by which editors check pvc.yaml."""
+    return json.dumps(editor_schema(plugin_schemas(), BUILT_IN), indent=1, ensure_ascii=False) + "\n"
+
+
 def _opening() -> Iterator[str]:
     yield "# Reference"
     yield ""
@@ -64,13 +73,8 @@ def _configuration() -> Iterator[str]:
     yield "Every key may be left out. The section of a plugin is read only if the plugin is on. `pvc.yaml.example`"
     yield "shows all of it; `pvc config check` checks a file, `pvc config show` prints what is in force."
     yield "For a key marked *per VM* one VM can have its own value: `pvc vm set VM KEY=VALUE`, `pvc vm unset VM KEY`."
-    section = None
-    for entry in reference(plugin_schemas(), BUILT_IN):
-        head = entry.path.partition(".")[0] if "." in entry.path else "top level"
-        if head != section:
-            section = head
-            yield from ("", f"### {section}", "", "| key | default | allowed | meaning |", "|---|---|---|---|")
-        yield f"| `{entry.path}` | {_default(entry)} | {_cell(entry.allowed)} | {_meaning(entry)} |"
+    yield "A reload of pvcd applies a change of a key marked *live*; for any other it has to be restarted."
+    yield from tables(reference(plugin_schemas(), BUILT_IN))
 
 
 def _tree() -> Iterator[str]:
@@ -81,7 +85,7 @@ def _tree() -> Iterator[str]:
     yield from ("", "| path | owner | what it is | value |", "|---|---|---|---|")
     for owner, module in _key_modules():
         for path, doc in _paths(module):
-            yield f"| `{path}` | {owner} | {_cell(doc)} | {HOLDS.get(path, '')} |"
+            yield f"| `{path}` | {owner} | {cell(doc)} | {HOLDS.get(path, '')} |"
 
 
 def _commands() -> Iterator[str]:
@@ -90,7 +94,7 @@ def _commands() -> Iterator[str]:
     yield "Before the command: `--zookeeper`, `--config`, `--format table|json|yaml`, `--version`. After it: `-h`."
     yield from ("", "| command | what it does |", "|---|---|")
     for command, help_text in commands().items():
-        yield f"| `{command}` | {_cell(help_text)} |"
+        yield f"| `{command}` | {cell(help_text)} |"
 
 
 def _exit_codes() -> Iterator[str]:
@@ -99,11 +103,11 @@ def _exit_codes() -> Iterator[str]:
     yield "### pvc"
     yield from ("", "| code | name | meaning |", "|---|---|---|", "| 0 | | It is done. |")
     for name, (code, doc) in exit_codes(exits).items():
-        yield f"| {code} | `{name}` | {_cell(doc)} |"
+        yield f"| {code} | `{name}` | {cell(doc)} |"
     yield from ("", "### pvcd", "", "| code | meaning |", "|---|---|")
     yield "| 0 | Told to stop (SIGTERM or SIGINT). |"
     yield f"| {pvcd.FAILED} | It cannot run now: no ZooKeeper server answers, or the node's name is taken. |"
-    yield f"| {pvcd.BAD_CONFIGURATION} | {_cell(exit_codes(pvcd)['BAD_CONFIGURATION'][1])} |"
+    yield f"| {pvcd.BAD_CONFIGURATION} | {cell(exit_codes(pvcd)['BAD_CONFIGURATION'][1])} |"
 
 
 def plugin_schemas() -> dict[str, Mapping[str, Any]]:
@@ -176,25 +180,6 @@ def _docs_of_constants(module: ModuleType) -> dict[str, str]:
     return found
 
 
-def _default(entry: Entry) -> str:
-    default = entry.default
-    if entry.path == "node":
-        return _cell(str(default))
-    if default is None:
-        return "null"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    return f"`{_cell(str(default))}`"
-
-
-def _meaning(entry: Entry) -> str:
-    return f"{_cell(entry.help)} *Per VM.*" if entry.per_vm else _cell(entry.help)
-
-
-def _cell(value: str) -> str:
-    """Text that fits into one cell of a table."""
-    return " ".join(value.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
 if __name__ == "__main__":
     TARGET.write_text(text(), encoding="utf-8")
+    SCHEMA_TARGET.write_text(schema_text(), encoding="utf-8")

@@ -11,7 +11,8 @@ import pvc
 from pvc.cli import cluster, config, forgetting, history, node, operation, plugin, roll
 from pvc.cli.application import Application
 from pvc.cli.output import Format
-from pvc.core.config.document import Document, find_config, read
+from pvc.core.config.document import Document
+from pvc.core.config.layers import collect
 from pvc.core.config.schema import FEATURES, ROLES
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins, installed
@@ -45,7 +46,7 @@ def build(config_path: str | None) -> Application:
     problem: PvcError | None = None
     document = Document()
     try:
-        document = read(find_config(config_path, os.environ))
+        document = collect(config_path, os.environ)
     except PvcError as error:
         problem = error
     plugins = Plugins(log)

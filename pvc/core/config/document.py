@@ -28,6 +28,7 @@ DEEPEST = 30
 
 _LARGEST_NUMBER = 1 << 63
 _TAG = "tag:yaml.org,2002:"
+_TAGGED = "a tag (!) is not accepted; write plain values, and put text that begins with a '!' in quotes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,26 @@ class Document:
     """The line of every key and every list entry, counted from 1."""
     problems: tuple[Problem, ...] = ()
     """What is already known to be wrong (keys that appear twice); `validate` reports it with the rest."""
+    sources: Mapping[KeyPath, str] = field(default_factory=dict)
+    """The file of every key that stands in another one than `file`."""
+    files: tuple[str, ...] = ()
+    """All files that were read, in the order in which they were laid over each other."""
 
     def line(self, key: KeyPath) -> int | None:
         """The line of a key, or of the nearest key around it; None for the root and for an empty document."""
+        return self.place(key)[1]
+
+    def place(self, key: KeyPath) -> tuple[str, int | None]:
+        """File and line of a key, or of the nearest key around it; without a line if there is none."""
         for length in range(len(key), 0, -1):
-            if (line := self.lines.get(key[:length])) is not None:
-                return line
-        return None
+            if (place := self.origin(key[:length])) is not None:
+                return place
+        return self.file, None
+
+    def origin(self, key: KeyPath) -> tuple[str, int] | None:
+        """File and line of a key; None if no file has it."""
+        line = self.lines.get(key)
+        return None if line is None else (self.sources.get(key, self.file), line)
 
 
 def find_config(explicit: str | None, env: Mapping[str, str], default: Path = DEFAULT_PATH) -> Path | None:
@@ -92,11 +106,12 @@ def parse(text: str, file: str) -> Document:
         loader = _Loader(text)
         root = loader.get_single_node()
         if root is None or (isinstance(root, ScalarNode) and root.tag == f"{_TAG}null"):
-            return Document(file, file)
+            return Document(file, file, files=(file,))
         if not isinstance(root, MappingNode):
             raise _refusal(file, root.start_mark.line + 1, "not a mapping; write 'key: value' lines")
         reading = _Reading(file, loader)
-        return Document(file, file, reading.mapping(root, ()), reading.lines, tuple(reading.problems))
+        values = reading.mapping(root, ())
+        return Document(file, file, values, reading.lines, tuple(reading.problems), files=(file,))
     except MarkedYAMLError as error:
         raise _refusal(file, _line(error), _reason(error)) from error
     except ReaderError as error:
@@ -119,9 +134,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
-            raise _stop(
-                event.start_mark, "a tag (!) is not accepted; write plain values, and quote text that has a '!'"
-            )
+            raise _stop(event.start_mark, _TAGGED)
         self._depth += 1
         self._nodes += 1
         if self._depth > DEEPEST:
@@ -236,5 +249,10 @@ def _reason(error: MarkedYAMLError) -> str:
         return "a second document starts here; keep one"
     if "'\\t'" in str(error.problem):
         return "a tab; indent with spaces"
+    # These two messages of PyYAML would show the text, which may be a password that nobody has quoted.
+    if "undefined alias" in str(error.problem):
+        return "an alias (*) whose anchor (&) is nowhere above; put text that begins with a '*' in quotes"
+    if "tag" in str(error.problem):
+        return _TAGGED
     context = f" {error.context}" if error.context else ""
     return f"not valid YAML{context}: {error.problem}; check indentation, quotes and brackets here and above"

@@ -98,6 +98,14 @@ def found_text(value: object) -> str:
             return "found a list"
 
 
+def value_text(value: object) -> str:
+    """A plain value in one line, as YAML writes it; long ones are cut."""
+    if isinstance(value, str):
+        return _quoted(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
 def allowed_text(rules: Mapping[str, Any]) -> str:
     """What a cerberus rule set allows; `meta: {allowed: ...}` in the rules overrides the derived text."""
     meta = rules.get("meta", {})
