@@ -10,6 +10,7 @@ import typer
 import yaml
 
 from pvc.cli.application import Application
+from pvc.cli.output import Format
 from pvc.core.config.editorschema import editor_schema
 from pvc.core.config.explain import as_mapping, explained, secrets_of
 from pvc.core.config.layers import unread
@@ -65,7 +66,9 @@ def add_commands(cli: Application) -> None:
         setup = _loaded(cli, file)
         config, overridden = (setup.config, {}) if file else cli.overridden(setup.config)
         if not origin:
-            cli.say(yaml.safe_dump(as_mapping(config), sort_keys=False).rstrip())
+            values = as_mapping(config)
+            as_json = cli.format is Format.JSON
+            cli.say(json.dumps(values, indent=2) if as_json else yaml.safe_dump(values, sort_keys=False).rstrip())
             return
         rows = [
             {"key": each.key, "value": each.value, "in_force": value_text(each.value), "origin": each.origin}

@@ -46,6 +46,11 @@ def _taken(cluster: SimCluster, name: str) -> str:
     return str(daemon.taken or "") if daemon else ""
 
 
+def _findings(cluster: SimCluster, name: str) -> str:
+    daemon = cluster.nodes[name].daemon
+    return "; ".join(finding.text for finding in daemon.findings()) if daemon else ""
+
+
 _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "phase": lambda cluster, node: cluster.operation(node).phase.value,
     "message": lambda cluster, node: cluster.operation(node).message,
@@ -55,6 +60,7 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "why": _reasons,
     "node": lambda cluster, node: cluster.node(node).state.value,
     "taken": _taken,
+    "findings": _findings,
     "where": lambda cluster, vm: ",".join(cluster.fabric.running(cluster.vm(vm).uuid)),
     "vm": lambda cluster, vm: cluster.actual(vm).state.value,
     "holder": lambda cluster, vm: cluster.actual(vm).node,
@@ -64,5 +70,5 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "reason": lambda cluster, vm: cluster.actual(vm).reason,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
-_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move"})
+_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "findings", "reason", "failed_move"})
 """Conditions that ask for a part of a text."""

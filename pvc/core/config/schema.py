@@ -54,24 +54,31 @@ def _has_both_credentials(field: str, value: Any, error: Callable[[str, str], No
 
 
 def _has_one_place(field: str, value: Any, error: Callable[[str, str], None]) -> None:
-    if isinstance(value, Mapping) and len(value) != 1:
+    if isinstance(value, Mapping) and sum(place is not None for place in value.values()) != 1:
         error(field, "name exactly one place of the secret: file, environment or credential")
 
 
 SECRET_PLACES: Mapping[str, Mapping[str, Any]] = {
-    "file": {"type": "string", "check_with": "absolute_path", "meta": {"allowed": "an absolute path"}},
+    "file": {
+        "type": "string",
+        "nullable": True,
+        "check_with": "absolute_path",
+        "meta": {"allowed": "an absolute path"},
+    },
     "environment": {
         "type": "string",
+        "nullable": True,
         "regex": "[A-Za-z_][A-Za-z0-9_]*",
         "meta": {"allowed": "the name of an environment variable"},
     },
     "credential": {
         "type": "string",
+        "nullable": True,
         "regex": "[A-Za-z0-9][A-Za-z0-9._-]*",
         "meta": {"allowed": "the name of a credential that systemd passes"},
     },
 }
-"""Where a secret may be. The secret itself never stands in the configuration."""
+"""Where a secret may be; null takes back what another file says. The secret itself never stands in the configuration."""
 _SECRET_ALLOWED = "{file: PATH}, {environment: NAME} or {credential: NAME}; the secret itself does not stand here"
 
 

@@ -117,9 +117,7 @@ def _with_secrets(rules: Mapping[str, Any], value: Any) -> Any:
     return value
 
 
-def _config(
-    document: Document, settings: Mapping[str, Any], sections: Iterable[str], host_name: str
-) -> Config:
+def _config(document: Document, settings: Mapping[str, Any], sections: Iterable[str], host_name: str) -> Config:
     zookeeper = settings["zookeeper"]
     return Config(
         node=settings.get("node", node_name(host_name)),
