@@ -1,7 +1,7 @@
 """Writes docs/reference.md and pvc/pvc.schema.json: `python docs/generate.py`.
 
-Made from the schemas, the keys, the commands and the exit codes. Knows no fact of its own but the names of modules and the kind of value that each node of the tree holds;
-`tests/test_docs.py` compares the committed file with `text()`.
+Made from the schemas, the keys, the commands and the exit codes. Knows no fact of its own but the names of modules and
+the kind of value that each node of the tree holds; `tests/test_docs.py` compares the committed file with `text()`.
 """
 
 import ast

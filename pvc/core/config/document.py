@@ -243,16 +243,16 @@ def _line(error: MarkedYAMLError) -> int | None:
 
 
 def _reason(error: MarkedYAMLError) -> str:
+    # The next two messages of PyYAML would show the text, which may be a password that nobody has put in quotes.
+    if "undefined alias" in str(error.problem):
+        return "an alias (*) whose anchor (&) is nowhere above; put text that begins with a '*' in quotes"
+    if "tag" in str(error.problem):
+        return _TAGGED
     if isinstance(error, ComposerError) and error.context is None:
         return str(error.problem)
     if "another document" in str(error.problem):
         return "a second document starts here; keep one"
     if "'\\t'" in str(error.problem):
         return "a tab; indent with spaces"
-    # These two messages of PyYAML would show the text, which may be a password that nobody has quoted.
-    if "undefined alias" in str(error.problem):
-        return "an alias (*) whose anchor (&) is nowhere above; put text that begins with a '*' in quotes"
-    if "tag" in str(error.problem):
-        return _TAGGED
     context = f" {error.context}" if error.context else ""
     return f"not valid YAML{context}: {error.problem}; check indentation, quotes and brackets here and above"

@@ -78,7 +78,7 @@ SECRET_PLACES: Mapping[str, Mapping[str, Any]] = {
         "meta": {"allowed": "the name of a credential that systemd passes"},
     },
 }
-"""Where a secret may be; null takes back what another file says. The secret itself never stands in the configuration."""
+"""Where a secret may be; null takes back what another file says. The secret itself is never in the configuration."""
 _SECRET_ALLOWED = "{file: PATH}, {environment: NAME} or {credential: NAME}; the secret itself does not stand here"
 
 
