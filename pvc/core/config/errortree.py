@@ -6,11 +6,12 @@ from typing import Any
 from cerberus import errors
 
 from pvc.core.config.document import Document
-from pvc.core.config.problems import KeyPath, Problem, allowed_text, found_text, near, unquoting
+from pvc.core.config.problems import KeyPath, Problem, allowed_text, found_text, near, rewriting
 from pvc.core.config.schema import ROLES, entry_rules, inner_fields, is_secret
 
 _TELLING = (errors.COERCION_FAILED.code, errors.NOT_NULLABLE.code, errors.BAD_TYPE.code)
 """Where several rules fail at one place, the first of these explains the rest."""
+MERGE_KEY = "merge keys are not understood; write out the keys that it stands for"
 HIDDEN = "found a value that is not shown, because the secret may be in it"
 
 
@@ -25,7 +26,7 @@ def problems(document: Document, found: Iterable[Any], fields: Mapping[str, Any]
 
 def misplaced(document: Document, key: KeyPath, value: object, rules: Mapping[str, Any]) -> Problem:
     """The problem of a value whose type is not the one that the rules ask for."""
-    return Problem(*document.place(key), key, found_text(value), allowed_text(rules))
+    return Problem(*document.place(key), key, found_text(value), allowed_text(rules), rewriting(value, rules))
 
 
 def _rank(error: Any) -> int:
@@ -75,7 +76,7 @@ def _problem(document: Document, error: Any, rules: Mapping[str, Any], fields: M
         return Problem(*place, key, found, allowed_text(rules), _reason(error))
     if found == HIDDEN:
         return Problem(*place, key, found, allowed_text(rules))
-    suggestion = near(error.value, [str(word) for word in rules.get("allowed", ())]) or unquoting(error.value, rules)
+    suggestion = near(error.value, [str(word) for word in rules.get("allowed", ())]) or rewriting(error.value, rules)
     return Problem(*place, key, found, allowed_text(rules), suggestion)
 
 
@@ -95,7 +96,7 @@ def _unknown(document: Document, key: KeyPath, known: Mapping[str, Any]) -> Prob
             f"it is a role: set roles.{key[-1]}" if role else near(key[-1], names) or "install it or remove the line"
         )
         return Problem(*place, key, "no such plugin is installed", allowed, advice)
-    suggestion = near(key[-1], names)
+    suggestion = MERGE_KEY if key[-1] == "<<" else near(key[-1], names)
     return Problem(*place, key, "unknown key", "" if suggestion else allowed, suggestion)
 
 

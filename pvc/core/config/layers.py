@@ -8,11 +8,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from pvc.core.config.document import DEFAULT_PATH, Document, find_config, read
+from pvc.core.config.document import DEFAULT_PATH, MOST_VALUES, Document, find_config, read
 from pvc.core.config.problems import ConfigError, KeyPath, Problem
 
 FOLDER = "conf.d"
 """The directory beside the main file whose *.yaml are read after it."""
+_TOO_MUCH = f"together with the files in {FOLDER}"
 MOST_FILES = 100
 """Files in that directory: what reads them must end in bounded time."""
 
@@ -30,6 +31,10 @@ def collect(explicit: str | None, env: Mapping[str, str], default: Path = DEFAUL
             documents.append(read(path))
         except ConfigError as error:
             problems.extend(error.problems)
+    if sum(len(document.lines) for document in documents) > MOST_VALUES:
+        problems.append(
+            Problem(documents[0].file, None, (), f"{_TOO_MUCH} more than {MOST_VALUES} values; write fewer")
+        )
     if problems:
         raise ConfigError(problems)
     return reduce(laid_over, documents) if documents else Document()

@@ -132,7 +132,9 @@ def full_schema(schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequenc
     fields = core_schema(known_plugins)
     for section, schema in schemas.items():
         check_schema(section, schema)
-        fields[section] = {"type": "dict", "schema": schema, "meta": {"help": f"Settings of the plugin {section}."}}
+        # Also where a key is required: a section that is missing then lacks that key.
+        settings = {"type": "dict", "schema": schema, "default": {}}
+        fields[section] = {**settings, "meta": {"help": f"Settings of the plugin {section}."}}
     return {name: _complete(rules) for name, rules in fields.items()}
 
 
