@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -49,9 +50,8 @@ def add_commands(cli: Application) -> None:
             _demand_secrets(setup)
         for path in setup.document.files:
             cli.say(f"read {path}")
-        if setup.document.path:
-            for name in unread(Path(setup.document.path)):
-                cli.note(f"pvc: conf.d/{name} is not read: its name does not end in .yaml")
+        for note in _passed_over(setup):
+            cli.note(f"pvc: {note}")
         where = setup.config.path or "no file: defaults only"
         cli.say(f"{where}: in order; node {setup.config.node}, plugins {', '.join(setup.config.enabled())}")
 
@@ -92,6 +92,19 @@ def add_commands(cli: Application) -> None:
 
 def _loaded(cli: Application, file: str | None) -> Setup:
     return load_document(cli.readable_document(), log) if file is None else load(file, log)
+
+
+def _passed_over(setup: Setup) -> Iterator[str]:
+    """What stands in the files, or beside them, and has no effect."""
+    config, document = setup.config, setup.document
+    for name in document.values:
+        if name not in config.sections and (name in config.roles or name in config.plugins):
+            file, line = document.place((name,))
+            switch = "roles" if name in config.roles else "plugins"
+            yield f"{file}:{line}: {name}: not read, because {switch}.{name} is off"
+    if document.path is not None:
+        for name in unread(Path(document.path)):
+            yield f"conf.d/{name}: not read, because its name does not end in .yaml"
 
 
 def _demand_secrets(setup: Setup) -> None:

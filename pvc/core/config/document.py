@@ -140,7 +140,7 @@ class _Loader(yaml.SafeLoader):
         self._nodes = 0
 
     def scan_directive(self) -> Any:
-        token = super().scan_directive()  # type: ignore[no-untyped-call]
+        token = super().scan_directive()
         if token.name != "YAML":  # PyYAML passes over the others, so what they ask for would silently not be done
             raise _stop(token.start_mark, "a directive (%) is not accepted; remove the line, or put the text in quotes")
         return token
@@ -273,4 +273,5 @@ def _reason(error: MarkedYAMLError) -> str:
     if "'\\t'" in str(error.problem):
         return "a tab; indent with spaces"
     context = f" {error.context}" if error.context else ""
-    return f"not valid YAML{context}: {error.problem}; check indentation, quotes, brackets and the space after each colon, here and above"
+    advice = "check indentation, quotes, brackets and the space after each colon, here and above"
+    return f"not valid YAML{context}: {error.problem}; {advice}"
