@@ -12,12 +12,9 @@ import yaml
 
 from pvc.cli.application import Application
 from pvc.cli.output import Format
-from pvc.core.config.editorschema import editor_schema
 from pvc.core.config.explain import as_mapping, explained, secrets_of
 from pvc.core.config.layers import unread
-from pvc.core.config.markdown import tables
 from pvc.core.config.problems import ConfigError, Problem, value_text
-from pvc.core.config.reference import reference
 from pvc.core.config.secret import SecretProblem
 from pvc.core.setup import Setup, load, load_document
 
@@ -83,6 +80,10 @@ def add_commands(cli: Application) -> None:
         ] = ReferenceFormat.MARKDOWN,
     ) -> None:
         """List every key: default, unit, what is allowed, what it is for. Covers the plugins that are loaded here."""
+        from pvc.core.config.editorschema import editor_schema
+        from pvc.core.config.markdown import tables
+        from pvc.core.config.reference import reference
+
         names = [status.name for status in cli.plugins.status()]
         if form is ReferenceFormat.JSON_SCHEMA:
             cli.say(json.dumps(editor_schema(cli.schemas, names), indent=1, ensure_ascii=False))

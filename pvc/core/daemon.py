@@ -94,7 +94,6 @@ class Daemon:
         """Take over what `read` says and may change while the daemon runs; every service looks at once. Raises nothing,
         logs all of it; what is left to do becomes a finding. Calls must not overlap."""
         outcome = self._live.reload(read)
-        self.context.operations_wake.set()
         self.lifecycle.rouse()
         return outcome
 

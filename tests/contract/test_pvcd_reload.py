@@ -14,13 +14,12 @@ from pvc.core import keys
 from pvc.core.config.settings import ZooKeeperSettings
 from pvc.core.model import NodeFacts
 from pvc.core.process import Running, SystemProcesses
+from pvc.core.pvcd import BAD_CONFIGURATION
 from pvc.core.records import decode
 from pvc.core.threads import ThreadRuntime
 from pvc.core.tree import tree_ops
 from pvc.core.zookeeper import connect, initialise
 from pvc.testing.zookeeper import ZooKeeperServer
-
-pytestmark = pytest.mark.zookeeper
 
 RUNTIME = ThreadRuntime()
 LOG = logging.getLogger("test")
@@ -77,6 +76,7 @@ def node(tmp_path: Path, zookeeper_server: ZooKeeperServer) -> Iterator[Node]:
         made.close()
 
 
+@pytest.mark.zookeeper
 def test_sighup_applies_what_may_change_says_what_may_not_and_survives_a_bad_file(node: Node) -> None:
     node.beside.write_text("flushlock: {concurrent: 3}\nzookeeper: {connect_timeout: 7}\n")
     begin, end = node.reload()
@@ -102,6 +102,7 @@ def test_sighup_applies_what_may_change_says_what_may_not_and_survives_a_bad_fil
     assert "Traceback" not in node.output.read_text()
 
 
+@pytest.mark.zookeeper
 def test_the_outcome_stands_in_the_nodes_facts(node: Node) -> None:
     node.write("flushlock: {concurrent: 2}\naddress: 10.0.0.1\n")
     node.reload()
@@ -119,8 +120,20 @@ def test_the_outcome_stands_in_the_nodes_facts(node: Node) -> None:
     assert [f.text for f in facts.findings] == ["changed, but not in force before a restart of pvcd: address"]
 
 
+@pytest.mark.zookeeper
 def test_many_signals_are_no_harm_and_sigterm_still_ends_it(node: Node) -> None:
     for _ in range(20):
         node.process.signal(signal.SIGHUP)
     assert node.close() == 0
     assert "Traceback" not in node.output.read_text()
+
+
+def test_sighup_before_there_is_anything_to_reload_does_not_end_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pvc.yaml"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-c", "from pvc.core.pvcd import main; main()", "--config", str(pipe)]
+    process = SystemProcesses().start(command, output=tmp_path / "log")
+    with pipe.open("w") as file:  # it reads its configuration now
+        process.signal(signal.SIGHUP)
+        file.write("nod: hv1\n")
+    assert process.wait(WITHIN) == BAD_CONFIGURATION
