@@ -28,7 +28,7 @@ KNOWN = list(SCHEMAS)
 FIELDS = full_schema(SCHEMAS, KNOWN)
 FULL = everything_switched_on() + "\ngold:\n  uri: x\n  token: {file: /etc/token}\n  rooms:\n    - {name: a, size: 3}\n"
 FUZZ = settings(
-    max_examples=int(os.environ.get("PVC_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("PVC_FUZZ", "40")), deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
