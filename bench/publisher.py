@@ -68,9 +68,11 @@ def main() -> None:
         return made
 
     def files(wake: Signal) -> LogFiles:
-        return DirectoryFiles(directory, runtime, wake, settings.interval, log)
+        return DirectoryFiles(directory, runtime, wake, lambda: settings.interval, log)
 
-    service = ConsoleLog(node=NODE, connect=counted, open_files=files, runtime=runtime, settings=settings, log=log)
+    service = ConsoleLog(
+        node=NODE, connect=counted, open_files=files, runtime=runtime, settings=lambda: settings, log=log
+    )
     for number in range(int(count)):
         service.vm_changed(VmEvent(VmChange.STARTED, uuid_of(number), vm_name(number), _xml(directory, number)))
     lifecycle = Lifecycle([service], runtime, log)

@@ -5,19 +5,25 @@ code 1 if one of them is not what the source says. `--man DIRECTORY` writes the 
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from generator import source
 from generator.man import man_pages
 from generator.pages import pages
+from pvc.core.config.editorschema import editor_schema
 
 ROOT = Path(__file__).parents[1]
+SCHEMA = "pvc/pvc.schema.json"
+"""By which editors check pvc.yaml."""
 
 
 def made() -> dict[str, str]:
     """Every file that is made from the source and committed, by its path in the repository."""
-    return {f"docs/{name}": text for name, text in pages().items()}
+    schema = json.dumps(editor_schema(source.plugin_schemas(), source.BUILT_IN), indent=1, ensure_ascii=False)
+    return {**{f"docs/{name}": text for name, text in pages().items()}, SCHEMA: f"{schema}\n"}
 
 
 def stale(texts: Mapping[str, str]) -> list[str]:

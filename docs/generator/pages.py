@@ -9,7 +9,7 @@ from generator.commands import Parameter, commands, daemon
 from pvc.cli import exits
 from pvc.core import keys as core_keys
 from pvc.core import pvcd
-from pvc.core.config.reference import Entry
+from pvc.core.config.markdown import tables
 
 NOTICE = "Made by `python docs/generate.py` from {origin}. Change that, not this page."
 
@@ -105,15 +105,10 @@ def _configuration() -> Iterator[str]:
         "Every key of `pvc.yaml`. Each may be left out. The section of a plugin is read only if the plugin is on.",
         "`pvc.yaml.example` shows all of it in its place; `pvc config check` checks a file, `pvc config show` prints",
         "what is in force. For a key marked *per VM* one VM can have",
-        "[a value of its own](../admin/vms.md#settings-of-one-vm).",
+        "[a value of its own](../admin/vms.md#settings-of-one-vm). A change of a key marked *live* is applied by",
+        "[a reload](../configuration.md#reload) of pvcd; for any other it has to be restarted.",
     )
-    section = None
-    for entry in source.settings():
-        head = entry.path.partition(".")[0] if "." in entry.path else "Top level"
-        if head != section:
-            section = head
-            yield from ("", f"## {section}", "", "| key | default | allowed | meaning |", "|---|---|---|---|")
-        yield f"| `{entry.path}` | {_default(entry)} | {cell(entry.allowed)} | {_meaning(entry)} |"
+    yield from tables(source.settings())
 
 
 def _commands() -> Iterator[str]:
@@ -223,15 +218,6 @@ def _class(found: source.ClassFacts) -> Iterator[str]:
         yield from ("| member | meaning |", "|---|---|")
         yield from (f"| {code(each.text)} | {cell(each.doc)} |" for each in found.members)
         yield ""
-
-
-def _default(entry: Entry) -> str:
-    text = source.default_text(entry)
-    return cell(text) if entry.path == "node" or text == "null" else code(text)
-
-
-def _meaning(entry: Entry) -> str:
-    return f"{cell(entry.help)} *Per VM.*" if entry.per_vm else cell(entry.help)
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ ALIEN_ENVIRONMENT: Mapping[str, tuple[str, str]] = {
 
 FILES: Mapping[str, str] = {
     "/etc/pvc/pvc.yaml": "The configuration, where neither `--config` nor `PVC_CONFIG` names another.",
+    "/etc/pvc/conf.d": "More of the configuration: its files `*.yaml`, read after the main one beside it.",
     "/etc/machine-id": "The identity of the machine: a node's name belongs to the machine that registered it.",
     "/var/log/libvirt": "Where libvirt writes the consoles of VMs (`consolelog.directory`).",
     "/var/lib/pvc-lab": "The labs of this machine (`PVC_LAB_DIR`).",

@@ -16,6 +16,7 @@ from pvc.cli.output import Format, write
 from pvc.core import keys
 from pvc.core.commands import DuplicateCommand
 from pvc.core.config.document import Document
+from pvc.core.config.problems import KeyPath
 from pvc.core.config.schema import ROLES
 from pvc.core.config.settings import Config, ZooKeeperSettings
 from pvc.core.context import Context, Verdict
@@ -91,11 +92,17 @@ class Application:
         if self._problem is not None:
             raise self._problem
         if self._config is None:
-            config = settings(self._document, self._plugins)
-            if self.zookeeper:
-                config = replace(config, zookeeper=_pointed_at(config.zookeeper, self.zookeeper))
-            self._config = config
+            self._config, _ = self.overridden(settings(self._document, self._plugins))
         return self._config
+
+    def overridden(self, config: Config) -> tuple[Config, Mapping[KeyPath, str]]:
+        """The configuration with what this call of `pvc` was told beside it, and by which key what it was told."""
+        if not self.zookeeper:
+            return config, {}
+        said = self.zookeeper
+        teller = "environment PVC_ZOOKEEPER" if os.environ.get("PVC_ZOOKEEPER") == said else "option --zookeeper"
+        keys_told = [("zookeeper", "hosts"), *([("zookeeper", "root")] if "/" in said else [])]
+        return replace(config, zookeeper=_pointed_at(config.zookeeper, said)), dict.fromkeys(keys_told, teller)
 
     @property
     def plugins(self) -> Plugins:
@@ -104,7 +111,13 @@ class Application:
 
     @property
     def document(self) -> Document:
-        """The configuration file as read."""
+        """The configuration files as read; empty if they could not be."""
+        return self._document
+
+    def readable_document(self) -> Document:
+        """The configuration files as read. Raises what was wrong with them."""
+        if self._problem is not None:
+            raise self._problem
         return self._document
 
     @property
@@ -174,7 +187,7 @@ class Application:
         self._have_roles()
         surroundings = Context(
             node="",
-            config=self.config,
+            config_now=lambda: self.config,
             runtime=self.runtime,
             coordinator=self.connect(),
             connect=lambda _name: self.connect(),

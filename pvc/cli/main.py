@@ -13,7 +13,8 @@ import typer
 import pvc
 from pvc.cli.application import Application
 from pvc.cli.output import Format
-from pvc.core.config.document import Document, find_config, read
+from pvc.core.config.document import Document
+from pvc.core.config.layers import collect
 from pvc.core.config.schema import FEATURES, ROLES
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins, installed
@@ -22,7 +23,7 @@ from pvc.core.threads import ThreadRuntime
 GROUPS = {
     "node": "The hosts of the cluster.",
     "cluster": "The cluster as a whole: rolling maintenance.",
-    "config": "The configuration file pvc.yaml.",
+    "config": "The configuration: pvc.yaml, and conf.d/*.yaml beside it.",
     "plugin": "Roles, features and third-party plugins.",
 }
 """The groups of core's commands."""
@@ -34,7 +35,7 @@ PARTS: Sequence[tuple[str, str, Sequence[str] | Mapping[str, str]]] = (
     ("node", "operation", ("flush", "unflush", "watch", "cancel")),
     ("node", "history", ("history",)),
     ("cluster", "roll", ("roll",)),
-    ("config", "config", ("check", "show")),
+    ("config", "config", ("check", "show", "reference")),
     ("plugin", "plugin", ("list",)),
 )
 """Where core's commands are: group, module of this package with `add_commands`, names. Imported when asked for."""
@@ -66,7 +67,7 @@ def build(config_path: str | None) -> Application:
     problem: PvcError | None = None
     document = Document()
     try:
-        document = read(find_config(config_path, os.environ))
+        document = collect(config_path, os.environ)
     except PvcError as error:
         problem = error
     plugins = Plugins(log)

@@ -53,7 +53,8 @@ class Context:
     """A plugin's surroundings in the daemon of one node."""
 
     node: str
-    config: Config
+    config_now: Callable[[], Config]
+    """The configuration in force; `config` is the short way to it."""
     runtime: Runtime
     coordinator: Coordinator
     """The daemon's own session: the node's liveness hangs on it, so nothing heavy may use it."""
@@ -67,3 +68,9 @@ class Context:
     """Whether this daemon holds its node's name at this moment. If not: start nothing new."""
     refresh_facts: Callable[[], None]
     """Have the node's facts gathered and published soon. Returns at once."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force at this moment. A reload replaces it: ask again rather than keep a value whose key
+        the schema calls `live`."""
+        return self.config_now()

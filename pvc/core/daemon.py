@@ -11,6 +11,7 @@ from pvc.core.context import Context
 from pvc.core.coordination import Coordinator
 from pvc.core.facts import FactsPublisher
 from pvc.core.lifecycle import Lifecycle
+from pvc.core.liveconfig import LiveConfig, Outcome
 from pvc.core.liveness import Liveness, NameTaken
 from pvc.core.machine import Machine
 from pvc.core.model import Finding, Node
@@ -43,6 +44,7 @@ class Daemon:
         self._runtime = runtime
         self._connect = connect
         self._plugins = plugins
+        self._live = LiveConfig(config, plugins.schemas(), log)
         self.liveness = Liveness(
             _node(config, machine, plugins),
             coordinator,
@@ -56,7 +58,7 @@ class Daemon:
         )
         self.context = Context(
             node=config.node,
-            config=config,
+            config_now=self._live.now,
             runtime=runtime,
             coordinator=coordinator,
             connect=self._open,
@@ -89,9 +91,16 @@ class Daemon:
         self.lifecycle.stop()
         self._closing.close()
 
+    def reload(self, read: Callable[[], Config]) -> Outcome:
+        """Take over what `read` says and may change while the daemon runs; every service looks at once. Raises nothing,
+        logs all of it; what is left to do becomes a finding. Calls must not overlap."""
+        outcome = self._live.reload(read)
+        self.lifecycle.rouse()
+        return outcome
+
     def findings(self) -> list[Finding]:
         """What a person should know about this node."""
-        return [*self.lifecycle.findings(), *self._plugins.health()]
+        return [*self._live.findings(), *self.lifecycle.findings(), *self._plugins.health()]
 
     @property
     def taken(self) -> NameTaken | RolesNeeded | None:

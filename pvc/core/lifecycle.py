@@ -68,6 +68,11 @@ class Lifecycle:
             if not task.join(STOP_WITHIN):
                 self._log.warning("service %s did not stop within %g s; leaving it", task.name, STOP_WITHIN)
 
+    def rouse(self) -> None:
+        """Have every service stepped soon: what it goes by has changed."""
+        for service in self._services:
+            service.wake.set()
+
     def status(self) -> list[ServiceStatus]:
         """How each service is."""
         return list(self._status.values())

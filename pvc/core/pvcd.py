@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import pvc
@@ -14,7 +15,7 @@ from pvc.core.daemon import Daemon
 from pvc.core.errors import PvcError
 from pvc.core.machine import LinuxMachine
 from pvc.core.residents import RolesNeeded
-from pvc.core.runtime import Signal
+from pvc.core.runtime import Runtime
 from pvc.core.setup import load
 from pvc.core.systemd import notify
 from pvc.core.threads import ThreadRuntime
@@ -32,6 +33,7 @@ BAD_CONFIGURATION = 78
 
 def main() -> None:
     """Entry point of `pvcd`."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload; its default would end us
     arguments = parser().parse_args()
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.INFO)
     if arguments.verbose:
@@ -43,7 +45,8 @@ def main() -> None:
     except PvcError as error:
         sys.exit(_complain(error, BAD_CONFIGURATION))
     try:
-        sys.exit(_run(setup.config, partial(Daemon, setup.config, setup.plugins)))
+        read = partial(_read_again, arguments.config)
+        sys.exit(_run(setup.config, partial(Daemon, setup.config, setup.plugins), read))
     except PvcError as error:
         sys.exit(_complain(error, FAILED))
 
@@ -57,13 +60,35 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def _run(config: Config, make: "partial[Daemon]") -> int:
+class Asked:
+    """What signals have asked for."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.news = runtime.signal()
+        self.stop = False
+        self.reload = False
+
+    def listen(self) -> None:
+        """Take SIGTERM, SIGINT and SIGHUP from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _frame: self._take(number))
+
+    def _take(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.reload = True
+        else:
+            self.stop = True
+        # From another thread: this one is the main thread, interrupted, and may hold the signal's own lock.
+        self._runtime.spawn("signal", self.news.set)
+
+
+def _run(config: Config, make: "partial[Daemon]", read: Callable[[], Config]) -> int:
     from pvc.core.zookeeper import connect
 
     runtime = ThreadRuntime()
-    stop = runtime.signal()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: _set_beside(runtime, stop))
+    asked = Asked(runtime)
+    asked.listen()
 
     def open_session(purpose: str) -> Coordinator:
         return connect(config.zookeeper, runtime=runtime, name=f"{config.node}/{purpose}", log=LOG)
@@ -71,23 +96,41 @@ def _run(config: Config, make: "partial[Daemon]") -> int:
     LOG.info("pvcd %s starts as node %s", pvc.__version__, config.node)
     daemon = make(open_session("daemon"), open_session, runtime, LinuxMachine(), LOG)
     daemon.start()
-    code = _watch_over(daemon, stop)
+    code = _watch_over(daemon, asked, runtime, read)
     notify("STOPPING=1")
     daemon.stop()
     LOG.info("pvcd stops; VMs keep running")
     return code
 
 
-def _watch_over(daemon: Daemon, stop: Signal) -> int:
-    """Wait for the end, telling systemd when the node is registered; the exit code."""
+def _watch_over(daemon: Daemon, asked: Asked, runtime: Runtime, read: Callable[[], Config]) -> int:
+    """Wait for the end, reload when asked, tell systemd when the node is registered; the exit code."""
     ready = False
-    while not stop.wait(0.2 if not ready else 2.0):
+    while not asked.stop:
         if daemon.taken is not None:
             return _complain(daemon.taken, BAD_CONFIGURATION if isinstance(daemon.taken, RolesNeeded) else FAILED)
+        if asked.reload:
+            asked.reload = False  # before it is read: a signal meanwhile asks for another
+            _reload(daemon, runtime, read, ready=ready)
         if not ready and daemon.context.registered():
             ready = True
             notify("READY=1")
+        asked.news.wait(0.2 if not ready else 2.0)
     return STOPPED
+
+
+def _reload(daemon: Daemon, runtime: Runtime, read: Callable[[], Config], *, ready: bool) -> None:
+    """Read the configuration again, with systemd told of begin and end as it asks for (sd_notify(3))."""
+    if ready:
+        notify(f"RELOADING=1\nMONOTONIC_USEC={int(runtime.monotonic() * 1_000_000)}")
+    outcome = daemon.reload(read)
+    if ready:
+        notify(f"READY=1\nSTATUS={'Reload failed' if outcome.problem else 'Reloaded'}: see the log")
+
+
+def _read_again(path: str | None) -> Config:
+    """What the files say now, checked by the schemas of all plugins that they name. Raises PvcError."""
+    return load(path, LOG).config
 
 
 def _complain(error: PvcError, code: int) -> int:
@@ -101,8 +144,3 @@ class _JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         priority = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
         return f"<{priority}>{super().format(record)}"
-
-
-def _set_beside(runtime: ThreadRuntime, stop: Signal) -> None:
-    """Set from another thread: the handler interrupts the main thread, which may hold the signal's own lock."""
-    runtime.spawn("stop", stop.set)

@@ -6,7 +6,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pvc.core.config.document import Document, find_config, read
+from pvc.core.config.document import Document
+from pvc.core.config.layers import collect
 from pvc.core.config.settings import Config
 from pvc.core.config.validation import enabled_plugins, validate
 from pvc.core.plugins import Plugins, installed
@@ -14,22 +15,27 @@ from pvc.core.plugins import Plugins, installed
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A validated configuration and the plugins that it names."""
+    """A validated configuration, the plugins that it names, and the files as they were read."""
 
     config: Config
     plugins: Plugins
+    document: Document
 
 
 def load(path: str | None, log: logging.Logger, environment: Mapping[str, str] | None = None) -> Setup:
-    """Read the configuration (see `find_config`) and load the plugins it switches on.
+    """Read the configuration (see `collect`) and load the plugins it switches on.
 
     Raises ConfigError with every problem, PluginProblem.
     """
-    document = read(find_config(path, os.environ if environment is None else environment))
+    return load_document(collect(path, os.environ if environment is None else environment), log)
+
+
+def load_document(document: Document, log: logging.Logger) -> Setup:
+    """Load the plugins that a document switches on, and validate it. Raises ConfigError, PluginProblem."""
     known = sorted(installed())
     plugins = Plugins(log)
     plugins.load(enabled_plugins(document, known))
-    return Setup(settings(document, plugins), plugins)
+    return Setup(settings(document, plugins), plugins, document)
 
 
 def settings(document: Document, plugins: Plugins) -> Config:

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kazoo.client import KazooClient
@@ -34,6 +33,7 @@ from kazoo.protocol.states import KazooState, ZnodeStat
 from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL
 
+from pvc.core.config.secret import SecretProblem
 from pvc.core.config.settings import ZooKeeperSettings
 from pvc.core.coordination import (
     Check,
@@ -383,15 +383,13 @@ def _client(settings: ZooKeeperSettings, root: str, log: logging.Logger) -> Any:
 def _credentials(settings: ZooKeeperSettings) -> tuple[str, str] | None:
     if settings.user is None:
         return None
-    if settings.password_file is None:
+    if settings.secret is None:
         raise PvcError("zookeeper.user is set but zookeeper.password_file is not; set both or none")
     try:
-        password = Path(settings.password_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise PvcError(
-            f"cannot read zookeeper.password_file {settings.password_file}: {error.strerror}; correct it in pvc.yaml"
-        ) from error
-    return ("digest", f"{settings.user}:{password}")
+        return ("digest", f"{settings.user}:{settings.secret.read()}")
+    except SecretProblem as problem:
+        key = "password" if settings.password_file is None else "password_file"
+        raise PvcError(f"zookeeper.{key}: {problem}") from problem
 
 
 def _demand_schema(root: Znode | None, settings: ZooKeeperSettings) -> None:

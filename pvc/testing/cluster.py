@@ -21,6 +21,7 @@ from pvc.core.errors import PvcError
 from pvc.core.facts import SETTLE
 from pvc.core.forecast import Forecast
 from pvc.core.forecasting import ask_forecast
+from pvc.core.liveconfig import Outcome
 from pvc.core.lookup import find_vm
 from pvc.core.model import FINAL, Cancel, Node, NodeSession, Operation, OperationKind, Policy, Vm, VmActual, VmState
 from pvc.core.needs import needs_of
@@ -196,6 +197,17 @@ class SimCluster:
         """Kill a node's daemon and start it again at once."""
         self.kill_daemon(name)
         self.start_daemon(name)
+
+    def reload(self, name: str, extra: Mapping[str, Any]) -> Outcome:
+        """Have a node's daemon read its configuration again, which is `extra` now. It may be wrong."""
+        node = self.nodes[name]
+        assert node.daemon is not None, f"the daemon of {name} does not run"
+
+        def read() -> Config:
+            node.config = self._config(name, extra)
+            return node.config
+
+        return node.daemon.reload(read)
 
     def lose_session(self, name: str) -> None:
         """The daemon's own session expires; its connection comes back at once, as a new session."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pvc.core.decide.roles import described
-from pvc.core.lookup import read_facts
 from pvc.plugins.flushlock.tickets import read_queue
 from pvc.testing.cluster import SimCluster
 
@@ -54,7 +53,8 @@ def _roles_changed(cluster: SimCluster, name: str) -> str | None:
 
 
 def _findings(cluster: SimCluster, name: str) -> str:
-    return "; ".join(finding.text for finding in read_facts(cluster.client, name).findings)
+    daemon = cluster.nodes[name].daemon
+    return "; ".join(finding.text for finding in daemon.findings()) if daemon else ""
 
 
 _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {

@@ -63,12 +63,13 @@ class Invariants:
 
     def __init__(self, cluster: SimCluster) -> None:
         """How many operations may have their turn together, and how many nodes may be out of service, is what the
-        nodes' configuration says."""
+        nodes' configuration says; of the first it is the most that has ever been said, for a reload that lowers it does
+        not end the turn of who has one before the next look."""
         self.broken: list[str] = []
         self._cluster = cluster
-        locks = [node.config.section("flushlock") for node in cluster.nodes.values()]
-        self._concurrent = max((int(lock["concurrent"]) for lock in locks if lock), default=1)
-        self._most_out = max((int(lock["max_flushed"]) for lock in locks if lock and lock["max_flushed"]), default=None)
+        self._concurrent = 1
+        self._most_out: int | None = None
+        self._note_limits()
         self._known: dict[str, bytes] = {}
         self._ordered: dict[str, str] = {}
         """By VM: the operation whose order it follows."""
@@ -79,6 +80,11 @@ class Invariants:
         self.journal = Journal(cluster.world)
         cluster.log = self.journal
         cluster.on_commit(self._committed)
+
+    def _note_limits(self) -> None:
+        locks = [node.config.section("flushlock") for node in self._cluster.nodes.values()]
+        self._concurrent = max([self._concurrent, *(int(lock["concurrent"]) for lock in locks if lock)])
+        self._most_out = max((int(lock["max_flushed"]) for lock in locks if lock and lock["max_flushed"]), default=None)
 
     def problems(self) -> list[str]:
         """Everything that has gone wrong so far."""
@@ -116,6 +122,7 @@ class Invariants:
         return found
 
     def _committed(self, session: str, ops: Sequence[Op], created: tuple[str, ...]) -> None:
+        self._note_limits()
         before = {op.path: self._known.get(op.path) for op in ops}
         paths = iter(created)
         for op in ops:

@@ -125,6 +125,11 @@ class SimulatedMigration:
         self._ended = runtime.signal()
         self._started = runtime.monotonic()
 
+    @property
+    def options(self) -> MigrationOptions:
+        """How it was asked for."""
+        return self._options
+
     def run(self, moment: float) -> None:
         """From the first to the last phase; `moment` seconds lie between switch and confirmation."""
         if not self._reach(MigrationPhase.BEGIN, None):

@@ -21,7 +21,8 @@ BEGIN = 10.0
 """Simulated seconds after which the steps begin: by then the cluster of `cluster.yml` is up."""
 FILES = ("README.md", "cluster.yml", "steps.yml")
 TRANSITION = re.compile(
-    r"^ *(?P<time>[\d.]+) (?P<node>\S+) +(?P<text>\S.*: (.+ => .+ \(.*\)|ordered .+|.+ has lost its turn))$"
+    r"^ *(?P<time>[\d.]+) (?P<node>\S+) +"
+    r"(?P<text>configuration: .*|\S.*: (.+ => .+ \(.*\)|ordered .+|.+ has lost its turn))$"
 )
 SILENT = frozenset({"expect", "foreseen", "run", "until"})
 """Steps that change nothing and are not logged."""

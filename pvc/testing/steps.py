@@ -103,6 +103,11 @@ class Steps:
         self.kill(node)
         self.start(node)
 
+    def reload(self, node: str, config: Mapping[str, Any] | None = None) -> None:
+        """The further configuration of a node becomes this, and its daemon reads it again (SIGHUP)."""
+        if self._node(node).daemon is not None:
+            self.cluster.reload(node, config or {})
+
     def twin(self, node: str, machine: str) -> None:
         """Start a second daemon of that name, called `twin` here, on the `same` or on `another` machine."""
         first = self._node(node)

@@ -12,6 +12,7 @@ from pvc.core.threads import ThreadRuntime
 from pvc.plugins.consolelog.files import LogFile, Unfollowable
 from pvc.plugins.consolelog.inotify import DirectoryFiles
 
+LOG = logging.getLogger("test")
 PATIENCE = 20.0
 
 
@@ -36,7 +37,7 @@ def wake() -> Signal:
 
 @pytest.fixture(params=[DirectoryFiles, Polling])
 def files(request: pytest.FixtureRequest, directory: Path, wake: Signal) -> Iterator[DirectoryFiles]:
-    made: DirectoryFiles = request.param(str(directory), ThreadRuntime(), wake, 0.05, logging.getLogger("test"))
+    made: DirectoryFiles = request.param(str(directory), ThreadRuntime(), wake, lambda: 0.05, LOG)
     yield made
     made.close()
 

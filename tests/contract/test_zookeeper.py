@@ -146,6 +146,8 @@ class TestTree:
         ours, theirs = tmp_path / "ours", tmp_path / "theirs"
         ours.write_text("secret\n")
         theirs.write_text("guess\n")
+        for path in (ours, theirs):
+            path.chmod(0o600)
         owner = replace(settings, user="pvc", password_file=str(ours))
         made(owner, Create("/vms", b"1"))
         coordinator = opened(owner)
@@ -160,6 +162,7 @@ class TestTree:
     ) -> None:
         secret = tmp_path / "secret"
         secret.write_text("secret")
+        secret.chmod(0o600)
         owner = replace(settings, user="pvc", password_file=str(secret))
         made(owner, Create("/vms", b"1"))
         coordinator = opened(owner)

@@ -40,7 +40,7 @@ def loaded(**plugins: object) -> Plugins:
     made.bind(
         Context(
             node="hv1",
-            config=Config(node="hv1"),
+            config_now=lambda: Config(node="hv1"),
             runtime=process,
             coordinator=ensemble.connect("hv1"),
             connect=ensemble.connect,

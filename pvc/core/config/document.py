@@ -5,6 +5,7 @@ complaint is a ConfigError that names the line.
 """
 
 import math
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +22,16 @@ from pvc.core.config.problems import ConfigError, KeyPath, Problem
 DEFAULT_PATH = Path("/etc/pvc/pvc.yaml")
 LARGEST_FILE = 1 << 20
 """Bytes: far more than any configuration, little enough to read at once."""
-MOST_VALUES = 10_000
-"""Values of one file with every alias written out: a few lines of nested aliases can stand for millions."""
+MOST_VALUES = 3_000
+"""Values of one file, and of all together, with every alias written out: a few lines of nested aliases can stand for
+millions. cerberus sorts what it has found at each further mistake, so the time grows with the square."""
 DEEPEST = 30
 """Levels of nesting; reading recurses once for each."""
 
 _LARGEST_NUMBER = 1 << 63
+_OCTAL = re.compile("[+-]?0[0-9_]+")
 _TAG = "tag:yaml.org,2002:"
+_TAGGED = "a tag (!) is not accepted; write plain values, and put text that begins with a '!' in quotes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,26 @@ class Document:
     """The line of every key and every list entry, counted from 1."""
     problems: tuple[Problem, ...] = ()
     """What is already known to be wrong (keys that appear twice); `validate` reports it with the rest."""
+    sources: Mapping[KeyPath, str] = field(default_factory=dict)
+    """The file of every key that stands in another one than `file`."""
+    files: tuple[str, ...] = ()
+    """All files that were read, in the order in which they were laid over each other."""
 
     def line(self, key: KeyPath) -> int | None:
         """The line of a key, or of the nearest key around it; None for the root and for an empty document."""
+        return self.place(key)[1]
+
+    def place(self, key: KeyPath) -> tuple[str, int | None]:
+        """File and line of a key, or of the nearest key around it; without a line if there is none."""
         for length in range(len(key), 0, -1):
-            if (line := self.lines.get(key[:length])) is not None:
-                return line
-        return None
+            if (place := self.origin(key[:length])) is not None:
+                return place
+        return self.file, None
+
+    def origin(self, key: KeyPath) -> tuple[str, int] | None:
+        """File and line of a key; None if no file has it."""
+        line = self.lines.get(key)
+        return None if line is None else (self.sources.get(key, self.file), line)
 
 
 def find_config(explicit: str | None, env: Mapping[str, str], default: Path = DEFAULT_PATH) -> Path | None:
@@ -82,21 +99,26 @@ def read(path: Path | None) -> Document:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _refusal(name, line, "not UTF-8 text; save the file in that encoding") from error
+        raise _refusal(name, line, "not UTF-8 text; save the file as UTF-8") from error
+    if (nul := text.find("\0")) >= 0:
+        line = text.count("\n", 0, nul) + 1
+        raise _refusal(name, line, "a NUL character: not text, or UTF-16; save the file as UTF-8 text")
     return parse(text, name)
 
 
 def parse(text: str, file: str) -> Document:
     """Read YAML text; `file` names it in messages. Raises ConfigError like `read`."""
+    loader: _Loader | None = None
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
         if root is None or (isinstance(root, ScalarNode) and root.tag == f"{_TAG}null"):
-            return Document(file, file)
+            return Document(file, file, files=(file,))
         if not isinstance(root, MappingNode):
             raise _refusal(file, root.start_mark.line + 1, "not a mapping; write 'key: value' lines")
         reading = _Reading(file, loader)
-        return Document(file, file, reading.mapping(root, ()), reading.lines, tuple(reading.problems))
+        values = reading.mapping(root, ())
+        return Document(file, file, values, reading.lines, tuple(reading.problems), files=(file,))
     except MarkedYAMLError as error:
         raise _refusal(file, _line(error), _reason(error)) from error
     except ReaderError as error:
@@ -105,7 +127,8 @@ def parse(text: str, file: str) -> Document:
             file, line, "a character that text may not contain; remove it or write it as an escape"
         ) from error
     except (ValueError, OverflowError) as error:  # PyYAML lets chr() fail on an escape such as "\UFFFFFFFF"
-        raise _refusal(file, None, f"not valid YAML: {error}; check the escapes in quoted text") from error
+        reason = "an escape (\\) in quoted text that stands for no character; correct it, or use single quotes"
+        raise _refusal(file, None if loader is None else loader.line + 1, reason) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -116,18 +139,22 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
         self._nodes = 0
 
+    def scan_directive(self) -> Any:
+        token = super().scan_directive()
+        if token.name != "YAML":  # PyYAML passes over the others, so what they ask for would silently not be done
+            raise _stop(token.start_mark, "a directive (%) is not accepted; remove the line, or put the text in quotes")
+        return token
+
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
-            raise _stop(
-                event.start_mark, "a tag (!) is not accepted; write plain values, and quote text that has a '!'"
-            )
+            raise _stop(event.start_mark, _TAGGED)
         self._depth += 1
         self._nodes += 1
         if self._depth > DEEPEST:
-            raise _stop(event.start_mark, f"nested deeper than {DEEPEST} levels")
+            raise _stop(event.start_mark, f"nested deeper than {DEEPEST} levels; is it the right file?")
         if self._nodes > MOST_VALUES:
-            raise _stop(event.start_mark, f"more than {MOST_VALUES} values")
+            raise _stop(event.start_mark, f"more than {MOST_VALUES} values; is it the right file?")
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -149,7 +176,11 @@ class _Reading:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, ScalarNode):
-                self._complain(line, path, "a list or mapping as a key; a key is text")
+                self._complain(
+                    line,
+                    path,
+                    "a list or mapping as a key; a key is text, and text that begins with { or [ stands in quotes",
+                )
                 continue
             # The text as written: `on:` and `1:` are keys like any other, not a boolean and a number.
             here = (*path, self._text(key_node, line, path))
@@ -193,15 +224,15 @@ class _Reading:
         return self._text(node, node.start_mark.line + 1, path) if number is None else number
 
     def _number(self, kind: str, node: ScalarNode) -> int | float | None:
-        """The number, or None for text: also for 12:30 (sixty-based in YAML 1.1) and what no setting can hold."""
-        if kind not in ("int", "float") or ":" in node.value:
+        """The number, or None for text: also for 12:30 and 010 (in YAML 1.1 750 and 8) and what no setting can hold."""
+        if kind not in ("int", "float") or ":" in node.value or _OCTAL.fullmatch(node.value):
             return None
         convert = self._loader.construct_yaml_int if kind == "int" else self._loader.construct_yaml_float
         try:
             number: int | float = convert(node)
         except (ValueError, IndexError):
             return None
-        return number if math.isfinite(number) and abs(number) < _LARGEST_NUMBER else None
+        return number if abs(number) < _LARGEST_NUMBER and math.isfinite(number) else None
 
     def _text(self, node: ScalarNode, line: int, path: KeyPath) -> str:
         text = str(node.value)
@@ -230,6 +261,11 @@ def _line(error: MarkedYAMLError) -> int | None:
 
 
 def _reason(error: MarkedYAMLError) -> str:
+    # The next two messages of PyYAML would show the text, which may be a password that nobody has put in quotes.
+    if "undefined alias" in str(error.problem):
+        return "an alias (*) whose anchor (&) is nowhere above; put text that begins with a '*' in quotes"
+    if "tag" in str(error.problem):
+        return _TAGGED
     if isinstance(error, ComposerError) and error.context is None:
         return str(error.problem)
     if "another document" in str(error.problem):
@@ -237,4 +273,5 @@ def _reason(error: MarkedYAMLError) -> str:
     if "'\\t'" in str(error.problem):
         return "a tab; indent with spaces"
     context = f" {error.context}" if error.context else ""
-    return f"not valid YAML{context}: {error.problem}; check indentation, quotes and brackets here and above"
+    advice = "check indentation, quotes, brackets and the space after each colon, here and above"
+    return f"not valid YAML{context}: {error.problem}; {advice}"

@@ -6,11 +6,13 @@ from typing import Any
 from cerberus import errors
 
 from pvc.core.config.document import Document
-from pvc.core.config.problems import KeyPath, Problem, allowed_text, found_text, near, unquoting
-from pvc.core.config.schema import ROLES, entry_rules, inner_fields
+from pvc.core.config.problems import KeyPath, Problem, allowed_text, found_text, near, rewriting
+from pvc.core.config.schema import ROLES, entry_rules, inner_fields, is_secret
 
 _TELLING = (errors.COERCION_FAILED.code, errors.NOT_NULLABLE.code, errors.BAD_TYPE.code)
 """Where several rules fail at one place, the first of these explains the rest."""
+MERGE_KEY = "merge keys are not understood; write out the keys that it stands for"
+HIDDEN = "found a value that is not shown, because the secret may be in it"
 
 
 def problems(document: Document, found: Iterable[Any], fields: Mapping[str, Any]) -> list[Problem]:
@@ -24,7 +26,7 @@ def problems(document: Document, found: Iterable[Any], fields: Mapping[str, Any]
 
 def misplaced(document: Document, key: KeyPath, value: object, rules: Mapping[str, Any]) -> Problem:
     """The problem of a value whose type is not the one that the rules ask for."""
-    return Problem(document.file, document.line(key), key, found_text(value), allowed_text(rules))
+    return Problem(*document.place(key), key, found_text(value), allowed_text(rules), rewriting(value, rules))
 
 
 def _rank(error: Any) -> int:
@@ -58,26 +60,34 @@ def _rules_at(fields: Mapping[str, Any], key: KeyPath) -> Mapping[str, Any]:
 
 def _problem(document: Document, error: Any, rules: Mapping[str, Any], fields: Mapping[str, Any]) -> Problem:
     key: KeyPath = error.document_path
-    line = document.line(key)
+    place = document.place(key)
     if error.code == errors.UNKNOWN_FIELD.code:
         return _unknown(document, key, inner_fields(_rules_at(fields, key[:-1])) or {})
     if error.code == errors.REQUIRED_FIELD.code:
-        return Problem(document.file, line, key, "a required key is missing", allowed_text(rules))
-    found = found_text(error.value)
+        return Problem(*place, key, "a required key is missing", allowed_text(rules))
+    found = HIDDEN if _within_secret(fields, key) else found_text(error.value)
     if error.code == errors.CUSTOM.code:
-        return Problem(document.file, line, key, found, suggestion=_reason(error))
+        return Problem(*place, key, found, suggestion=_reason(error))
     if error.code in (errors.DEPENDENCIES_FIELD.code, errors.DEPENDENCIES_FIELD_VALUE.code):
-        return Problem(document.file, line, key, found, suggestion=f"it needs {_names(error.constraint)} as well")
+        return Problem(*place, key, found, suggestion=f"it needs {_names(error.constraint)} as well")
     if error.code == errors.EXCLUDES_FIELD.code:
-        return Problem(document.file, line, key, found, suggestion=f"it cannot stand beside {_names(error.constraint)}")
+        return Problem(*place, key, found, suggestion=f"it cannot stand beside {_names(error.constraint)}")
     if error.code == errors.COERCION_FAILED.code:
-        return Problem(document.file, line, key, found, allowed_text(rules), _reason(error))
-    suggestion = near(error.value, [str(word) for word in rules.get("allowed", ())]) or unquoting(error.value, rules)
-    return Problem(document.file, line, key, found, allowed_text(rules), suggestion)
+        return Problem(*place, key, found, allowed_text(rules), _reason(error))
+    if found == HIDDEN:
+        return Problem(*place, key, found, allowed_text(rules))
+    suggestion = near(error.value, [str(word) for word in rules.get("allowed", ())]) or rewriting(error.value, rules)
+    return Problem(*place, key, found, allowed_text(rules), suggestion)
+
+
+def _within_secret(fields: Mapping[str, Any], key: KeyPath) -> bool:
+    """Whether what stands there may be a secret that somebody has written into the file."""
+    around = [_rules_at(fields, key[:length]) for length in range(1, len(key) + 1)]
+    return any(is_secret(rules) or rules.get("meta", {}).get("hidden") for rules in around)
 
 
 def _unknown(document: Document, key: KeyPath, known: Mapping[str, Any]) -> Problem:
-    line = document.line(key)
+    place = document.place(key)
     names = sorted(known)
     allowed = ", ".join(names) or "no keys at all"
     if key[:-1] == ("plugins",):
@@ -85,9 +95,9 @@ def _unknown(document: Document, key: KeyPath, known: Mapping[str, Any]) -> Prob
         advice = (
             f"it is a role: set roles.{key[-1]}" if role else near(key[-1], names) or "install it or remove the line"
         )
-        return Problem(document.file, line, key, "no such plugin is installed", allowed, advice)
-    suggestion = near(key[-1], names)
-    return Problem(document.file, line, key, "unknown key", "" if suggestion else allowed, suggestion)
+        return Problem(*place, key, "no such plugin is installed", allowed, advice)
+    suggestion = MERGE_KEY if key[-1] == "<<" else near(key[-1], names)
+    return Problem(*place, key, "unknown key", "" if suggestion else allowed, suggestion)
 
 
 def _reason(error: Any) -> str:

@@ -18,6 +18,9 @@ KeyPath = tuple[str | int, ...]
 _LONGEST = 60
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9_]+")
+_ODD_NUMBER = re.compile(r"[+-]?[0-9][0-9.,_:' ]{0,30}([A-Za-z%/]{1,15}|[eE][+-]?[0-9]{1,5})?")
+"""A number with a unit, an exponent, or signs that group digits."""
 
 _TYPE_NAMES = {
     "boolean": "true or false without quotes",
@@ -76,7 +79,7 @@ def key_text(key: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = part if _PLAIN_KEY.fullmatch(part) else _quoted(part)
+            shown = part if len(part) <= _LONGEST and _PLAIN_KEY.fullmatch(part) else _quoted(part)
             text += f".{shown}" if text else shown
     return text
 
@@ -93,9 +96,17 @@ def found_text(value: object) -> str:
         case str():
             return f"found {_quoted(value)} (text)"
         case Mapping():
-            return "found a mapping"
+            return "found a mapping" if value else "found an empty mapping"
         case _:
-            return "found a list"
+            return "found a list" if value else "found an empty list"
+
+
+def value_text(value: object) -> str:
+    """A plain value in one line, as YAML writes it; long ones are cut."""
+    if isinstance(value, str):
+        return _quoted(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def allowed_text(rules: Mapping[str, Any]) -> str:
@@ -123,14 +134,28 @@ def near(word: object, known: Sequence[str]) -> str:
     return f"did you mean '{matches[0]}'?" if matches else ""
 
 
-def unquoting(value: object, rules: Mapping[str, Any]) -> str:
-    """Advice for a number that was written as text; empty if it does not apply."""
-    if (
-        rules.get("type") in ("integer", "number", "float")
-        and isinstance(value, str)
-        and _PLAIN_NUMBER.fullmatch(value)
-    ):
+def rewriting(value: object, rules: Mapping[str, Any]) -> str:
+    """How to write what was probably meant; empty if it cannot be told."""
+    types = rules.get("type", ())
+    if value is None:
+        return "remove the key to have its default" if rules.get("default") is not None else ""
+    if types == "list" and isinstance(value, str | int | float):
+        return "put it in brackets: [...]"
+    if types == "string" and isinstance(value, int | float) and rules.get("check_with", "name") == "name":
+        return "put the text in quotes"
+    if types in ("integer", "number", "float") and isinstance(value, str):
+        return _as_number(value, rules)
+    return ""
+
+
+def _as_number(text: str, rules: Mapping[str, Any]) -> str:
+    if _LEADING_ZERO.fullmatch(text):
+        return "write the number without the 0 in front"
+    if _PLAIN_NUMBER.fullmatch(text):
         return "write the number without quotes"
+    if _ODD_NUMBER.fullmatch(text):
+        unit = rules.get("meta", {}).get("unit")
+        return f"write the number in digits alone{f', in {unit}' if unit else ''}"
     return ""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pvc.core.config.problems import allowed_text
-from pvc.core.config.schema import entry_rules, full_schema, inner_fields
+from pvc.core.config.schema import entry_rules, full_schema, inner_fields, is_live, is_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Entry:
     help: str
     per_vm: bool = False
     """One VM may have its own value."""
+    live: bool = False
+    """A reload applies a change of it."""
 
 
 def reference(schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequence[str] = ()) -> list[Entry]:
@@ -29,22 +31,25 @@ def reference(schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequence[
     return [entry for name, rules in full_schema(schemas, known_plugins).items() for entry in _entries(name, rules)]
 
 
-def _entries(path: str, rules: Mapping[str, Any]) -> Iterator[Entry]:
+def _entries(path: str, rules: Mapping[str, Any], live: bool = False) -> Iterator[Entry]:
     fields, items = inner_fields(rules), entry_rules(rules)
-    if fields is not None:
+    live = live or is_live(rules)
+    if fields is not None and not is_secret(rules):
         for name, inner in fields.items():
-            yield from _entries(f"{path}.{name}", inner)
+            yield from _entries(f"{path}.{name}", inner, live)
         return
-    yield _entry(path, rules)
+    yield _entry(path, rules, live)
     if items is not None and inner_fields(items) is not None:
-        yield from _entries(f"{path}[]", items)
+        yield from _entries(f"{path}[]", items, live)
     values = rules.get("valuesrules", {})
     if inner_fields(values) is not None:
-        yield from _entries(f"{path}.<name>", values)
+        yield from _entries(f"{path}.<name>", values, live)
 
 
-def _entry(path: str, rules: Mapping[str, Any]) -> Entry:
+def _entry(path: str, rules: Mapping[str, Any], live: bool) -> Entry:
     meta = rules.get("meta", {})
+    if is_secret(rules):
+        rules = {**rules, "type": "secret"}
     types = rules.get("type", "any")
     return Entry(
         path=path,
@@ -54,4 +59,5 @@ def _entry(path: str, rules: Mapping[str, Any]) -> Entry:
         unit=meta.get("unit", ""),
         help=meta.get("help", ""),
         per_vm=bool(meta.get("per_vm")),
+        live=live,
     )

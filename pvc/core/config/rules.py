@@ -18,12 +18,18 @@ ZOOKEEPER_PORT = 2181
 LONGEST_NAME = 63
 """Characters of a node's name: the limit of a DNS label."""
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-_SIZE = re.compile(r"([0-9]{1,12}) ?([KMGT])(iB)?")
+NODE_NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
+SIZE = r"([0-9]{1,12}) ?([KMGT])(iB)?"
+PATH = r"(/[^/\x00-\x1f\x7f]+)+"
+URI = r"[a-z][a-z0-9+.-]*:[^\s\x00-\x1f\x7f]+"
+
+_NAME = re.compile(NODE_NAME)
+_HOST_NAME = re.compile(HOST_NAME)
+_SIZE = re.compile(SIZE)
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_PATH = re.compile(r"(/[^/\x00-\x1f\x7f]+)+")
-_URI = re.compile(r"[a-z][a-z0-9+.-]*:[^\s\x00-\x1f\x7f]+")
+_PATH = re.compile(PATH)
+_URI = re.compile(URI)
 
 
 class Rules(cerberus.Validator):  # type: ignore[misc]

@@ -2,7 +2,10 @@
 
 `meta` beside each key holds `help`, and where they apply `unit`, `allowed` (words in place of the derived ones) and
 `default` (words for a default that is computed) and `per_vm` (True: one VM may have its own value; see overrides.py;
-only for keys that hold a plain value or a list of them). Defaults of `zookeeper` are those of ZooKeeperSettings.
+only for keys that hold a plain value or a list of them), `live` (True: a reload applies a change of this key, or of all
+keys below it; whoever uses it asks the configuration each time) and `secret` (True: the key, which then has no `type`,
+takes the place of a secret, and its setting is a Secret or null) and `hidden` (True: a wrong value is not shown: it may
+be a secret by mistake). Defaults of `zookeeper` are those of ZooKeeperSettings.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +46,42 @@ def _is_root(field: str, value: Any, error: Callable[[str, str], None]) -> None:
 
 
 def _has_both_credentials(field: str, value: Any, error: Callable[[str, str], None]) -> None:
-    if isinstance(value, Mapping) and (value.get("user") is None) != (value.get("password_file") is None):
-        error(field, "set both user and password_file, or neither")
+    if not isinstance(value, Mapping):
+        return
+    passwords = [name for name in ("password", "password_file") if value.get(name) is not None]
+    if len(passwords) > 1:
+        error(field, "set password or password_file, not both")
+    elif (value.get("user") is None) != (not passwords):
+        error(field, "set both user and password_file (or password), or neither")
+
+
+def _has_one_place(field: str, value: Any, error: Callable[[str, str], None]) -> None:
+    if isinstance(value, Mapping) and sum(place is not None for place in value.values()) != 1:
+        error(field, "name exactly one place of the secret: file, environment or credential")
+
+
+SECRET_PLACES: Mapping[str, Mapping[str, Any]] = {
+    "file": {
+        "type": "string",
+        "nullable": True,
+        "check_with": "absolute_path",
+        "meta": {"allowed": "an absolute path"},
+    },
+    "environment": {
+        "type": "string",
+        "nullable": True,
+        "regex": "[A-Za-z_][A-Za-z0-9_]*",
+        "meta": {"allowed": "the name of an environment variable"},
+    },
+    "credential": {
+        "type": "string",
+        "nullable": True,
+        "regex": "[A-Za-z0-9][A-Za-z0-9._-]*",
+        "meta": {"allowed": "the name of a credential that systemd passes"},
+    },
+}
+"""Where a secret may be; null takes back what another file says. The secret itself is never in the configuration."""
+_SECRET_ALLOWED = "{file: PATH}, {environment: NAME} or {credential: NAME}; the secret itself does not stand here"
 
 
 def core_schema(known_plugins: Sequence[str] = ()) -> dict[str, Any]:
@@ -97,7 +134,9 @@ def full_schema(schemas: Mapping[str, Mapping[str, Any]], known_plugins: Sequenc
     fields = core_schema(known_plugins)
     for section, schema in schemas.items():
         check_schema(section, schema)
-        fields[section] = {"type": "dict", "schema": schema, "meta": {"help": f"Settings of the plugin {section}."}}
+        # Also where a key is required: a section that is missing then lacks that key.
+        settings = {"type": "dict", "schema": schema, "default": {}}
+        fields[section] = {**settings, "meta": {"help": f"Settings of the plugin {section}."}}
     return {name: _complete(rules) for name, rules in fields.items()}
 
 
@@ -124,16 +163,38 @@ def entry_rules(rules: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return inner if rules.get("type") == "list" and isinstance(inner, Mapping) else None
 
 
+def is_live(rules: Mapping[str, Any]) -> bool:
+    """Whether a reload applies a change of what the rules are for."""
+    return bool(rules.get("meta", {}).get("live"))
+
+
+def is_secret(rules: Mapping[str, Any]) -> bool:
+    """Whether the rules are those of a secret."""
+    return bool(rules.get("meta", {}).get("secret"))
+
+
 def _complete(rules: Mapping[str, Any]) -> dict[str, Any]:
     """The rules with an empty mapping as the default of every mapping, so that the defaults inside are filled in."""
     done = dict(rules)
+    if is_secret(rules):
+        return _secret(rules)
     if (fields := inner_fields(rules)) is not None:
         done["schema"] = {name: _complete(inner) for name, inner in fields.items()}
         if "default" not in done and not any(inner.get("required") for inner in fields.values()):
             done["default"] = {}
     elif (entry := entry_rules(rules)) is not None:
         done["schema"] = _complete(entry)
+    if isinstance(values := rules.get("valuesrules"), Mapping):
+        done["valuesrules"] = _complete(values)
     return done
+
+
+def _secret(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of a secret: where it is, in one of three ways; null if there is none, unless it is required."""
+    optional = {} if rules.get("required") else {"nullable": True, "default": None}
+    meta = {"allowed": _SECRET_ALLOWED, **rules["meta"]}
+    fixed = {"type": "dict", "schema": dict(SECRET_PLACES), "check_with": _has_one_place, "meta": meta}
+    return {**optional, **rules, **fixed}
 
 
 def _switch(on: bool, text: str) -> dict[str, Any]:
@@ -177,13 +238,21 @@ def _zookeeper_fields() -> dict[str, Any]:
             "meta": {
                 "help": "Name for digest authentication; with it, only this user can read and write the tree.",
                 "allowed": "text without spaces and colons",
+                "hidden": True,  # somebody may write user:password
             },
+        },
+        "password": {
+            "meta": {"help": "Where the password of user is. password_file: PATH is short for it.", "secret": True},
         },
         "password_file": {
             "type": "string",
             "nullable": True,
             "default": _ZOOKEEPER.password_file,
             "check_with": "absolute_path",
-            "meta": {"help": "File that holds the password of user.", "allowed": "an absolute path"},
+            "meta": {
+                "help": "File that holds the password of user; nobody else may read it.",
+                "allowed": "an absolute path",
+                "hidden": True,  # somebody may write the password itself
+            },
         },
     }

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pvc.core.config.secret import Secret
+
 
 @dataclass(frozen=True, slots=True)
 class ZooKeeperSettings:
@@ -21,6 +23,13 @@ class ZooKeeperSettings:
     """Name for digest authentication; with it, nodes are readable and writable by this user only."""
     password_file: str | None = None
     """File that holds the password of `user`."""
+    password: Secret | None = None
+    """Where the password is, in place of `password_file`."""
+
+    @property
+    def secret(self) -> Secret | None:
+        """Where the password is, whichever way it was written."""
+        return self.password if self.password_file is None else Secret(file=self.password_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ In two stages, because a plugin's schema is known only once it is loaded: `enabl
 `validate` does the rest. Neither touches the machine: fitness of the node is the plugins' business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pvc.core.config.document import Document
@@ -20,7 +20,9 @@ from pvc.core.config.schema import (
     entry_rules,
     full_schema,
     inner_fields,
+    is_secret,
 )
+from pvc.core.config.secret import Secret
 from pvc.core.config.settings import Config, ZooKeeperSettings
 from pvc.core.declaration import Declaration
 
@@ -67,8 +69,8 @@ def validate(
         *problems(document, rules._errors, fields),
     )
     if all_problems:
-        raise ConfigError(_in_order(all_problems))
-    return _config(document, rules.document, list(schemas), host_name)
+        raise ConfigError(_in_order(all_problems, document.files))
+    return _config(document, _with_secrets({"type": "dict", "schema": fields}, rules.document), schemas, host_name)
 
 
 def _switched_on(document: Document, group: str, defaults: Mapping[str, bool]) -> list[str]:
@@ -103,8 +105,7 @@ def _missing_roles(document: Document, known_plugins: Sequence[str]) -> list[Pro
     given = roles if isinstance(roles, Mapping) else {}
     return [
         Problem(
-            document.file,
-            document.line(("roles", name)),
+            *document.place(("roles", name)),
             ("roles", name),
             "this role is not installed",
             suggestion=f"install the plugin {name}, or set roles.{name}: false",
@@ -114,12 +115,13 @@ def _missing_roles(document: Document, known_plugins: Sequence[str]) -> list[Pro
     ]
 
 
-def _in_order(found: Sequence[Problem]) -> list[Problem]:
-    """By line, and of several at the same place the first, which explains the others."""
-    told: dict[tuple[int | None, KeyPath], Problem] = {}
+def _in_order(found: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
+    """By file and line, and of several at the same place the first, which explains the others."""
+    told: dict[tuple[str, int | None, KeyPath], Problem] = {}
     for problem in found:
-        told.setdefault((problem.line, problem.key), problem)
-    return sorted(told.values(), key=lambda problem: problem.line or 0)
+        told.setdefault((problem.file, problem.line, problem.key), problem)
+    order = {file: index for index, file in enumerate(files)}
+    return sorted(told.values(), key=lambda problem: (order.get(problem.file, 0), problem.line or 0))
 
 
 def _features(roles: Sequence[str]) -> Mapping[str, bool]:
@@ -127,7 +129,19 @@ def _features(roles: Sequence[str]) -> Mapping[str, bool]:
     return {name: on and (name not in DEFAULT_NEEDS or DEFAULT_NEEDS[name] in roles) for name, on in FEATURES.items()}
 
 
-def _config(document: Document, settings: Mapping[str, Any], sections: Sequence[str], host_name: str) -> Config:
+def _with_secrets(rules: Mapping[str, Any], value: Any) -> Any:
+    """The validated value with a Secret in place of each mapping that names one."""
+    if is_secret(rules):
+        return value if value is None else Secret(**value)
+    if isinstance(value, Mapping):
+        fields, others = inner_fields(rules) or {}, rules.get("valuesrules") or {}
+        return {name: _with_secrets(fields.get(name, others), inner) for name, inner in value.items()}
+    if isinstance(value, list) and (entry := entry_rules(rules)) is not None:
+        return [_with_secrets(entry, each) for each in value]
+    return value
+
+
+def _config(document: Document, settings: Mapping[str, Any], sections: Iterable[str], host_name: str) -> Config:
     zookeeper = settings["zookeeper"]
     stated = document.values.get("plugins") or {}
     roles = [name for name, on in settings["roles"].items() if on]
@@ -142,6 +156,7 @@ def _config(document: Document, settings: Mapping[str, Any], sections: Sequence[
             connect_timeout=float(zookeeper["connect_timeout"]),
             user=zookeeper["user"],
             password_file=zookeeper["password_file"],
+            password=zookeeper["password"],
         ),
         roles=settings["roles"],
         plugins={**settings["plugins"], **by_default},

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from inotify_simple import INotify, flags
@@ -53,7 +54,9 @@ class OpenFile:
 class DirectoryFiles:
     """The real `LogFiles`."""
 
-    def __init__(self, directory: str, runtime: Runtime, wake: Signal, interval: float, log: logging.Logger) -> None:
+    def __init__(
+        self, directory: str, runtime: Runtime, wake: Signal, interval: Callable[[], float], log: logging.Logger
+    ) -> None:
         self._directory = directory
         self._runtime = runtime
         self._wake = wake
@@ -150,7 +153,7 @@ class DirectoryFiles:
         try:
             return INotify(nonblocking=True)
         except OSError as error:
-            self._log.warning("no news of files from the kernel (%s); looking each %g s", error, self._interval)
+            self._log.warning("no news of files from the kernel (%s); looking each %g s", error, self._interval())
             return None
 
     def _watch(self, parent: str) -> int | None:
@@ -159,7 +162,7 @@ class DirectoryFiles:
         try:
             descriptor: int = self._inotify.add_watch(parent, _NEWS)
         except OSError as error:
-            self._log.warning("no news of %s from the kernel (%s); looking each %g s", parent, error, self._interval)
+            self._log.warning("no news of %s from the kernel (%s); looking each %g s", parent, error, self._interval())
             return None
         self._directories.setdefault(descriptor, set()).add(parent)
         return descriptor
@@ -170,7 +173,7 @@ class DirectoryFiles:
         if self._inotify is not None:
             poll.register(self._inotify.fileno(), select.POLLIN)
         while not self._closing:
-            ready = {fd for fd, _ in poll.poll(self._interval * 1000 if self._polled else None)}
+            ready = {fd for fd, _ in poll.poll(self._interval() * 1000 if self._polled else None)}
             if self._rouse in ready:
                 os.eventfd_read(self._rouse)
             if self._inotify is not None and self._inotify.fileno() in ready:

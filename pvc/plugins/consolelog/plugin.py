@@ -78,15 +78,18 @@ class ConsoleLogPlugin:
     def _the_service(self, context: Context) -> "ConsoleLog":
         if self._service is None:
             from pvc.plugins.consolelog.inotify import DirectoryFiles
-            from pvc.plugins.consolelog.schema import SECTION, settings
+            from pvc.plugins.consolelog.schema import SECTION, Settings, settings
             from pvc.plugins.consolelog.service import ConsoleLog
 
-            chosen = settings(context.config.section(SECTION))
+            def chosen() -> Settings:
+                return settings(context.config.section(SECTION))
+
+            directory = chosen().directory
             self._service = ConsoleLog(
                 node=context.node,
                 connect=lambda: context.connect("consolelog"),
                 open_files=lambda wake: DirectoryFiles(
-                    chosen.directory, context.runtime, wake, chosen.interval, context.log
+                    directory, context.runtime, wake, lambda: chosen().interval, context.log
                 ),
                 runtime=context.runtime,
                 settings=chosen,

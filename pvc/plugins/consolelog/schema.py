@@ -33,7 +33,12 @@ SCHEMA: dict[str, Any] = {
         "min": 1,
         "max": 1_000_000,
         "default": 1000,
-        "meta": {"help": "Lines of each VM's console that the cluster keeps.", "unit": "lines", "per_vm": True},
+        "meta": {
+            "help": "Lines of each VM's console that the cluster keeps.",
+            "unit": "lines",
+            "per_vm": True,
+            "live": True,
+        },
     },
     "bytes": {
         "type": "integer",
@@ -45,6 +50,7 @@ SCHEMA: dict[str, Any] = {
             "help": "Bytes of each VM's console that the cluster keeps, at most.",
             "unit": "bytes",
             "per_vm": True,
+            "live": True,
         },
     },
     "interval": {
@@ -52,7 +58,7 @@ SCHEMA: dict[str, Any] = {
         "min": 0.05,
         "max": 60,
         "default": 0.5,
-        "meta": {"help": "Shortest time between two publications of one VM's console.", "unit": "s"},
+        "meta": {"help": "Shortest time between two publications of one VM's console.", "unit": "s", "live": True},
     },
     "max_rate": {
         "type": "integer",
@@ -64,6 +70,7 @@ SCHEMA: dict[str, Any] = {
             "are told how much.",
             "unit": "bytes/s",
             "per_vm": True,
+            "live": True,
         },
     },
     "files": {

@@ -43,16 +43,18 @@ class ConsoleLog:
         connect: Callable[[], Coordinator],
         open_files: Callable[[Signal], LogFiles],
         runtime: Runtime,
-        settings: Settings,
+        settings: Callable[[], Settings],
         log: logging.Logger,
         open_sinks: Callable[[], Sequence[ConsoleSink]] = tuple,
     ) -> None:
+        """`settings` are those in force, asked for at each step."""
         self._node = node
         self._connect = connect
         self._open_files = open_files
         self._open_sinks = open_sinks
         self._runtime = runtime
         self._settings = settings
+        self._last_settings = settings()
         self._log = log
         self._wake = runtime.signal()
         self._inbox: Inbox[VmEvent | _Poke] = Inbox(self._wake)
@@ -90,6 +92,7 @@ class ConsoleLog:
         s = self._surroundings or self._begin()
         now = self._runtime.monotonic()
         self._take_inbox(s)
+        self._take_settings(now)
         for path in s.files.changed():
             if path in self._paths:
                 self._schedule(self._paths[path], SOON)
@@ -135,6 +138,14 @@ class ConsoleLog:
                     self._streams[message.uuid] = Stream(message.uuid, s, self._poke(message.uuid))
                 self._streams[message.uuid].put(message)
             self._schedule(message.uuid, SOON)
+
+    def _take_settings(self, now: float) -> None:
+        """Have every stream look at its settings again if those of the node have changed."""
+        if (settings := self._settings()) != self._last_settings:
+            self._last_settings = settings
+            for uuid, stream in self._streams.items():
+                stream.reconsider(now)
+                self._schedule(uuid, SOON)
 
     def _poke(self, uuid: str) -> Callable[[], None]:
         return lambda: self._inbox.put(_Poke(uuid))

@@ -47,7 +47,8 @@ class Surroundings:
     coordinator: Coordinator
     files: LogFiles
     runtime: Runtime
-    settings: Settings
+    settings: Callable[[], Settings]
+    """Those of the node that are in force."""
     log: logging.Logger
     feeds: Feeds
 
@@ -88,11 +89,11 @@ class Stream:
         self._poke = poke
         self._events: deque[VmEvent] = deque()
         self._stay: _Stay | None = None
-        self._settings = surroundings.settings
+        self._settings = surroundings.settings()
         self._settings_known = False
         self._settings_at = 0.0
         self._shrinking = False
-        limits = _limits(surroundings.settings)
+        limits = _limits(self._settings)
         self._writer = Writer(surroundings.coordinator, surroundings.runtime, uuid, limits)
         self._effect: Callable[[], None] | None = None
         self._reported: dict[str, float] = {}
@@ -100,6 +101,12 @@ class Stream:
     def put(self, event: VmEvent) -> None:
         """Take note of an event; `advance` acts on it."""
         self._events.append(event)
+
+    def reconsider(self, now: float) -> None:
+        """The node's settings have changed: `advance` looks at them again, and waits no longer than they say."""
+        self._settings_known = False
+        if self._stay is not None:
+            self._stay.due = min(self._stay.due, now + self._s.settings().interval)
 
     @property
     def idle(self) -> bool:
@@ -169,7 +176,7 @@ class Stream:
         except Garbage as garbage:
             self._report(str(garbage))
             return
-        found = settings_of_vm(self._s.settings, vm.options if vm else {})
+        found = settings_of_vm(self._s.settings(), vm.options if vm else {})
         if found.problems:
             self._report("; ".join(found.problems))
         if found.settings != self._settings:
@@ -206,8 +213,8 @@ class Stream:
         header, mine = self._writer.header, self._mark()
         if header is None or header.writer != self._s.node or header.closed:
             return None
-        path = log_path(self._s.settings.directory, event.name, self.uuid)
-        stay = self._stay_at(event, ConsoleFile(path, self._s.settings.append == "on", ""), now)
+        path = log_path(self._s.settings().directory, event.name, self.uuid)
+        stay = self._stay_at(event, ConsoleFile(path, self._s.settings().append == "on", ""), now)
         self._end(stay, event, now)
         stay.placed = stay.writing = True
         self._begin(stay, Begin(lost=True) if mine is None else Resume(mine))
@@ -327,7 +334,7 @@ class Stream:
             if not contents and not self._unmarked(stay) and not self._is_too_large():
                 break
             self._write(stay, contents, piece)
-            stay.due = now + self._s.settings.interval
+            stay.due = now + self._s.settings().interval
             if stay.ended is None:
                 return stay.due
             stay.settled_at = now + SETTLE

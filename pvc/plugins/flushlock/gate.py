@@ -6,7 +6,7 @@ commit. A restarted daemon takes over its own ticket in place rather than waitin
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete
 from pvc.core.mirror import Mirror
@@ -24,7 +24,10 @@ class FlushLock:
     name = "flushlock"
     exclusive = True
 
-    def __init__(self, coordinator: Coordinator, mirror: Mirror, log: logging.Logger, concurrent: int) -> None:
+    def __init__(
+        self, coordinator: Coordinator, mirror: Mirror, log: logging.Logger, concurrent: Callable[[], int]
+    ) -> None:
+        """`concurrent`: how many operations may move VMs together, asked for at each look."""
         self._coordinator = coordinator
         self._mirror = mirror
         self._log = log
@@ -34,7 +37,7 @@ class FlushLock:
     def enter(self, operation: Operation) -> Entered | Waiting | Refused:
         while True:
             self._held.pop(operation.id, None)
-            step = next_step(read_queue(self._mirror), operation.id, self._coordinator.session_id, self._concurrent)
+            step = next_step(read_queue(self._mirror), operation.id, self._coordinator.session_id, self._concurrent())
             match step:
                 case Hold(name):
                     self._held[operation.id] = name
@@ -49,7 +52,7 @@ class FlushLock:
 
     def foresee(self, operation: Operation) -> Entered | Waiting | Refused:
         queue = read_queue(self._mirror)
-        return _waiting(queue) if len(queue) >= self._concurrent else Entered()
+        return _waiting(queue) if len(queue) >= self._concurrent() else Entered()
 
     def guard(self, operation: Operation) -> Sequence[Check]:
         name = self._held.get(operation.id)

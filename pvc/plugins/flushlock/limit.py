@@ -4,7 +4,7 @@ It keeps nothing in the tree, so whoever waits at it keeps nobody out. What it h
 transaction that begins the flush: two flushes that saw the same free place cannot both take it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pvc.core.coordination import Check
 from pvc.core.mirror import Mirror
@@ -20,27 +20,31 @@ class FlushLimit:
     name = "flushlimit"
     exclusive = False
 
-    def __init__(self, mirror: Mirror, most: int) -> None:
-        """`most`: how many nodes may be out of service together."""
+    def __init__(self, mirror: Mirror, most: Callable[[], int | None]) -> None:
+        """`most`: how many nodes may be out of service together, asked for at each look; None: any number."""
         self._mirror = mirror
         self._most = most
         self._seen: tuple[Check, ...] = ()
         self._demanded = False
 
     def enter(self, operation: Operation) -> Entered | Waiting | Refused:
-        if operation.began is not None:
+        most = self._most()
+        if operation.began is not None or most is None:
+            self._seen, self._demanded = (), False
             return Entered()
         if self._demanded:  # in vain, or it would have begun: what was seen is outdated
             self._mirror.forget()
             self._demanded = False
         look = look_around(self._mirror, operation.node)
-        waiting = flush_that_waits(operation, look.state, look.others, self._most)
+        waiting = flush_that_waits(operation, look.state, look.others, most)
         self._seen = look.checks if waiting is None and operation.kind is OperationKind.FLUSH else ()
         return waiting or Entered()
 
     def foresee(self, operation: Operation) -> Entered | Waiting | Refused:
+        if (most := self._most()) is None:
+            return Entered()
         look = look_around(self._mirror, operation.node)
-        return flush_that_waits(operation, look.state, look.others, self._most) or Entered()
+        return flush_that_waits(operation, look.state, look.others, most) or Entered()
 
     def guard(self, operation: Operation) -> Sequence[Check]:
         if operation.began is not None:

@@ -26,13 +26,15 @@ class FlushLockPlugin:
         from pvc.plugins.flushlock.gate import FlushLock
         from pvc.plugins.flushlock.limit import FlushLimit
 
-        section = context.config.section("flushlock")
+        def setting(key: str) -> Any:
+            return context.config.section("flushlock")[key]
+
         mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
-        lock = FlushLock(context.coordinator, mirror, context.log, int(section["concurrent"]))
-        if section["max_flushed"] is None:
-            return [lock]
         around = Mirror(context.coordinator, context.runtime, context.operations_wake)
-        return [FlushLimit(around, int(section["max_flushed"])), lock]
+        return [
+            FlushLimit(around, lambda: setting("max_flushed")),
+            FlushLock(context.coordinator, mirror, context.log, lambda: setting("concurrent")),
+        ]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 from pvc.core.context import Context
 from pvc.plugins.hypervisor.evacuation import Evacuation
 from pvc.plugins.hypervisor.host import Hypervisor, HypervisorGone
+from pvc.plugins.hypervisor.schema import SECTION
 from pvc.plugins.hypervisor.service import VmService
-from pvc.plugins.hypervisor.settings import Settings, settings_from
+from pvc.plugins.hypervisor.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Parts:
 
 def make_parts(context: Context, connect: Callable[[Context], Hypervisor] | None) -> Parts:
     """The parts on the hypervisor that `connect` opens; None: libvirt, which is imported only here."""
-    settings = settings_from(context.config.section("hypervisor"))
+    settings = Settings(lambda: context.config.section(SECTION))
     hypervisor = connect(context) if connect is not None else _libvirt(context, settings)
     return Parts(
         hypervisor=hypervisor,

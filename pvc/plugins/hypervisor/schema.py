@@ -137,19 +137,24 @@ SCHEMA: dict[str, Any] = {
         "min": 1,
         "nullable": True,
         "default": None,
-        "meta": {"help": "Memory that VMs may use on this node; null: all of it but `reserve`.", "unit": "MiB"},
+        "meta": {
+            "live": True,
+            "help": "Memory that VMs may use on this node; null: all of it but `reserve`.",
+            "unit": "MiB",
+        },
     },
     "reserve": {
         "type": "integer",
         "min": 0,
         "default": 512,
-        "meta": {"help": "Memory kept for the host itself when `memory` is not set.", "unit": "MiB"},
+        "meta": {"live": True, "help": "Memory kept for the host itself when `memory` is not set.", "unit": "MiB"},
     },
     "shutdown_timeout": {
         "type": "float",
         "min": 1,
         "default": 180.0,
         "meta": {
+            "live": True,
             "help": "Time a guest gets to shut down when its policy allows a flush to shut it down; after that it "
             "stays where it is.",
             "unit": "seconds",
@@ -159,12 +164,12 @@ SCHEMA: dict[str, Any] = {
         "type": "dict",
         "default": {},
         "schema": _PLACEMENT,
-        "meta": {"help": "Which node a VM goes to."},
+        "meta": {"live": True, "help": "Which node a VM goes to."},
     },
     "migration": {
         "type": "dict",
         "default": {},
         "schema": _MIGRATION,
-        "meta": {"help": "How VMs are moved while they run."},
+        "meta": {"live": True, "help": "How VMs are moved while they run; a change holds for moves that begin later."},
     },
 }

@@ -1,6 +1,6 @@
 """The section `hypervisor` as typed values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,8 +36,8 @@ class PlacementSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """See the schema for meaning and units of each."""
+class Values:
+    """The section at one moment. See the schema for meaning and units of each."""
 
     uri: str
     memory: int | None
@@ -47,13 +47,52 @@ class Settings:
     migration: MigrationSettings
 
 
-def settings_from(section: Mapping[str, Any]) -> Settings:
+class Settings:
+    """The section as it is in force: a reload of the daemon changes what the next question is answered with."""
+
+    def __init__(self, section: Callable[[], Mapping[str, Any]]) -> None:
+        self._section = section
+        self._read: tuple[Mapping[str, Any], Values] | None = None
+
+    def now(self) -> Values:
+        """All values together; the same object until one of them changes."""
+        section, known = self._section(), self._read
+        if known is None or known[0] is not section:
+            known = self._read = section, settings_from(section)
+        return known[1]
+
+    @property
+    def uri(self) -> str:
+        return self.now().uri
+
+    @property
+    def memory(self) -> int | None:
+        return self.now().memory
+
+    @property
+    def reserve(self) -> int:
+        return self.now().reserve
+
+    @property
+    def shutdown_timeout(self) -> float:
+        return self.now().shutdown_timeout
+
+    @property
+    def placement(self) -> PlacementSettings:
+        return self.now().placement
+
+    @property
+    def migration(self) -> MigrationSettings:
+        return self.now().migration
+
+
+def settings_from(section: Mapping[str, Any]) -> Values:
     """The settings in a validated section."""
     values = dict(section)
     migration = dict(values.pop("migration"))
     migration["downtime"] = tuple(migration["downtime"])
     placement = values.pop("placement")
-    return Settings(
+    return Values(
         placement=PlacementSettings(Selector(placement["selector"]), placement["head_room"]),
         migration=MigrationSettings(**migration),
         **values,
@@ -64,7 +103,7 @@ def settings_from(section: Mapping[str, Any]) -> Settings:
 class VmSettings:
     """The settings that hold for one VM, and what its own ones say that cannot be used."""
 
-    settings: Settings
+    settings: Values
     problems: tuple[str, ...] = ()
 
 
@@ -73,11 +112,15 @@ class SettingsPerVm:
     understand is left out and told."""
 
     def __init__(self, settings: Settings) -> None:
-        self._node = VmSettings(settings)
+        self._settings = settings
+        self._node = VmSettings(settings.now())
         self._known: dict[str, tuple[Mapping[str, Any], VmSettings]] = {}
 
     def of(self, vm: Vm) -> VmSettings:
-        """What holds for a VM as its record is now."""
+        """What holds for a VM as its record and the node's settings are now."""
+        if self._settings.now() is not self._node.settings:
+            self._node = VmSettings(self._settings.now())
+            self._known.clear()
         if not vm.options:
             self._known.pop(vm.uuid, None)
             return self._node

@@ -58,9 +58,9 @@ def test_an_empty_file_is_an_empty_document(text: str) -> None:
         ("a: 1\nb: !secret x\n", "pvc.yaml:2: a tag (!)"),
         ("a: !!str 1\n", "pvc.yaml:1: a tag (!)"),
         ("a: 1\nb: \x07\n", "pvc.yaml:2: a character that text may not contain"),
-        ("a: 1\nb: *nowhere\n", "pvc.yaml:2: found undefined alias"),
+        ("a: 1\nb: *nowhere\n", "pvc.yaml:2: an alias (*) whose anchor (&) is nowhere above"),
         ("a: &a\n  b: *a\n", "pvc.yaml:1: an alias (*) inside of what it stands for"),
-        ('a: "\\UFFFFFFFF"\n', "pvc.yaml: not valid YAML"),
+        ('a: "\\UFFFFFFFF"\n', "pvc.yaml:1: an escape (\\) in quoted text that stands for no character"),
     ],
 )
 def test_what_is_not_one_plain_mapping_is_refused_with_its_line(text: str, message: str) -> None:

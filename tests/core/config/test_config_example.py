@@ -98,3 +98,9 @@ def test_the_reference_lists_type_default_unit_and_what_is_allowed() -> None:
     assert listed["node"].default == "the short host name"
     assert listed["plugins.gold"].default is False
     assert listed["gold.rooms[].size"].allowed == "a whole number of at least 1"
+
+
+def test_the_page_on_configuration_lists_the_live_keys() -> None:
+    page = (EXAMPLE.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z_.]+)` \|", page, flags=re.MULTILINE)
+    assert listed == [entry.path for entry in entries().values() if entry.live]

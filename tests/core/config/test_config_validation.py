@@ -122,7 +122,7 @@ node: hv2
     assert complaints(text, gold=GOLD) == [
         'pvc.yaml:1: node: found "HV1" (text); use lower-case letters, digits and inner dashes, 63 characters at most',
         "pvc.yaml:2: zookeper: unknown key; did you mean 'zookeeper'?",
-        "pvc.yaml:4: zookeeper.hosts: found a list; allowed: a list of: "
+        "pvc.yaml:4: zookeeper.hosts: found an empty list; allowed: a list of: "
         'text such as "hv1:2181", "10.0.0.1" or "[fd00::1]:2181" (not empty)',
         'pvc.yaml:5: zookeeper.root: found "pvc" (text); '
         "use an absolute path below the top, such as /pvc, without a slash at its end",
@@ -163,7 +163,7 @@ node: hv2
         ("disks: [{size: 2}]", "disks[0].name: a required key is missing; allowed: text"),
         ("disks: [{name: a, sise: 2}]", "disks[0].sise: unknown key; did you mean 'size'?"),
         ("disks: {name: a}", "disks: found a mapping; allowed: a list of: a mapping"),
-        ("disks: [[]]", "disks[0]: found a list; allowed: a mapping"),
+        ("disks: [[]]", "disks[0]: found an empty list; allowed: a mapping"),
         ("limits: {a: x}", 'limits.a: found "x" (text); allowed: a whole number'),
         ("limits: {A: 1}", 'limits.A: found "A" (text); allowed: text matching [a-z]+'),
         ("either: 3", "either: found 3 (number); allowed: a whole number of at least 5 or one of all"),

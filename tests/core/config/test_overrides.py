@@ -76,7 +76,7 @@ def test_a_value_is_read_as_its_key_wants_it(key: str, text: str, value: object)
         ("gold.places", "{a: 1}", "only a plain value or a list of plain values"),
         ("gold.places", "[[a]]", "only a plain value or a list of plain values"),
         ("gold.steps", "0.5,x,0", 'gold.steps[1]: found "x" (text); allowed: a number of at least 0.1; gold.steps[2]'),
-        ("gold.steps", "[]", "gold.steps: found a list; allowed: a list of"),
+        ("gold.steps", "[]", "gold.steps: found an empty list; allowed: a list of"),
         ("gold.size", "1K", "whole number of MiB"),
         ("gold.levle", "4", "gold.levle: there is no such key; did you mean 'gold.level'?"),
         ("silver", "4", "there is no such key; for one VM can be set: gold.level, gold.label"),

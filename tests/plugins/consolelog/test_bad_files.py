@@ -42,12 +42,12 @@ class Node:
             connect=lambda: self.ensemble.connect("consolelog"),
             open_files=self._open,
             runtime=RUNTIME,
-            settings=Settings(directory=str(directory), interval=0.05),
+            settings=lambda: Settings(directory=str(directory), interval=0.05),
             log=logging.getLogger("test.bad"),
         )
 
     def _open(self, wake: Signal) -> DirectoryFiles:
-        self.files = DirectoryFiles(str(self.directory), RUNTIME, wake, 0.05, logging.getLogger("test.bad"))
+        self.files = DirectoryFiles(str(self.directory), RUNTIME, wake, lambda: 0.05, logging.getLogger("test.bad"))
         return self.files
 
     def bring(self, name: str, path: str) -> None:

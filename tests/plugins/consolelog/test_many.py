@@ -47,7 +47,7 @@ def test_thousands_of_consoles_are_followed_by_one_thread_with_one_watch(tmp_pat
     made: list[DirectoryFiles] = []
 
     def files(wake: Signal) -> DirectoryFiles:
-        made.append(DirectoryFiles(str(tmp_path), RUNTIME, wake, 0.5, LOG))
+        made.append(DirectoryFiles(str(tmp_path), RUNTIME, wake, lambda: 0.5, LOG))
         return made[0]
 
     before = set(threading.enumerate())
@@ -57,7 +57,7 @@ def test_thousands_of_consoles_are_followed_by_one_thread_with_one_watch(tmp_pat
         connect=lambda: ensemble.connect("consolelog"),
         open_files=files,
         runtime=RUNTIME,
-        settings=settings,
+        settings=lambda: settings,
         log=LOG,
     )
     for number in range(VMS):
@@ -99,7 +99,7 @@ def path(directory: Path, number: int) -> Path:
 
 def test_a_node_that_runs_out_of_descriptors_says_which_limit_to_raise(tmp_path: Path) -> None:
     path(tmp_path, 1).touch()
-    files = DirectoryFiles(str(tmp_path), RUNTIME, RUNTIME.signal(), 0.5, LOG)
+    files = DirectoryFiles(str(tmp_path), RUNTIME, RUNTIME.signal(), lambda: 0.5, LOG)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = os.open(tmp_path, os.O_RDONLY)
     try:

@@ -57,7 +57,7 @@ class Node:
             connect=self._connect,
             open_files=self._files,
             runtime=runtime,
-            settings=self.cluster.settings,
+            settings=lambda: self.cluster.settings,
             log=log,
             open_sinks=self.cluster.sinks,
         )

@@ -50,7 +50,7 @@ class Site:
         process = self.world.process(node)
         mirror = Mirror(session, process, process.signal())
         wanted = Operation(operation or f"op-{node}", OperationKind.FLUSH, node, "root", requested=50.0)
-        return Daemon(session, FlushLock(session, mirror, logging.getLogger("test"), concurrent), wanted)
+        return Daemon(session, FlushLock(session, mirror, logging.getLogger("test"), lambda: concurrent), wanted)
 
     def queue(self) -> list[str]:
         return [place.ticket.node if place.ticket else "?" for place in read_queue(self.admin)]
@@ -224,7 +224,7 @@ def test_the_gate_wakes_the_operation_when_the_queue_changes(site: Site) -> None
     session = site.ensemble.connect("hv2")
     process = site.world.process("hv2")
     wake = process.signal()
-    gate = FlushLock(session, Mirror(session, process, wake), logging.getLogger("test"), 1)
+    gate = FlushLock(session, Mirror(session, process, wake), logging.getLogger("test"), lambda: 1)
     one = site.daemon("hv1")
     one.enter()
     woken: list[float] = []

@@ -150,7 +150,7 @@ class Site:
         session.commit([Create(keys.node_session(node), ephemeral=True)])
         process = self.world.process(node)
         wanted = replace(MINE, id=f"op-{node}", node=node)
-        return Daemon(session, FlushLimit(Mirror(session, process, process.signal()), most), wanted)
+        return Daemon(session, FlushLimit(Mirror(session, process, process.signal()), lambda: most), wanted)
 
     def mark(self, node: str, state: NodeState) -> None:
         self.admin.commit([Put(keys.node(node), encode(Node(node, state)))])
@@ -226,7 +226,7 @@ def test_a_critical_finding_of_another_node_counts_until_it_is_gone(site: Site) 
 def test_the_gate_wakes_the_operation_when_the_node_it_waits_for_is_back(site: Site) -> None:
     session, process = site.ensemble.connect("hv1"), site.world.process("hv1")
     wake = process.signal()
-    gate = FlushLimit(Mirror(session, process, wake), 1)
+    gate = FlushLimit(Mirror(session, process, wake), lambda: 1)
     site.mark("hv2", NodeState.FLUSHED)
     assert isinstance(gate.enter(MINE), Waiting)
     site.mark("hv2", NodeState.READY)
