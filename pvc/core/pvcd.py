@@ -1,6 +1,7 @@
 """The program `pvcd`: runs one node's daemon in the foreground until it is told to stop."""
 
 import argparse
+import faulthandler
 import logging
 import os
 import signal
@@ -15,11 +16,13 @@ from pvc.core.errors import PvcError
 from pvc.core.machine import LinuxMachine
 from pvc.core.runtime import Signal
 from pvc.core.setup import load
-from pvc.core.systemd import notify
+from pvc.core.systemd import Watchdog, notify
 from pvc.core.threads import ThreadRuntime
 
 LOG = logging.getLogger("pvc")
 
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the running daemon, less if systemd's watchdog is to hear more often."""
 FAILED = 1
 BAD_CONFIGURATION = 78
 """Exit code for a configuration that cannot be used (EX_CONFIG of sysexits.h): no restart will help."""
@@ -28,6 +31,7 @@ BAD_CONFIGURATION = 78
 def main() -> None:
     """Entry point of `pvcd`."""
     arguments = _arguments()
+    faulthandler.enable()  # at SIGABRT, systemd's to a daemon that hangs, the journal gets the stack of each thread
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.INFO)
     if arguments.verbose:
         LOG.setLevel(logging.DEBUG)
@@ -65,9 +69,11 @@ def _run(config: Config, make: "partial[Daemon]") -> int:
 
 
 def _watch_over(daemon: Daemon, stop: Signal) -> int:
-    """Wait for the end, telling systemd when the node is registered; the exit code."""
+    """Wait for the end, telling systemd when the node is registered, and that its services go on; the exit code."""
     ready = False
-    while not stop.wait(0.2 if not ready else 2.0):
+    watchdog = Watchdog(daemon.hung, LOG)
+    while not stop.wait(0.2 if not ready else min(LOOK_EVERY, (watchdog.patience or LOOK_EVERY) / 2)):
+        watchdog.feed()
         if daemon.taken is not None:
             return _complain(daemon.taken, FAILED)
         if not ready and daemon.context.registered():
