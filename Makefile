@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB ?= lab
 
-.PHONY: help demo test check bench setup packages lab-down clean
+.PHONY: help demo test check bench setup packages deb lab-down clean
 
 help:
 	@echo "make demo      the whole story on real VMs (needs root); leaves the lab up"
 	@echo "make test      every test, the real ones included (needs root)"
 	@echo "make check     style, types, import rules, fast tests: needs no root once set up"
 	@echo "make bench     timings, as ratios in one run; writes bench-results.json"
+	@echo "make deb       Debian packages for Debian 12, in dist/; 'make man' first puts the manual pages in"
 	@echo "make lab-down  end the lab that 'make demo' leaves up"
 
 demo: setup
@@ -22,7 +23,7 @@ SCHEDULES := $(BIN)/pytest -q tests/scenarios/test_random_schedules.py
 test: check
 	@PVC_SEEDS=$(SEEDS) nice -n 19 $(SCHEDULES) > .schedules.log 2>&1 & schedules=$$!; \
 	trap 'kill $$schedules' INT TERM; \
-	$(BIN)/pytest -m "zookeeper or libvirt or lab"; real=$$?; \
+	$(BIN)/pytest -m "zookeeper or libvirt or lab or packages"; real=$$?; \
 	echo "waiting for the random schedules"; wait $$schedules; random=$$?; \
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
@@ -31,10 +32,13 @@ check: setup
 	$(BIN)/ruff format --check pvc tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab"
+	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages"
 
 bench: setup
 	$(BIN)/python -m bench
+
+deb: setup
+	sh packaging/build-deb
 
 lab-down:
 	$(BIN)/pvc lab down --name $(LAB)
