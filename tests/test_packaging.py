@@ -45,7 +45,7 @@ def test_the_version_is_that_of_the_newest_changes() -> None:
 def test_a_version_that_is_not_released_is_older_than_its_release_for_debian() -> None:
     assert debian_changelog("## [Unreleased] - 0.2.0\n").startswith("pvc (0.2.0~20231114221320) UNRELEASED;")
     released = debian_changelog("## [0.2.0] - 2026-12-01\n\n### Added\n\n- A thing.\n\n## [0.1.0] - 2026-11-01\n")
-    assert re.findall(r"^pvc .*$|^ -- .*> (.*)$", released, re.MULTILINE) == [
+    assert re.findall(r"^pvc .*$|^ -- .*>  (.*)$", released, re.MULTILINE) == [
         "",
         "Tue, 01 Dec 2026 00:00:00 +0000",
         "",
