@@ -56,6 +56,17 @@ def zookeeper(tmp_path: Path) -> Iterator[ZooKeeperServer]:
     server.stop()
 
 
+MANUAL = {"pvc-client": {"pvc.1", "pvc.yaml.5"}, "pvc-node": {"pvcd.8"}}
+
+
+@pytest.mark.parametrize("package", MANUAL)
+def test_the_manual_pages_that_this_checkout_makes_are_installed(package: str, debian: Debian) -> None:
+    made = {path.name for path in (ROOT / "build" / "deb" / "tree" / "man").glob("*")}
+    files = debian.check("dpkg", "--listfiles", package).splitlines()
+    pages = {path.rpartition("/")[2].removesuffix(".gz") for path in files if path.startswith("/usr/share/man/man")}
+    assert pages - {"man1", "man5", "man8"} == MANUAL[package] & made
+
+
 @pytest.mark.parametrize("package", EXPECTED)
 def test_every_file_is_where_debian_wants_it_unchanged_and_roots(package: str, debian: Debian) -> None:
     files = debian.check("dpkg", "--listfiles", package).split("\n")
