@@ -14,18 +14,25 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the Debian packages, as `make deb` builds them."""
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory in which the packages were built, as `make deb` does it; they lie in its `out`."""
     assert os.geteuid() == 0, "these tests install packages in a file system of their own; run them as root"
-    out = tmp_path_factory.mktemp("packages")
-    SystemProcesses().check(["sh", str(ROOT / "packaging" / "build-deb"), str(out)], timeout=600)
-    return out
+    work = tmp_path_factory.mktemp("workshop")
+    script = ROOT / "packaging" / "build-deb"
+    SystemProcesses().check(["sh", str(script), str(work / "out"), str(work / "deb")], timeout=900)
+    return work / "deb"
 
 
 @pytest.fixture(scope="session")
-def python_packages(packages: Path) -> Path:
+def packages(workshop: Path) -> Path:
+    """A directory with the Debian packages."""
+    return workshop.parent / "out"
+
+
+@pytest.fixture(scope="session")
+def python_packages(workshop: Path) -> Path:
     """The directory with the source archive and the wheel that the Debian packages were built from."""
-    return ROOT / "build" / "deb" / "python"
+    return workshop / "python"
 
 
 @pytest.fixture(scope="session")

@@ -51,11 +51,11 @@ class Debian:
         enter = ["nsenter", "--target", self._init, "--mount", "--pid", "--"]
         return [*enter, "chroot", str(self._base / "root"), "env", "--ignore-environment", *variables, *command]
 
-    def run(self, *command: str, timeout: float = 120.0, environment: Mapping[str, str] | None = None) -> Finished:
+    def run(self, *command: str, timeout: float = 300.0, environment: Mapping[str, str] | None = None) -> Finished:
         """Run a command there to its end."""
         return self._processes.run(self.inside(*command, environment=environment), timeout=timeout)
 
-    def check(self, *command: str, timeout: float = 120.0, environment: Mapping[str, str] | None = None) -> str:
+    def check(self, *command: str, timeout: float = 300.0, environment: Mapping[str, str] | None = None) -> str:
         """Run a command there that must succeed; what it wrote to standard output."""
         done = self.run(*command, timeout=timeout, environment=environment)
         assert done.code == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -60,8 +60,8 @@ MANUAL = {"pvc-client": {"pvc.1", "pvc.yaml.5"}, "pvc-node": {"pvcd.8"}}
 
 
 @pytest.mark.parametrize("package", MANUAL)
-def test_the_manual_pages_that_this_checkout_makes_are_installed(package: str, debian: Debian) -> None:
-    made = {path.name for path in (ROOT / "build" / "deb" / "tree" / "man").glob("*")}
+def test_the_manual_pages_that_this_checkout_makes_are_installed(package: str, debian: Debian, workshop: Path) -> None:
+    made = {path.name for path in (workshop / "tree" / "man").glob("*")}
     files = debian.check("dpkg", "--listfiles", package).splitlines()
     pages = {path.rpartition("/")[2].removesuffix(".gz") for path in files if path.startswith("/usr/share/man/man")}
     assert pages - {"man1", "man5", "man8"} == MANUAL[package] & made

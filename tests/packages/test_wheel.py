@@ -22,7 +22,7 @@ def bare(python_packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     processes = SystemProcesses()
     processes.check([sys.executable, "-m", "venv", str(home)], timeout=120)
     (wheel,) = python_packages.glob("*.whl")
-    fetched = ["--find-links", str(ROOT / "build" / "deb" / "tree" / "wheels")]
+    fetched = ["--find-links", str(python_packages.parent / "tree" / "wheels")]
     install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *fetched, str(wheel)]
     processes.check(install, timeout=300)
     return home
