@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB ?= lab
 
-.PHONY: help demo test check docs man bench setup packages lab-down clean
+.PHONY: help demo test check docs man bench setup packages deb lab-down clean
 
 help:
 	@echo "make demo      the whole story on real VMs (needs root); leaves the lab up"
@@ -12,6 +12,7 @@ help:
 	@echo "make docs      the documentation as a site, in build/site; warnings are errors"
 	@echo "make man       the manual pages, in build/man"
 	@echo "make bench     timings, as ratios in one run; writes bench-results.json"
+	@echo "make deb       Debian packages for Debian 12, in dist/"
 	@echo "make lab-down  end the lab that 'make demo' leaves up"
 
 demo: setup
@@ -24,16 +25,16 @@ SCHEDULES := $(BIN)/pytest -q tests/scenarios/test_random_schedules.py
 test: check
 	@PVC_SEEDS=$(SEEDS) nice -n 19 $(SCHEDULES) > .schedules.log 2>&1 & schedules=$$!; \
 	trap 'kill $$schedules' INT TERM; \
-	$(BIN)/pytest -m "zookeeper or libvirt or lab"; real=$$?; \
+	$(BIN)/pytest -m "zookeeper or libvirt or lab or packages"; real=$$?; \
 	echo "waiting for the random schedules"; wait $$schedules; random=$$?; \
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
 check: setup docs man
-	$(BIN)/ruff check pvc tests bench docs
-	$(BIN)/ruff format --check pvc tests bench docs
+	$(BIN)/ruff check pvc tests bench docs packaging
+	$(BIN)/ruff format --check pvc tests bench docs packaging
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab"
+	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages"
 
 docs: setup
 	$(BIN)/mkdocs build --strict  # with --quiet it would not count warnings
@@ -43,6 +44,9 @@ man: setup
 
 bench: setup
 	$(BIN)/python -m bench
+
+deb: setup
+	sh packaging/build-deb
 
 lab-down:
 	$(BIN)/pvc lab down --name $(LAB)

@@ -131,10 +131,16 @@ def _add_global_options(application: Application) -> None:
         output_format: Annotated[
             Format, typer.Option("--format", help="How listings are printed.", show_choices=True)
         ] = Format.TABLE,
-        version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+        version: Annotated[
+            bool,
+            typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
+        ] = False,
     ) -> None:
-        if version:
-            typer.echo(f"pvc {pvc.__version__}")
-            raise typer.Exit
         application.zookeeper = zookeeper
         application.format = output_format
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pvc {pvc.__version__}")
+        raise typer.Exit

@@ -102,6 +102,10 @@ class Daemon:
         """What a person should know about this node."""
         return [*self._live.findings(), *self.lifecycle.findings(), *self._plugins.health()]
 
+    def hung(self) -> list[str]:
+        """Names of services that make no progress any more; no restart of theirs helps, only one of the daemon."""
+        return self.lifecycle.hung()
+
     @property
     def taken(self) -> NameTaken | RolesNeeded | None:
         """Why this daemon must end: the node's name belongs to somebody else, or VMs need roles that are off."""

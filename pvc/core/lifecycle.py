@@ -17,6 +17,9 @@ CONFLICTS_IN_A_ROW = 20
 """Refused writes after which looking again does not help: from then on they count as failures."""
 STOP_WITHIN = 5.0
 """Seconds that a service may take over its last step before the daemon ends without it."""
+HUNG_AFTER = 180.0
+"""Seconds in one step after which a service counts as hung. Every call of a step ends by itself long before: libvirt's
+keepalive gives up after 15 seconds, ZooKeeper's answers are awaited for one session timeout, long work is a job."""
 
 
 class ServiceState(Enum):
@@ -41,6 +44,8 @@ class ServiceStatus:
     conflicts: int = 0
     """Refused writes in a row."""
     last_error: str = ""
+    stepping_since: float | None = None
+    """When the step it is in began, on the clock that never jumps; None between steps."""
 
 
 class Lifecycle:
@@ -77,12 +82,26 @@ class Lifecycle:
         """How each service is."""
         return list(self._status.values())
 
+    def hung(self) -> list[str]:
+        """Names of services that make no progress: in one step for too long, or without the task that steps them."""
+        begun_by = self._runtime.monotonic() - HUNG_AFTER
+        lost = {s.name for s, task in zip(self._services, self._tasks, strict=False) if not task.alive()}
+        return [
+            s.name
+            for s in self._status.values()
+            if (s.stepping_since is not None and s.stepping_since <= begun_by)
+            or (s.name in lost and s.state is not ServiceState.STOPPED)
+        ]
+
     def findings(self) -> list[Finding]:
-        """A warning for each service that is failing."""
+        """A warning for each service that is failing or hangs."""
         return [
             Finding(f"service {s.name}", Severity.WARNING, f"failed {s.failures} times in a row: {s.last_error}")
             for s in self._status.values()
             if s.state is ServiceState.FAILING
+        ] + [
+            Finding(f"service {name}", Severity.WARNING, "hangs; restart pvcd on this node, its VMs keep running")
+            for name in self.hung()
         ]
 
     def _run(self, service: Service) -> None:
@@ -91,7 +110,9 @@ class Lifecycle:
             if status.state is ServiceState.WAITING and not self._may_begin(service):
                 service.wake.wait(1.0)
                 continue
+            status.stepping_since = self._runtime.monotonic()
             pause = self._step(service, status)
+            status.stepping_since = None
             if status.state is ServiceState.FAILING:
                 self._wait_out(service, pause)
             else:

@@ -1,6 +1,7 @@
 """The program `pvcd`: runs one node's daemon in the foreground until it is told to stop."""
 
 import argparse
+import faulthandler
 import logging
 import os
 import signal
@@ -17,13 +18,15 @@ from pvc.core.machine import LinuxMachine
 from pvc.core.residents import RolesNeeded
 from pvc.core.runtime import Runtime
 from pvc.core.setup import load
-from pvc.core.systemd import notify
+from pvc.core.systemd import Watchdog, notify
 from pvc.core.threads import ThreadRuntime
 
 LOG = logging.getLogger("pvc")
 
 STOPPED = 0
 """Told to stop (SIGTERM or SIGINT)."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the running daemon, less if systemd's watchdog is to hear more often."""
 FAILED = 1
 """It cannot run now: no ZooKeeper server answers, the tree is missing or of another version, or the node's name is
 taken."""
@@ -35,6 +38,7 @@ def main() -> None:
     """Entry point of `pvcd`."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload; its default would end us
     arguments = parser().parse_args()
+    faulthandler.enable()  # at SIGABRT, systemd's to a daemon that hangs, the journal gets the stack of each thread
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.INFO)
     if arguments.verbose:
         LOG.setLevel(logging.DEBUG)
@@ -104,9 +108,14 @@ def _run(config: Config, make: "partial[Daemon]", read: Callable[[], Config]) ->
 
 
 def _watch_over(daemon: Daemon, asked: Asked, runtime: Runtime, read: Callable[[], Config]) -> int:
-    """Wait for the end, reload when asked, tell systemd when the node is registered; the exit code."""
+    """Wait for the end, reload when asked, tell systemd when the node is registered and that its services go on.
+
+    Returns the exit code.
+    """
     ready = False
+    watchdog = Watchdog(daemon.hung, LOG)
     while not asked.stop:
+        watchdog.feed()
         if daemon.taken is not None:
             return _complain(daemon.taken, BAD_CONFIGURATION if isinstance(daemon.taken, RolesNeeded) else FAILED)
         if asked.reload:
@@ -115,7 +124,7 @@ def _watch_over(daemon: Daemon, asked: Asked, runtime: Runtime, read: Callable[[
         if not ready and daemon.context.registered():
             ready = True
             notify("READY=1")
-        asked.news.wait(0.2 if not ready else 2.0)
+        asked.news.wait(0.2 if not ready else min(LOOK_EVERY, (watchdog.patience or LOOK_EVERY) / 2))
     return STOPPED
 
 

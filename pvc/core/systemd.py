@@ -1,8 +1,12 @@
-"""Tells systemd how the daemon is, when it runs under it (sd_notify(3)): one datagram, no library needed."""
+"""Tells systemd how the daemon is, when it runs under it (sd_notify(3)): datagrams, no library needed."""
 
+import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+PATIENCE = 2.0
+"""Seconds to wait for a systemd that is too busy to take more news; the daemon's main loop must go on."""
 
 
 def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
@@ -12,8 +16,45 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
         return False
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+            to.settimeout(PATIENCE)
             to.connect("\0" + address[1:] if address.startswith("@") else address)
             to.send(state.encode())
     except OSError:
         return False
     return True
+
+
+class Watchdog:
+    """Tells systemd that the daemon makes progress, and is silent while it makes none: then systemd restarts it."""
+
+    def __init__(
+        self,
+        hung: Callable[[], Sequence[str]],
+        log: logging.Logger,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """`hung` names what makes no progress. Without WATCHDOG_USEC nobody waits for news and none is sent."""
+        self._hung = hung
+        self._log = log
+        self._environment = environment
+        self._silent = False
+        self.patience = _patience(environment)
+        """Seconds of silence after which systemd acts; None: it does not watch this process."""
+
+    def feed(self) -> None:
+        """Send a sign of life unless something hangs. To be called at least twice in `patience`."""
+        if self.patience is None:
+            return
+        hung = list(self._hung())
+        if not hung:
+            notify("WATCHDOG=1", self._environment)
+        elif not self._silent:
+            self._log.critical("%s: no progress; telling systemd nothing more, it restarts pvcd", ", ".join(hung))
+        self._silent = bool(hung)
+
+
+def _patience(environment: Mapping[str, str]) -> float | None:
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    if not microseconds.isdigit() or environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 1e6

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pvc import __version__
 from pvc.cli.application import Application
 from pvc.cli.main import build
 from pvc.core.commands import DuplicateCommand
@@ -30,6 +31,10 @@ def test_a_second_command_of_one_name_is_refused() -> None:
         group.command("fly")(lambda: None)
     with pytest.raises(DuplicateCommand):
         application.group("").command("vm")(lambda: None)
+
+
+def test_the_version_needs_no_command() -> None:
+    assert pvc("--version").stdout == f"pvc {__version__}\n"
 
 
 def test_every_command_explains_itself() -> None:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 
 from pvc.core.coordination import Check, Clash, Conflict, Disconnected
-from pvc.core.lifecycle import CONFLICTS_IN_A_ROW, LONGEST_PAUSE, Lifecycle, ServiceState
+from pvc.core.lifecycle import CONFLICTS_IN_A_ROW, HUNG_AFTER, LONGEST_PAUSE, Lifecycle, ServiceState
 from pvc.core.model import Severity
 from pvc.testing.runtime import SimProcess, World
 
@@ -230,3 +231,42 @@ def test_a_service_that_does_not_end_is_left_behind_and_named(
     assert ended and ended[0] < 10
     assert "stuck did not stop within" in caplog.text
     process.kill()
+
+
+def test_a_service_that_stays_in_one_step_hangs_until_the_step_ends(world: World, process: SimProcess) -> None:
+    one = Scripted(world, process, "one", does=sleeping(process, 2 * HUNG_AFTER))
+    lifecycle = started(process, one)
+    world.run_for(HUNG_AFTER - 1)
+    assert lifecycle.hung() == []
+    world.run_for(2)
+    assert lifecycle.hung() == ["one"]
+    (finding,) = lifecycle.findings()
+    assert finding.severity is Severity.WARNING
+    assert finding.source == "service one"
+    world.run_for(HUNG_AFTER)
+    assert lifecycle.hung() == []
+
+
+def test_a_service_that_waits_or_fails_for_long_does_not_hang(world: World, process: SimProcess) -> None:
+    waiting = Scripted(world, process, "waiting", does=lambda _n: 10 * HUNG_AFTER)
+    failing = Scripted(world, process, "failing", does=failing_until(100))
+    blocked = Scripted(world, process, "blocked", after=("failing",))
+    lifecycle = started(process, waiting, failing, blocked)
+    world.run_for(5 * HUNG_AFTER)
+    assert lifecycle.hung() == []
+
+
+def test_a_service_whose_task_has_died_hangs_but_one_that_was_stopped_does_not(
+    world: World, process: SimProcess
+) -> None:
+    def die(_number: int) -> float:
+        raise SystemExit
+
+    lifecycle = started(process, Scripted(world, process, "one", does=die), Scripted(world, process, "two"))
+    with suppress(SystemExit):
+        world.run_for(1)
+    world.run_for(1)
+    assert lifecycle.hung() == ["one"]
+    process.spawn("end", lifecycle.stop)
+    world.run_for(30)
+    assert lifecycle.hung() == ["one"]

@@ -108,7 +108,9 @@ def test_what_waits_is_told_again_until_it_is_taken_back() -> None:
 def test_core_keys_need_a_restart(text: str, told: str) -> None:
     site = Site()
     before = site.live.now()
-    assert f"{told}, needs a restart of pvcd" in site.reload(text)
+    lines = site.reload(text)
+    assert f"{told}, needs a restart of pvcd" in lines
+    assert all(line.endswith(", needs a restart of pvcd") for line in lines)
     assert site.live.now() == before
 
 
