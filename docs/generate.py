@@ -29,6 +29,7 @@ HOLDS: Mapping[str, str] = {
     "/nodes/<name>": "`Node`",
     "/nodes/<name>/session": "`NodeSession`, ephemeral",
     "/nodes/<name>/facts": "`NodeFacts`",
+    "/nodes/<name>/plugins": "`PluginReports` of pvc/core/pluginreports.py",
     "/nodes/<name>/operation": "`Operation`",
     "/nodes/<name>/vms/<uuid>": "empty, or a `MoveReport`",
     "/vms/<uuid>": "`Vm`",

@@ -48,7 +48,7 @@ def build(config_path: str | None) -> Application:
         document = read(find_config(config_path, os.environ))
     except PvcError as error:
         problem = error
-    plugins = Plugins(log)
+    plugins = Plugins(log, attended=True)
     for name in _client_plugins(document.values.get("plugins")):
         try:
             plugins.load([name])

@@ -8,13 +8,15 @@ from functools import partial
 
 from pvc.core.coordination import Conflict, Disconnected
 from pvc.core.model import Finding, Severity
-from pvc.core.runtime import Runtime, Task
+from pvc.core.runtime import Ended, Runtime, Task
 from pvc.core.service import Service
 
 LONGEST_PAUSE = 60.0
 """Seconds between tries of a service that keeps failing."""
 CONFLICTS_IN_A_ROW = 20
 """Refused writes after which looking again does not help: from then on they count as failures."""
+SLOW = 60.0
+"""Seconds after which a step that has not returned is told of: a step does not block, long work goes to jobs."""
 STOP_WITHIN = 5.0
 """Seconds that a service may take over its last step before the daemon ends without it."""
 
@@ -41,6 +43,8 @@ class ServiceStatus:
     conflicts: int = 0
     """Refused writes in a row."""
     last_error: str = ""
+    stepping_since: float | None = None
+    """When the step that it is in began, on the clock that never jumps; None: it is in none."""
 
 
 class Lifecycle:
@@ -73,12 +77,19 @@ class Lifecycle:
         return list(self._status.values())
 
     def findings(self) -> list[Finding]:
-        """A warning for each service that is failing."""
-        return [
+        """A warning for each service that is failing, or does not come back from its step."""
+        failing = [
             Finding(f"service {s.name}", Severity.WARNING, f"failed {s.failures} times in a row: {s.last_error}")
             for s in self._status.values()
             if s.state is ServiceState.FAILING
         ]
+        long_ago = self._runtime.monotonic() - SLOW
+        hanging = [
+            Finding(f"service {s.name}", Severity.WARNING, "does not come back from its step; see what it waits for")
+            for s in self._status.values()
+            if s.stepping_since is not None and s.stepping_since < long_ago
+        ]
+        return failing + hanging
 
     def _run(self, service: Service) -> None:
         status = self._status[service.name]
@@ -103,8 +114,9 @@ class Lifecycle:
 
     def _step(self, service: Service, status: ServiceStatus) -> float:
         was_waiting = status.state is ServiceState.WAITING
+        status.stepping_since = self._runtime.monotonic()
         try:
-            pause = service.step()
+            pause = float(service.step())
         except Disconnected:  # expected weather: the session's return wakes the service
             pause = 1.0
             if was_waiting:
@@ -115,8 +127,12 @@ class Lifecycle:
                 return self._failed(service, status, conflict)
             self._log.debug("service %s: %s; looking again", service.name, conflict)
             return 0.0
-        except Exception as error:  # the step boundary: contained, counted, retried
+        except Ended:
+            raise
+        except BaseException as error:  # the step boundary, an exit included: contained, counted, retried
             return self._failed(service, status, error)
+        finally:
+            status.stepping_since = None
         status.state, status.failures, status.conflicts = ServiceState.RUNNING, 0, 0
         if was_waiting:
             for other in self._services:
@@ -124,9 +140,9 @@ class Lifecycle:
                     other.wake.set()
         return pause
 
-    def _failed(self, service: Service, status: ServiceStatus, error: Exception) -> float:
+    def _failed(self, service: Service, status: ServiceStatus, error: BaseException) -> float:
         status.failures += 1
-        status.state, status.last_error = ServiceState.FAILING, str(error)
+        status.state, status.last_error = ServiceState.FAILING, str(error) or type(error).__name__
         pause = min(LONGEST_PAUSE, 2.0 ** min(status.failures - 1, 16))
         self._log.error("service %s: %s; again in %g s", service.name, error, pause, exc_info=error)
         return pause
