@@ -22,7 +22,7 @@ SCHEDULES := $(BIN)/pytest -q tests/scenarios/test_random_schedules.py
 test: check
 	@PVC_SEEDS=$(SEEDS) nice -n 19 $(SCHEDULES) > .schedules.log 2>&1 & schedules=$$!; \
 	trap 'kill $$schedules' INT TERM; \
-	$(BIN)/pytest -m "zookeeper or libvirt or lab"; real=$$?; \
+	$(BIN)/pytest -m "zookeeper or libvirt or lab or packages"; real=$$?; \
 	echo "waiting for the random schedules"; wait $$schedules; random=$$?; \
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
@@ -31,7 +31,7 @@ check: setup
 	$(BIN)/ruff format --check pvc tests bench docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab"
+	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages"
 
 bench: setup
 	$(BIN)/python -m bench

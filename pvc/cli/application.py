@@ -38,7 +38,9 @@ STATUS = (
 )
 """Core's own fields of `pvc status`."""
 QUICK = 1.5
-"""Seconds that shell completion may spend on reaching the cluster."""
+"""Seconds that what can do without the cluster, as shell completion, may spend on reaching it."""
+OURS = "pvc itself"
+"""Who owns core's own commands."""
 
 
 class Group:
@@ -48,13 +50,14 @@ class Group:
         self._owner = owner
         self._app = app
         self._name = name
-        self._taken: set[str] = set()
+        self._taken: dict[str, str] = {}
 
     def claim(self, name: str) -> None:
         """Take a name in this group. Raises DuplicateCommand."""
         if name in self._taken:
-            raise DuplicateCommand(f"two plugins want the command `{' '.join(('pvc', self._name, name)).strip()}`")
-        self._taken.add(name)
+            command = " ".join(word for word in ("pvc", self._name, name) if word)
+            raise DuplicateCommand(_both_want(f"the command `{command}`", self._taken[name], self._owner.claimant))
+        self._taken[name] = self._owner.claimant
 
     def command(
         self, name: str, *, listing: bool = False, **options: Any
@@ -102,6 +105,7 @@ class Application:
         self._problem = problem
         self._groups = {"": Group(self, self.app, "")}
         self._status_parts: dict[str, Callable[[Coordinator], Any]] = {}
+        self._status_owners = dict.fromkeys(STATUS, OURS)
         self._config: Config | None = None
         self._coordinator: Coordinator | None = None
 
@@ -120,6 +124,11 @@ class Application:
     def plugins(self) -> Plugins:
         """The loaded plugins, for `pvc plugin list`."""
         return self._plugins
+
+    @property
+    def claimant(self) -> str:
+        """Who adds commands at this moment."""
+        return f"plugin {self._plugins.calling}" if self._plugins.calling else OURS
 
     @property
     def document(self) -> Document:
@@ -145,9 +154,11 @@ class Application:
         return self._groups[name]
 
     def status_part(self, name: str, look: Callable[[Coordinator], Any]) -> None:
-        if name in STATUS or name in self._status_parts:
-            raise DuplicateCommand(f"two plugins want the field `{name}` of `pvc status`")
-        self._status_parts[name] = look
+        if name in self._status_owners:
+            raise DuplicateCommand(
+                _both_want(f"the field `{name}` of `pvc status`", self._status_owners[name], self.claimant)
+            )
+        self._status_parts[name], self._status_owners[name] = look, self.claimant
 
     def status_parts(self, coordinator: Coordinator) -> dict[str, Any]:
         """What plugins add to `pvc status`. Raises CoordinationError: then nothing can be shown."""
@@ -157,6 +168,15 @@ class Application:
         if self._coordinator is None:
             self._coordinator = self._connect(self.config)
         return self._coordinator
+
+    def reach_quickly(self) -> Coordinator | None:
+        """The connection, where it is a convenience only; None if the cluster does not answer quickly."""
+        try:
+            config = self.config
+            self._config = replace(config, zookeeper=replace(config.zookeeper, connect_timeout=QUICK))
+            return self.connect()
+        except PvcError:
+            return None
 
     def close(self) -> None:
         """End the connection, if there is one."""
@@ -196,13 +216,16 @@ class Application:
 
     def _names(self, path: str, incomplete: str) -> list[str]:
         """Names below a path that begin so; none if the cluster does not answer quickly."""
+        coordinator = self.reach_quickly()
         try:
-            config = self.config
-            self._config = replace(config, zookeeper=replace(config.zookeeper, connect_timeout=QUICK))
-            names = self.connect().children(path) or ()
-        except (PvcError, CoordinationError):
+            names = coordinator.children(path) or () if coordinator else ()
+        except CoordinationError:
             return []
         return [name for name in names if name.startswith(incomplete)]
+
+
+def _both_want(what: str, first: str, second: str) -> str:
+    return f"{first} and {second} want {what}; the first one has it. Switch one of the two off"
 
 
 def _looked_up(look: Callable[[Coordinator], Any], coordinator: Coordinator) -> Any:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from pvc.cli.application import Application
 from pvc.cli.output import Format
 from pvc.core.config.document import Document, find_config, read
 from pvc.core.config.schema import FEATURES, ROLES
+from pvc.core.config.validation import denied_plugins
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins, installed
 from pvc.core.threads import ThreadRuntime
@@ -49,7 +51,7 @@ def build(config_path: str | None) -> Application:
     except PvcError as error:
         problem = error
     plugins = Plugins(log, attended=True)
-    for name in _client_plugins(document.values.get("plugins")):
+    for name in _client_plugins(document.values.get("plugins"), denied_plugins(document)):
         try:
             plugins.load([name])
         except PvcError as error:  # one broken plugin must not take the other commands away
@@ -66,7 +68,7 @@ def furnish(application: Application) -> Application:
     return application
 
 
-def _client_plugins(switches: object) -> list[str]:
+def _client_plugins(switches: object, denied: Sequence[str] = ()) -> list[str]:
     """Which plugins' commands the client has: roles and features unless switched off, and what the file names.
 
     Roles do not count here: a laptop has none and manages VMs all the same.
@@ -74,7 +76,9 @@ def _client_plugins(switches: object) -> list[str]:
     named = {name: on for name, on in switches.items() if isinstance(on, bool)} if isinstance(switches, dict) else {}
     wanted = {**dict.fromkeys((*ROLES, *FEATURES), True), **named}
     points = installed()
-    return [name for name, on in wanted.items() if on and name in points] + [t for t in TOOLS if t in points]
+    return [name for name, on in wanted.items() if on and name in points and name not in denied] + [
+        t for t in TOOLS if t in points
+    ]
 
 
 def _option(name: str) -> str | None:

@@ -254,7 +254,7 @@ def test_a_forecast_touches_nothing_but_the_question(kind: str) -> None:
         after = tree(cluster)
         assert set(after) - set(before) == {keys.node_forecast("hv1")}
         changed = {path for path in before if before[path] != after[path]}
-        assert all(path.endswith("/facts") for path in changed), changed
+        assert all(path.endswith(("/facts", "/plugins")) for path in changed), changed
         assert cluster.where() == where
 
 
