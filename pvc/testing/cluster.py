@@ -280,7 +280,7 @@ class SimCluster:
         assert znode is not None
         return decode(Node, znode.data, keys.node(name))
 
-    def findings(self, name: str) -> tuple[Finding, ...]:
+    def health(self, name: str) -> tuple[Finding, ...]:
         """What a node's daemon has published that a person should know."""
         znode = self.client.get(keys.node_facts(name))
         return () if znode is None else decode(NodeFacts, znode.data, keys.node_facts(name)).findings

@@ -1,7 +1,7 @@
 """Fixtures for tests of plugins. pytest loads this wherever pvc is installed: it imports nothing until one is used."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
     from pvc.testing.hypervisor import FakeFabric
     from pvc.testing.runtime import SimProcess, World
+
+
+@contextmanager
+def _needing_greenlet() -> Iterator[None]:
+    """Around the imports of what runs on simulated time."""
+    try:
+        yield
+    except ImportError as error:
+        raise pytest.UsageError(f"{error}: the fixtures of pvc need more: pip install 'pvc[testing]'") from error
 
 
 class MakeCluster(Protocol):
@@ -43,7 +52,8 @@ def pvc_cluster() -> Iterator[MakeCluster]:
             config: Mapping[str, Any] | None = None,
             seed: int = 0,
         ) -> "SimCluster":
-            from pvc.testing.cluster import SimCluster
+            with _needing_greenlet():
+                from pvc.testing.cluster import SimCluster
 
             names = [f"hv{number + 1}" for number in range(nodes)] if isinstance(nodes, int) else nodes
             makers = plugins if isinstance(plugins, Mapping) else {}
@@ -63,7 +73,8 @@ def pvc_cluster() -> Iterator[MakeCluster]:
 @pytest.fixture
 def pvc_world() -> "World":
     """Simulated time: `run_for` and `run_until` let it pass."""
-    from pvc.testing.runtime import World
+    with _needing_greenlet():
+        from pvc.testing.runtime import World
 
     return World()
 
@@ -77,8 +88,9 @@ def pvc_runtime(pvc_world: "World") -> "SimProcess":
 @pytest.fixture
 def pvc_ensemble(pvc_world: "World") -> Iterator["FakeEnsemble"]:
     """A ZooKeeper ensemble in memory, with the tree of a new cluster."""
-    from pvc.core.tree import tree_ops
-    from pvc.testing.coordinator import FakeEnsemble
+    with _needing_greenlet():
+        from pvc.core.tree import tree_ops
+        from pvc.testing.coordinator import FakeEnsemble
 
     ensemble = FakeEnsemble(pvc_world.process("ensemble"))
     ensemble.connect("init").commit(tree_ops())
@@ -95,6 +107,7 @@ def pvc_coordinator(pvc_ensemble: "FakeEnsemble") -> "FakeCoordinator":
 @pytest.fixture
 def pvc_fabric(pvc_world: "World") -> "FakeFabric":
     """Simulated hosts that run VMs and migrate them: `host(name)` gives each its hypervisor."""
-    from pvc.testing.hypervisor import FakeFabric
+    with _needing_greenlet():
+        from pvc.testing.hypervisor import FakeFabric
 
     return FakeFabric(pvc_world.process("fabric"))
