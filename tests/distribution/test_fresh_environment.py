@@ -110,7 +110,7 @@ def test_its_source_is_clean_and_typed(fresh: Environment, which: str) -> None:
             *source,
         ],
     ):
-        done = SystemProcesses().run(command, timeout=PATIENCE)
+        done = SystemProcesses().run(["env", f"--chdir={directory}", *command], timeout=PATIENCE)
         assert done.code == 0, done.stdout + done.stderr
 
 
