@@ -27,8 +27,8 @@ test: check
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
 check: setup
-	$(BIN)/ruff check pvc tests bench docs
-	$(BIN)/ruff format --check pvc tests bench docs
+	$(BIN)/ruff check pvc tests bench docs examples
+	$(BIN)/ruff format --check pvc tests bench docs examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages"

@@ -233,7 +233,10 @@ def _looked_up(look: Callable[[Coordinator], Any], coordinator: Coordinator) -> 
         return look(coordinator)
     except CoordinationError:
         raise
-    except Exception as error:  # contained: one plugin's failure must not hide what the others have to say
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # contained: one plugin's failure must not hide what the others have to say
         return f"cannot be shown: {error}"
 
 
