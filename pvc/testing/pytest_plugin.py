@@ -36,6 +36,7 @@ class MakeCluster(Protocol):
         """A started cluster, taken down after the test.
 
         `plugins` are switched on beside the flush lock: installed ones by name, or for each name what makes the object.
+        Not consolelog: it waits for the kernel, on real time.
         `config` is every node's pvc.yaml, but for the node's name and what is switched on.
         """
 

@@ -247,7 +247,7 @@ def test_a_forecast_touches_nothing_but_the_question(kind: str) -> None:
         if kind == "unflush":
             cluster.ask("flush", "hv1")
             cluster.finish("hv1")
-        cluster.run(5.0)
+        cluster.run(30.0)  # until every daemon has told of its plugins
         before, where = tree(cluster), cluster.where()
         assert len(cluster.forecast(kind, "hv1", make_room=True).prospects) == 2
         cluster.run(30.0)
