@@ -10,7 +10,7 @@ import typer
 from pvc.cli.application import Application
 from pvc.cli.skeleton import write_skeleton
 from pvc.core import keys
-from pvc.core.commands import Moment
+from pvc.core.commands import Moment, Seconds
 from pvc.core.config.schema import ROLES
 from pvc.core.config.validation import enabled_plugins
 from pvc.core.coordination import CoordinationError, Coordinator
@@ -209,7 +209,7 @@ def _row(report: PluginReport, reports: PluginReports) -> dict[str, Any]:
             for s in report.services
         ],
         "hooks": [
-            {"hook": hook, "calls": t.calls, "total": round(t.total, 6), "longest": round(t.longest, 6)}
+            {"hook": hook, "calls": t.calls, "total": Seconds(t.total), "longest": Seconds(t.longest)}
             for hook, t in report.hooks.items()
         ],
         "told_at": Moment(reports.at),

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pvc.cli.application import Application
 from pvc.cli.main import furnish
@@ -274,3 +276,10 @@ def test_the_report_of_a_node_that_never_told_any_is_empty(lit: Keyboard) -> Non
     lit.cluster.kill_daemon("hv1")
     lit.cluster.client.commit([Delete(keys.node_plugins("hv1"))])
     assert lit.type("plugin", "list", "--node", "hv1", "--format", "json").rows == []
+
+
+def test_the_times_of_hooks_are_numbers_for_programs_and_legible_for_people(lit: Keyboard) -> None:
+    as_yaml = lit.type("plugin", "info", "hypervisor", "--node", "hv1", "--format", "yaml").out
+    assert all(hook["total"] >= hook["longest"] for hook in yaml.safe_load(as_yaml)["hooks"])
+    table = lit.type("plugin", "info", "hypervisor", "--node", "hv1").out
+    assert re.search(r"pvc_node_facts +\d+ +\d\.\d{4} +\d\.\d{4}", table)
