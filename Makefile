@@ -30,8 +30,8 @@ test: check
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
 check: setup docs man
-	$(BIN)/ruff check pvc tests bench docs packaging
-	$(BIN)/ruff format --check pvc tests bench docs packaging
+	$(BIN)/ruff check pvc tests bench docs examples packaging
+	$(BIN)/ruff format --check pvc tests bench docs examples packaging
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages"

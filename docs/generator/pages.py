@@ -18,6 +18,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/nodes/<name>/session": ("pvc.core.model", "NodeSession"),
     "/nodes/<name>/facts": ("pvc.core.model", "NodeFacts"),
     "/nodes/<name>/operation": ("pvc.core.model", "Operation"),
+    "/nodes/<name>/plugins": ("pvc.core.pluginreports", "PluginReports"),
     "/nodes/<name>/forecast": ("pvc.core.forecasting", "Question"),
     "/nodes/<name>/vms": ("pvc.plugins.hypervisor.records", "Promises"),
     "/nodes/<name>/vms/<uuid>": ("pvc.plugins.hypervisor.records", "MoveReport"),

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from pvc.cli.groups import Group
+from pvc.cli.groups import Group, both_want
 from pvc.cli.output import Format, write
 from pvc.core import keys
 from pvc.core.commands import DuplicateCommand
@@ -42,7 +42,9 @@ STATUS = (
 )
 """Core's own fields of `pvc status`."""
 QUICK = 1.5
-"""Seconds that shell completion may spend on reaching the cluster."""
+"""Seconds that what can do without the cluster, as shell completion, may spend on reaching it."""
+OURS = "pvc itself"
+"""Who owns core's own commands."""
 
 
 class Application:
@@ -68,6 +70,7 @@ class Application:
         top = Group(
             "",
             self._choose_format,
+            lambda: self.claimant,
             name="pvc",
             help="Manage a cluster of virtual machines. Talks to ZooKeeper only.",
             pretty_exceptions_enable=False,
@@ -78,6 +81,7 @@ class Application:
         self._problem = problem
         self._groups = {"": top}
         self._status_parts: dict[str, Callable[[Coordinator], Any]] = {}
+        self._status_owners = dict.fromkeys(STATUS, OURS)
         self._config: Config | None = None
         self._coordinator: Coordinator | None = None
 
@@ -110,6 +114,11 @@ class Application:
         return self._plugins
 
     @property
+    def claimant(self) -> str:
+        """Who adds commands at this moment."""
+        return f"plugin {self._plugins.calling}" if self._plugins.calling else OURS
+
+    @property
     def document(self) -> Document:
         """The configuration files as read; empty if they could not be."""
         return self._document
@@ -131,7 +140,7 @@ class Application:
     def group(self, name: str, help: str = "") -> Group:
         if name not in self._groups:
             self._groups[""].claim(name)
-            self._groups[name] = group = Group(name, self._choose_format)
+            self._groups[name] = group = Group(name, self._choose_format, lambda: self.claimant)
             self.app.add_typer(group.app, name=name, help=help)
         return self._groups[name]
 
@@ -139,9 +148,11 @@ class Application:
         self.format = chosen
 
     def status_part(self, name: str, look: Callable[[Coordinator], Any]) -> None:
-        if name in STATUS or name in self._status_parts:
-            raise DuplicateCommand(f"two plugins want the field `{name}` of `pvc status`")
-        self._status_parts[name] = look
+        if name in self._status_owners:
+            raise DuplicateCommand(
+                both_want(f"the field `{name}` of `pvc status`", self._status_owners[name], self.claimant)
+            )
+        self._status_parts[name], self._status_owners[name] = look, self.claimant
 
     def status_parts(self, coordinator: Coordinator) -> dict[str, Any]:
         """What plugins add to `pvc status`. Raises CoordinationError: then nothing can be shown."""
@@ -151,6 +162,15 @@ class Application:
         if self._coordinator is None:
             self._coordinator = self._connect(self.config)
         return self._coordinator
+
+    def reach_quickly(self) -> Coordinator | None:
+        """The connection, where it is a convenience only; None if the cluster does not answer quickly."""
+        try:
+            config = self.config
+            self._config = replace(config, zookeeper=replace(config.zookeeper, connect_timeout=QUICK))
+            return self.connect()
+        except PvcError:
+            return None
 
     def close(self) -> None:
         """End the connection, if there is one."""
@@ -217,11 +237,10 @@ class Application:
 
     def _names(self, path: str, incomplete: str) -> list[str]:
         """Names below a path that begin so; none if the cluster does not answer quickly."""
+        coordinator = self.reach_quickly()
         try:
-            config = self.config
-            self._config = replace(config, zookeeper=replace(config.zookeeper, connect_timeout=QUICK))
-            names = self.connect().children(path) or ()
-        except (PvcError, CoordinationError):
+            names = coordinator.children(path) or () if coordinator else ()
+        except CoordinationError:
             return []
         return [name for name in names if name.startswith(incomplete)]
 
@@ -231,7 +250,10 @@ def _looked_up(look: Callable[[Coordinator], Any], coordinator: Coordinator) -> 
         return look(coordinator)
     except CoordinationError:
         raise
-    except Exception as error:  # contained: one plugin's failure must not hide what the others have to say
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # contained: one plugin's failure must not hide what the others have to say
         return f"cannot be shown: {error}"
 
 

@@ -52,7 +52,7 @@ def _assigned(coordinator: Coordinator, uuid: str, node: str) -> str:
 
 def _ops(coordinator: Coordinator, name: str, index: tuple[str, ...]) -> list[Op]:
     """The whole node and nothing else; fails if a VM was assigned to it or its daemon came back meanwhile."""
-    below = [keys.node_operation(name), keys.node_forecast(name), keys.node_facts(name)]
+    below = [path(name) for path in (keys.node_operation, keys.node_forecast, keys.node_facts, keys.node_plugins)]
     known = [path for path, znode in zip(below, coordinator.get_many(below), strict=True) if znode is not None]
     return [
         *(Delete(keys.node_vm(name, uuid)) for uuid in index),

@@ -22,12 +22,17 @@ log = logging.getLogger("pvc")
 class Group:
     """A group of commands; see `CommandGroup`."""
 
-    def __init__(self, name: str, choose_format: Callable[[Format], None], /, **options: Any) -> None:
-        """`name` is empty for the top; `choose_format` is told what `--format` of a listing says."""
+    def __init__(
+        self, name: str, choose_format: Callable[[Format], None], claimant: Callable[[], str], /, **options: Any
+    ) -> None:
+        """`name` is empty for the top; `choose_format` is told what `--format` of a listing says; `claimant` says who
+        adds commands at this moment."""
         self._name = name
         self._choose_format = choose_format
-        self._names: list[str] = []
+        self._claimant = claimant
+        self._names: dict[str, str] = {}
         self._later: dict[str, tuple[Callable[[], None], str]] = {}
+        self._adding: Callable[[], None] | None = None
         self.app = typer.Typer(
             cls=_lazy(self),
             no_args_is_help=True,
@@ -44,14 +49,18 @@ class Group:
     def claim(self, name: str) -> None:
         """Take a name in this group. Raises DuplicateCommand."""
         if name in self._names:
-            raise DuplicateCommand(f"two plugins want the command `{' '.join(('pvc', self._name, name)).strip()}`")
-        self._names.append(name)
+            raise DuplicateCommand(
+                both_want(f"the command `{self._in_words(name)}`", self._names[name], self._claimant())
+            )
+        self._names[name] = self._claimant()
 
     def command(
         self, name: str, *, listing: bool = False, **options: Any
     ) -> Callable[[Callable[..., None]], Callable[..., None]]:
         """See CommandGroup."""
-        if self._later.pop(name, None) is None:
+        if name in self._later and self._later[name][0] is self._adding:
+            del self._later[name]
+        else:
             self.claim(name)
 
         def add(function: Callable[..., None]) -> Callable[..., None]:
@@ -87,16 +96,24 @@ class Group:
 
         Raises PvcError if its plugin fails in that.
         """
-        add = self._later[name][0]
+        self._adding = self._later[name][0]
         try:
-            add()
+            self._adding()
         except Exception as error:  # a plugin's import may do anything: it becomes a message
-            raise PvcError(
-                f"the command `{' '.join(('pvc', self._name, name))}` cannot be loaded: {error}; mend its plugin"
-            ) from error
+            raise PvcError(f"the command `{self._in_words(name)}` cannot be made: {error}; mend its plugin") from error
+        finally:
+            self._adding = None
         if name in self._later:
-            raise PvcError(f"the command `{' '.join(('pvc', self._name, name))}` was announced but not added")
+            raise PvcError(f"the command `{self._in_words(name)}` was announced but not added; mend its plugin")
         return dict(get_group(self.app).commands)
+
+    def _in_words(self, name: str) -> str:
+        return " ".join(word for word in ("pvc", self._name, name) if word)
+
+
+def both_want(what: str, first: str, second: str) -> str:
+    """Why the second does not get what it wants."""
+    return f"{first} and {second} want {what}; the first one has it. Switch one of the two off"
 
 
 def _lazy(group: Group) -> type[TyperGroup]:

@@ -16,6 +16,7 @@ from pvc.cli.output import Format
 from pvc.core.config.document import Document
 from pvc.core.config.layers import collect
 from pvc.core.config.schema import FEATURES, ROLES
+from pvc.core.config.validation import denied_plugins
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins, installed
 from pvc.core.threads import ThreadRuntime
@@ -36,7 +37,7 @@ PARTS: Sequence[tuple[str, str, Sequence[str] | Mapping[str, str]]] = (
     ("node", "history", ("history",)),
     ("cluster", "roll", ("roll",)),
     ("config", "config", ("check", "show", "reference")),
-    ("plugin", "plugin", ("list",)),
+    ("plugin", "plugin", ("list", "info", "new")),
 )
 """Where core's commands are: group, module of this package with `add_commands`, names. Imported when asked for."""
 TOOLS = ("lab",)
@@ -70,8 +71,8 @@ def build(config_path: str | None) -> Application:
         document = collect(config_path, os.environ)
     except PvcError as error:
         problem = error
-    plugins = Plugins(log)
-    for name in _client_plugins(document.values.get("plugins")):
+    plugins = Plugins(log, attended=True)
+    for name in _client_plugins(document.values.get("plugins"), denied_plugins(document)):
         try:
             plugins.load([name])
         except PvcError as error:  # one broken plugin must not take the other commands away
@@ -94,7 +95,7 @@ def _add(module: str, application: Application) -> None:
     import_module(f"pvc.cli.{module}").add_commands(application)
 
 
-def _client_plugins(switches: object) -> list[str]:
+def _client_plugins(switches: object, denied: Sequence[str] = ()) -> list[str]:
     """Which plugins' commands the client has: roles and features unless switched off, and what the file names.
 
     Roles do not count here: a laptop has none and manages VMs all the same.
@@ -102,7 +103,9 @@ def _client_plugins(switches: object) -> list[str]:
     named = {name: on for name, on in switches.items() if isinstance(on, bool)} if isinstance(switches, dict) else {}
     wanted = {**dict.fromkeys((*ROLES, *FEATURES), True), **named}
     points = installed()
-    return [name for name, on in wanted.items() if on and name in points] + [t for t in TOOLS if t in points]
+    return [name for name, on in wanted.items() if on and name in points and name not in denied] + [
+        t for t in TOOLS if t in points
+    ]
 
 
 def _option(name: str) -> str | None:

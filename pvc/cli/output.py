@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import typer
 import yaml
 
-from pvc.core.commands import Moment, when
+from pvc.core.commands import Moment, Seconds, when
 
 
 class Format(StrEnum):
@@ -82,6 +82,8 @@ def text_of(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Moment):
         return when(value)
+    if isinstance(value, Seconds):
+        return f"{value:.4f}"
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, float):
@@ -102,7 +104,7 @@ def _coloured(cell: str, width: int, colour: bool) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, Moment):
+    if isinstance(value, Moment | Seconds):
         return float(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

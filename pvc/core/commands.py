@@ -19,6 +19,10 @@ class Moment(float):
     """Seconds since the epoch that a table shows as a date and time; JSON and YAML keep the number."""
 
 
+class Seconds(float):
+    """A time so short that a table shows it to a tenth of a millisecond; JSON and YAML keep the number."""
+
+
 def when(moment: float) -> str:
     """A point in time, in seconds since the epoch, in the reader's own zone."""
     return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")

@@ -16,7 +16,9 @@ from pvc.core.liveness import Liveness, NameTaken
 from pvc.core.machine import Machine
 from pvc.core.model import Finding, Node
 from pvc.core.operations import OperationService
+from pvc.core.pluginreports import PluginReporter
 from pvc.core.plugins import Plugins, ordered
+from pvc.core.pluginstatus import PluginReport
 from pvc.core.residents import RolesNeeded
 from pvc.core.runtime import Runtime
 from pvc.core.service import Service
@@ -79,8 +81,9 @@ class Daemon:
             plugins.steps(),
             self.context.operations_wake,
         )
-        services: list[Service] = [self.liveness, facts, operations, *plugins.services()]
-        self.lifecycle = Lifecycle(ordered(services), runtime, log)
+        reports = PluginReporter(config.node, coordinator, runtime, self.liveness.registered, self._reports)
+        own: list[Service] = [self.liveness, facts, operations, reports]
+        self.lifecycle = Lifecycle(ordered([*own, *plugins.services(own)]), runtime, log)
 
     def start(self) -> None:
         """Start all services; returns at once."""
@@ -110,6 +113,9 @@ class Daemon:
     def taken(self) -> NameTaken | RolesNeeded | None:
         """Why this daemon must end: the node's name belongs to somebody else, or VMs need roles that are off."""
         return self.liveness.taken
+
+    def _reports(self) -> list[PluginReport]:
+        return self._plugins.reports(self.lifecycle.status())
 
     def _open(self, name: str) -> Coordinator:
         coordinator = self._connect(name)

@@ -32,6 +32,11 @@ def node_facts(name: str) -> str:
     return f"{NODES}/{name}/facts"
 
 
+def node_plugins(name: str) -> str:
+    """How the node's plugins are: versions, failures, services, time spent in hooks."""
+    return f"{NODES}/{name}/plugins"
+
+
 def node_operation(name: str) -> str:
     """The flush or unflush in hand, or the last one."""
     return f"{NODES}/{name}/operation"

@@ -8,13 +8,15 @@ from functools import partial
 
 from pvc.core.coordination import Conflict, Disconnected
 from pvc.core.model import Finding, Severity
-from pvc.core.runtime import Runtime, Task
+from pvc.core.runtime import Ended, Runtime, Task
 from pvc.core.service import Service
 
 LONGEST_PAUSE = 60.0
 """Seconds between tries of a service that keeps failing."""
 CONFLICTS_IN_A_ROW = 20
 """Refused writes after which looking again does not help: from then on they count as failures."""
+SLOW = 60.0
+"""Seconds after which a step that has not returned is told of: a step does not block, long work goes to jobs."""
 STOP_WITHIN = 5.0
 """Seconds that a service may take over its last step before the daemon ends without it."""
 HUNG_AFTER = 180.0
@@ -94,15 +96,24 @@ class Lifecycle:
         ]
 
     def findings(self) -> list[Finding]:
-        """A warning for each service that is failing or hangs."""
-        return [
+        """A warning for each service that is failing, or does not come back from its step."""
+        failing = [
             Finding(f"service {s.name}", Severity.WARNING, f"failed {s.failures} times in a row: {s.last_error}")
             for s in self._status.values()
             if s.state is ServiceState.FAILING
-        ] + [
-            Finding(f"service {name}", Severity.WARNING, "hangs; restart pvcd on this node, its VMs keep running")
-            for name in self.hung()
         ]
+        hung = self.hung()
+        given_up = [
+            Finding(f"service {name}", Severity.WARNING, "hangs; restart pvcd on this node, its VMs keep running")
+            for name in hung
+        ]
+        long_ago = self._runtime.monotonic() - SLOW
+        hanging = [
+            Finding(f"service {s.name}", Severity.WARNING, "does not come back from its step; see what it waits for")
+            for s in self._status.values()
+            if s.stepping_since is not None and s.stepping_since < long_ago and s.name not in hung
+        ]
+        return failing + hanging + given_up
 
     def _run(self, service: Service) -> None:
         status = self._status[service.name]
@@ -110,9 +121,7 @@ class Lifecycle:
             if status.state is ServiceState.WAITING and not self._may_begin(service):
                 service.wake.wait(1.0)
                 continue
-            status.stepping_since = self._runtime.monotonic()
             pause = self._step(service, status)
-            status.stepping_since = None
             if status.state is ServiceState.FAILING:
                 self._wait_out(service, pause)
             else:
@@ -129,8 +138,9 @@ class Lifecycle:
 
     def _step(self, service: Service, status: ServiceStatus) -> float:
         was_waiting = status.state is ServiceState.WAITING
+        status.stepping_since = self._runtime.monotonic()
         try:
-            pause = service.step()
+            pause = float(service.step())
         except Disconnected:  # expected weather: the session's return wakes the service
             pause = 1.0
             if was_waiting:
@@ -141,8 +151,12 @@ class Lifecycle:
                 return self._failed(service, status, conflict)
             self._log.debug("service %s: %s; looking again", service.name, conflict)
             return 0.0
-        except Exception as error:  # the step boundary: contained, counted, retried
+        except Ended:
+            raise
+        except BaseException as error:  # the step boundary, an exit included: contained, counted, retried
             return self._failed(service, status, error)
+        finally:
+            status.stepping_since = None
         status.state, status.failures, status.conflicts = ServiceState.RUNNING, 0, 0
         if was_waiting:
             for other in self._services:
@@ -150,9 +164,9 @@ class Lifecycle:
                     other.wake.set()
         return pause
 
-    def _failed(self, service: Service, status: ServiceStatus, error: Exception) -> float:
+    def _failed(self, service: Service, status: ServiceStatus, error: BaseException) -> float:
         status.failures += 1
-        status.state, status.last_error = ServiceState.FAILING, str(error)
+        status.state, status.last_error = ServiceState.FAILING, str(error) or type(error).__name__
         pause = min(LONGEST_PAUSE, 2.0 ** min(status.failures - 1, 16))
         self._log.error("service %s: %s; again in %g s", service.name, error, pause, exc_info=error)
         return pause

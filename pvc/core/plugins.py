@@ -1,15 +1,15 @@
-"""Loading plugins and calling their hooks: the only user of pluggy's manager.
+"""The plugins that are switched on, and the calling of their hooks: the only user of pluggy's manager.
 
 A plugin is an entry point in the group `pvc.plugins`: a module, or a class that is instantiated once per daemon. Each
-plugin is called by itself, so that one that fails is logged, counted and left out, and the others still answer.
+plugin is called by itself, so that one that fails is logged, counted and left out, and the others still answer. A third
+party's is trusted with less than a built-in: it is given so many seconds, and whatever it raises ends here.
 """
 
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, TypeVar
 
 import pluggy
@@ -18,21 +18,41 @@ from pvc.core import hookspecs
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
 from pvc.core.coordination import Disconnected
+from pvc.core.deadline import within
 from pvc.core.declaration import Declaration
-from pvc.core.errors import PvcError
-from pvc.core.model import Finding, NodeFacts, Severity, Vm
+from pvc.core.lifecycle import ServiceStatus
+from pvc.core.loading import (
+    Origin,
+    PluginProblem,
+    contained,
+    demand_known_api,
+    find,
+    in_words,
+    installed,
+    kept_quiet,
+    load,
+    origin_given,
+    origin_of,
+)
+from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.observers import VmEvent, VmObserver
+from pvc.core.pluginstatus import PluginReport, PluginState, PluginStatus
+from pvc.core.runtime import Ended, Runtime
 from pvc.core.service import Service
+from pvc.core.shapes import shaped
 from pvc.core.sinks import ConsoleSink
 from pvc.core.turns import FlushStep, Gate
+from pvc.core.watchedparts import ClosedGate, PluginFailed, Told, WatchedGate, WatchedStep
 
+__all__ = ["PluginFailed", "PluginProblem", "PluginStatus", "Plugins", "installed", "ordered"]
 
-class PluginProblem(PvcError):
-    """A plugin cannot be loaded: it is missing, broken, or not in this version."""
-
-
-class PluginFailed(PvcError):
-    """A plugin failed in a hook whose answer cannot be left out."""
+ANSWERS_WITHIN = 10.0
+"""Seconds that a third party's hook may take: it answers from memory, so this is long even for a host that swaps, and
+short enough for the node's facts to be up to date again soon."""
+STARTS_WITHIN = 30.0
+"""Seconds for the hooks that are called once, when the daemon starts: they import what the plugin needs. systemd gives
+a service 90 s to start."""
+_AT_START = frozenset({"pvc_services", "pvc_flush_gates", "pvc_flush_steps", "pvc_vm_observers", "pvc_console_sinks"})
 
 
 class Ordered(Protocol):
@@ -43,37 +63,7 @@ class Ordered(Protocol):
 
 
 OrderedThing = TypeVar("OrderedThing", bound=Ordered)
-
-_SHAPES: Mapping[str, Callable[[Any], Any]] = {
-    "pvc_config_schema": dict,
-    "pvc_services": list,
-    "pvc_flush_gates": list,
-    "pvc_flush_steps": list,
-    "pvc_vm_observers": list,
-    "pvc_vm_needs": tuple,
-    "pvc_placement": dict,
-    "pvc_node_facts": dict,
-    "pvc_health": list,
-    "pvc_console_sinks": list,
-}
-"""What core makes of each answer while it still can blame the plugin; an answer of another kind is a failure."""
-
-
-@dataclass(slots=True)
-class PluginStatus:
-    """A loaded plugin and how it has behaved."""
-
-    name: str
-    version: str
-    origin: str
-    hooks: tuple[str, ...] = ()
-    failures: int = 0
-    last_error: str = ""
-
-
-def installed() -> dict[str, EntryPoint]:
-    """Every plugin that is installed, by name."""
-    return {point.name: point for point in entry_points(group=hookspecs.GROUP)}
+T = TypeVar("T")
 
 
 def ordered(things: Sequence[OrderedThing]) -> list[OrderedThing]:
@@ -93,10 +83,17 @@ def ordered(things: Sequence[OrderedThing]) -> list[OrderedThing]:
 
 
 class Plugins:
-    """The loaded plugins. `bind` gives them a context; before that only schemas and commands can be asked for."""
+    """The plugins. `bind` gives them a context; before that only declarations, schemas and commands can be asked for.
 
-    def __init__(self, log: logging.Logger) -> None:
+    `attended`: in the client, a person's program: an interrupt is the person's, what a plugin prints while it is loaded
+    does not get into the command's output, and failures are told without their origin in the source.
+    """
+
+    def __init__(self, log: logging.Logger, *, attended: bool = False) -> None:
+        self.calling = ""
+        """The plugin that is adding its commands at this moment; empty: none is."""
         self._log = log
+        self._attended = attended
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs.Hooks)
         self._status: dict[str, PluginStatus] = {}
@@ -109,81 +106,108 @@ class Plugins:
     def load(self, names: Sequence[str], ready: Mapping[str, object] | None = None) -> None:
         """Load plugins by entry-point name; `ready` gives objects to use in place of what is installed.
 
-        Raises PluginProblem.
+        A third party's plugin that cannot be loaded is left out, and `findings` tells of it. Raises PluginProblem for a
+        built-in one, and for a name that nothing installed has.
         """
         points = installed() if set(names) - set(ready or ()) else {}
         for name in names:
             if ready and name in ready:
-                self._register(name, ready[name], "given", "")
+                self._admit(name, origin_given(ready[name]), partial(_itself, ready[name]))
                 continue
-            if name not in points:
-                raise PluginProblem(_why_missing(name, points))
-            point = points[name]
-            try:
-                loaded = point.load()
-                plugin = loaded() if isinstance(loaded, type) else loaded
-            except Exception as error:  # whatever a third party's import does: it becomes a message
-                raise PluginProblem(f"plugin {name} cannot be loaded ({point.value}): {error}") from error
-            self._register(name, plugin, point.value, point.dist.version if point.dist else "")
+            point = find(name, points)
+            self._admit(name, origin_of(point), partial(load, point, attended=self._attended))
 
     def status(self) -> list[PluginStatus]:
         """Every loaded plugin, in the order of loading."""
-        return list(self._status.values())
+        return [status for status in self._status.values() if status.state is not PluginState.LEFT_OUT]
+
+    def left_out(self) -> list[PluginStatus]:
+        """The plugins that are switched on and could not be loaded."""
+        return [status for status in self._status.values() if status.state is PluginState.LEFT_OUT]
+
+    def reports(self, services: Sequence[ServiceStatus]) -> list[PluginReport]:
+        """What there is to tell of each plugin; `services` are all of the daemon's."""
+        return [status.report(services) for status in self._status.values()]
 
     def findings(self) -> list[Finding]:
-        """A warning for each plugin that has failed."""
-        return [
-            Finding(f"plugin {s.name}", Severity.WARNING, f"failed {s.failures} times, last: {s.last_error}")
-            for s in self._status.values()
-            if s.failures
-        ]
+        """What a person should know of each plugin that fails, is stuck, or was left out."""
+        return [finding for status in self._status.values() for finding in status.findings()]
 
     def schemas(self) -> dict[str, Mapping[str, Any]]:
-        """The schema of each plugin that has one, by section name."""
-        found = self._ask("pvc_config_schema", required=True)
-        return {name: dict(schema) for name, schema in found}
+        """The schema of each plugin that has one, by section name. A third party's that cannot be used has the whole
+        plugin left out: nothing could vouch for its settings. Raises PluginFailed, PluginSchemaError for a built-in."""
+        from pvc.core.config.schema import check_schema  # only now: commands that read no settings need no cerberus
+
+        found: dict[str, Mapping[str, Any]] = {}
+        for status in self.status():
+            try:
+                for schema in self._call(status, "pvc_config_schema", required=True):
+                    if not status.built_in:
+                        check_schema(status.name, schema)
+                    found[status.name] = schema
+            except Exception as error:  # a schema is data that cerberus runs through: it may fail anyhow
+                if status.built_in:
+                    raise
+                self._leave_out(status, str(error))
+        return found
 
     def declarations(self) -> dict[str, Declaration]:
         """What each loaded plugin declares of itself, by name."""
-        declared = dict(self._ask("pvc_declaration", required=True))
-        return {name: declared.get(name, Declaration()) for name in self._status}
+        return {status.name: status.declaration for status in self.status()}
 
     def commands(self, cli: CommandLine) -> None:
         """Let each plugin add its commands; one that fails is reported and left out."""
-        self._ask("pvc_commands", cli=cli)
+        for status in self.status():
+            self.calling = status.name
+            self._call(status, "pvc_commands", cli=cli)
+        self.calling = ""
 
     def bind(self, context: Context) -> None:
         """Give the plugins their surroundings; from now on everything can be asked for."""
         self._context = context
+        for status in self.left_out():
+            status.last_error_at = context.runtime.now()
         self._observers = [(name, o) for name, found in self._ask("pvc_vm_observers", context=context) for o in found]
 
-    def services(self) -> list[Service]:
-        """The services of all plugins, ordered by `after`."""
-        return ordered([s for _, found in self._ask("pvc_services", context=self._bound) for s in found])
+    def services(self, others: Sequence[Service] = ()) -> list[Service]:
+        """The services of all plugins, ordered by `after`; `others` run beside them."""
+        parts = self._fitting("pvc_services", self._ask("pvc_services", context=self._bound), others)
+        for name, service in parts:
+            self._status[name].services += (service.name,)
+        return ordered([service for _, service in parts])
 
     def gates(self) -> tuple[Gate, ...]:
-        return tuple(g for _, found in self._ask("pvc_flush_gates", required=True, context=self._bound) for g in found)
+        """The gates of all plugins, after core's own, which is shut while a third party's gate or step may be missing.
+
+        Raises PluginFailed if a built-in cannot say its gates.
+        """
+        parts = self._fitting("pvc_flush_gates", self._ask_strictly("pvc_flush_gates"), (), WatchedGate)
+        closed: list[Gate] = [] if all(s.built_in for s in self._status.values()) else [ClosedGate(self._unguarded)]
+        return (*closed, *(gate for _, gate in parts))
 
     def steps(self) -> tuple[FlushStep, ...]:
-        found = self._ask("pvc_flush_steps", required=True, context=self._bound)
-        return tuple(ordered([step for _, steps in found for step in steps]))
+        """The flush steps of all plugins, ordered by `after`. Raises PluginFailed if a built-in cannot say its own."""
+        parts = self._fitting("pvc_flush_steps", self._ask_strictly("pvc_flush_steps"), (), WatchedStep)
+        return tuple(ordered([step for _, step in parts]))
 
     def vm_changed(self, event: VmEvent) -> None:
         for name, observer in self._observers:
+            status = self._status[name]
             try:
-                observer.vm_changed(event)
-            except Exception as error:  # contained: a VM's life does not depend on who listens
-                self._failed(name, "vm_changed", error)
+                self._timed(status, "vm_changed", partial(observer.vm_changed, event))
+            except PluginFailed:  # told already; a VM's life does not depend on who listens
+                continue
 
     def vm_definition(self, vm: Vm, xml: str) -> str:
-        for name in self._status:
-            for changed in self._call(name, "pvc_vm_definition", required=True, context=self._bound, vm=vm, xml=xml):
-                xml = changed if changed is not None else xml
+        for status in self.status():
+            for changed in self._call(status, "pvc_vm_definition", required=True, context=self._bound, vm=vm, xml=xml):
+                xml = changed
         return xml
 
     def vm_needs(self, role: str, xml: str, nodes: Mapping[str, NodeFacts]) -> tuple[str, ...]:
         """What a VM of this definition uses of a role. Raises PluginFailed: a VM must not go where it cannot run."""
-        answers = self._call(role, "pvc_vm_needs", required=True, xml=xml, nodes=nodes) if role in self._status else []
+        status = self._status.get(role)
+        answers = self._call(status, "pvc_vm_needs", required=True, xml=xml, nodes=nodes) if status else []
         return tuple(thing for answer in answers for thing in answer)
 
     def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
@@ -192,9 +216,9 @@ class Plugins:
     def placement_by_roles(self, context: Context, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
         """As `placement`, of the roles that the VM needs alone: these can be asked without a daemon too."""
         asked = {"context": context, "vm": vm, "nodes": nodes}
-        roles = [role for role in vm.needs if role in self._status]
+        roles = [self._status[role] for role in vm.needs if role in self._status]
         return _merged(
-            [(role, answer) for role in roles for answer in self._call(role, "pvc_placement", required=True, **asked)]
+            [(s.name, answer) for s in roles for answer in self._call(s, "pvc_placement", required=True, **asked)]
         )
 
     def console_sinks(self) -> tuple[ConsoleSink, ...]:
@@ -218,44 +242,171 @@ class Plugins:
             raise RuntimeError("bind() comes before this call")
         return self._context
 
-    def _register(self, name: str, plugin: object, origin: str, version: str) -> None:
-        self._manager.register(plugin, name=name)
+    # Loading.
+
+    def _admit(self, name: str, origin: Origin, make: Callable[[], object]) -> None:
+        status = PluginStatus(name, origin.version, origin.entry_point, origin.distribution, origin.built_in)
+        self._status[name] = status
+        try:
+            self._register(status, make())
+        except PluginProblem as problem:
+            if status.built_in:
+                del self._status[name]
+                raise
+            self._leave_out(status, str(problem), problem)
+
+    def _register(self, status: PluginStatus, plugin: object) -> None:
+        self._manager.register(plugin, name=status.name)
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise PluginProblem(f"plugin {name} implements a hook that does not exist: {error}") from error
-        hooks = tuple(sorted(c.name for c in self._manager.get_hookcallers(plugin) or ()))
-        self._status[name] = PluginStatus(name, version, origin, hooks)
+            raise PluginProblem(f"plugin {status.name} implements a hook that does not exist: {error}") from error
+        status.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ()))
+        answers = contained(
+            "pvc_declaration", partial(self._answers, status, "pvc_declaration"), attended=self._attended
+        )
+        for declaration in answers:
+            status.declaration = demand_known_api(declaration)
 
-    def _ask(self, hook: str, *, required: bool = False, **arguments: Any) -> list[tuple[str, Any]]:
+    def _leave_out(self, status: PluginStatus, why: str, error: BaseException | None = None) -> None:
+        if self._manager.has_plugin(status.name):
+            self._manager.unregister(name=status.name)
+        status.hooks = ()
+        status.leave_out(why)
+        status.failed("loading", why, None)
+        shown = None if self._attended else error
+        self._log.error("plugin %s is left out: %s; %s", status.name, why, status.remedy, exc_info=shown)
+
+    # Parts: a plugin whose part does not fit beside those that are there already loses them.
+
+    def _fitting(
+        self,
+        hook: str,
+        answers: Sequence[tuple[str, Sequence[Any]]],
+        others: Sequence[Any],
+        watched: Callable[[str, Any, Told], Any] | None = None,
+    ) -> list[tuple[str, Any]]:
+        owners = {other.name: "pvc itself" for other in others}
+        accepted: list[tuple[str, Any]] = []
+        for name, found in answers:
+            status = self._status[name]
+            try:
+                for part in found:
+                    if part.name in owners:
+                        raise PluginProblem(f"the name {part.name} of a part of it is taken by {owners[part.name]}")
+                if hook != "pvc_flush_gates":
+                    ordered([*others, *(part for _, part in accepted), *found])
+                if watched is not None and not status.built_in:
+                    found = [watched(name, part, partial(self._told, status)) for part in found]
+            except Exception as error:  # what a third party calls a name or an order may be anything
+                if status.built_in:
+                    raise
+                self._lacks_part(status, hook, error)
+                continue
+            owners |= {part.name: f"plugin {name}" for part in found}
+            accepted += [(name, part) for part in found]
+        return accepted
+
+    def _lacks_part(self, status: PluginStatus, hook: str, error: BaseException) -> None:
+        self._failed(status, hook, error)
+        if hook in ("pvc_flush_gates", "pvc_flush_steps"):
+            status.unguarded = status.last_error
+
+    def _unguarded(self) -> list[str]:
+        """Why no flush may run: what could forbid it, or must take part in it, may be missing."""
         return [
-            (name, answer)
-            for name in self._status
-            for answer in self._call(name, hook, required=required, **arguments)
-            if answer is not None
+            f"plugin {status.name} is switched on and cannot take part: {status.unguarded}; {status.remedy}"
+            for status in self._status.values()
+            if status.unguarded
         ]
 
-    def _call(self, name: str, hook: str, *, required: bool, **arguments: Any) -> list[Any]:
+    # Calling.
+
+    def _ask(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        return [(s.name, answer) for s in self.status() for answer in self._call(s, hook, **arguments)]
+
+    def _ask_strictly(self, hook: str) -> list[tuple[str, Any]]:
+        """As `_ask`, for what flushes depend on: a built-in's failure is raised, a third party's closes the gate."""
+        found: list[tuple[str, Any]] = []
+        for status in self.status():
+            try:
+                found += [(status.name, a) for a in self._call(status, hook, required=True, context=self._bound)]
+            except PluginFailed:
+                if status.built_in:
+                    raise
+                status.unguarded = status.last_error
+        return found
+
+    def _call(self, status: PluginStatus, hook: str, *, required: bool = False, **arguments: Any) -> list[Any]:
         """One plugin's answer to a hook, as a list of none or one. Raises PluginFailed only if `required`."""
-        if hook not in self._status[name].hooks:
+        if hook not in status.hooks:
             return []
-        others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
         try:
-            shape = _SHAPES.get(hook, _as_it_is)
-            return [shape(answer) for answer in self._manager.subset_hook_caller(hook, others)(**arguments)]
-        except Disconnected:  # no fault of the plugin: whoever asks waits it out
-            raise
-        except Exception as error:  # contained: this is what a plugin's failure looks like from core
-            self._failed(name, hook, error)
+            return self._timed(status, hook, lambda: self._answers(status, hook, **arguments))
+        except PluginFailed:
             if required:
-                raise PluginFailed(f"plugin {name} failed in {hook}: {error}") from error
+                raise
             return []
 
-    def _failed(self, name: str, hook: str, error: Exception) -> None:
-        status = self._status[name]
-        status.failures += 1
-        status.last_error = f"{hook}: {error}"
-        self._log.error("plugin %s failed in %s: %s", name, hook, error, exc_info=error)
+    def _answers(self, status: PluginStatus, hook: str, **arguments: Any) -> list[Any]:
+        if hook not in status.hooks:
+            return []
+        others = [plugin for other, plugin in self._manager.list_name_plugin() if other != status.name]
+        with kept_quiet(self._attended):
+            return [shaped(hook, answer) for answer in self._manager.subset_hook_caller(hook, others)(**arguments)]
+
+    def _timed(self, status: PluginStatus, hook: str, work: Callable[[], T]) -> T:
+        """What the plugin's code answers. Raises PluginFailed, having told of it."""
+        context = self._context
+        if status.stuck:
+            waits = ", ".join(sorted(set(status.stuck.values())))
+            raise PluginFailed(f"plugin {status.name} is not asked for {hook}: it does not return from {waits}")
+        started = context.runtime.monotonic() if context else 0.0
+        try:
+            if context is None or status.built_in:
+                answer = work()
+            else:
+                answer = self._in_time(context.runtime, status, hook, work)
+        except (Ended, Disconnected):  # the second is no fault of the plugin: whoever asks waits it out
+            raise
+        except BaseException as error:  # contained: this is what a plugin's failure looks like from core
+            if self._attended and isinstance(error, KeyboardInterrupt):
+                raise
+            self._failed(status, hook, error)
+            raise PluginFailed(f"plugin {status.name} failed in {hook}: {in_words(error)}") from error
+        finally:
+            if context:
+                status.took(hook, context.runtime.monotonic() - started)
+        status.failing.pop(hook, None)
+        return answer
+
+    def _in_time(self, runtime: Runtime, status: PluginStatus, hook: str, work: Callable[[], T]) -> T:
+        call, began = object(), runtime.monotonic()
+
+        def late() -> None:
+            status.stuck.pop(call, None)
+            took = runtime.monotonic() - began
+            self._log.warning("plugin %s has returned from %s, too late: after %.0f s", status.name, hook, took)
+
+        def given_up() -> None:
+            status.stuck[call] = hook
+
+        seconds = STARTS_WITHIN if hook in _AT_START else ANSWERS_WITHIN
+        return within(runtime, seconds, f"{hook} of plugin {status.name}", work, given_up, late)
+
+    def _told(self, status: PluginStatus, what: str, error: BaseException | None) -> None:
+        if error is None:
+            status.failing.pop(what, None)
+        else:
+            self._failed(status, what, error)
+
+    def _failed(self, status: PluginStatus, hook: str, error: BaseException) -> None:
+        known = status.failing.get(hook)
+        status.failed(hook, in_words(error), self._context.runtime.now() if self._context else None)
+        if status.failing[hook] == known:  # the same again: told once, counted each time
+            return
+        shown = None if self._attended else error
+        self._log.error("plugin %s failed in %s: %s", status.name, hook, in_words(error), exc_info=shown)
 
 
 def _merged(answers: Sequence[tuple[str, Mapping[str, Verdict]]]) -> dict[str, Verdict]:
@@ -269,9 +420,5 @@ def _merged(answers: Sequence[tuple[str, Mapping[str, Verdict]]]) -> dict[str, V
     return merged
 
 
-def _as_it_is(answer: Any) -> Any:
-    return answer
-
-
-def _why_missing(name: str, points: Mapping[str, EntryPoint]) -> str:
-    return f"plugin {name} is not installed; installed are: {', '.join(sorted(points))}"
+def _itself(plugin: object) -> object:
+    return plugin

@@ -12,6 +12,10 @@ from typing import Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 
+class Ended(BaseException):
+    """Thrown by a runtime into a task whose process is at its end: whoever contains all else lets this one pass."""
+
+
 class Signal(Protocol):
     """A flag that one party waits for and anybody may set; setting it twice is the same as once."""
 

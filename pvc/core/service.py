@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pvc.core.runtime import Runtime, Signal
+from pvc.core.runtime import Ended, Runtime, Signal
 
 
 class Service(Protocol):
@@ -85,8 +85,12 @@ class Jobs:
         error: Exception | None = None
         try:
             work()
+        except Ended:
+            raise
         except Exception as raised:  # the job's edge: the service that started it hears of it
             error = raised
+        except BaseException as raised:  # an exit, which would end the thread without a word
+            error = RuntimeError(f"{type(raised).__name__}({raised})")
         with self._lock:
             self._ended.append(JobEnd(key, error))
         self._wake.set()

@@ -23,7 +23,20 @@ from pvc.core.forecast import Forecast
 from pvc.core.forecasting import ask_forecast
 from pvc.core.liveconfig import Outcome
 from pvc.core.lookup import find_vm
-from pvc.core.model import FINAL, Cancel, Node, NodeSession, Operation, OperationKind, Policy, Vm, VmActual, VmState
+from pvc.core.model import (
+    FINAL,
+    Cancel,
+    Finding,
+    Node,
+    NodeFacts,
+    NodeSession,
+    Operation,
+    OperationKind,
+    Policy,
+    Vm,
+    VmActual,
+    VmState,
+)
 from pvc.core.needs import needs_of
 from pvc.core.plugins import Plugins, installed
 from pvc.core.records import decode
@@ -168,6 +181,7 @@ class SimCluster:
             "storage": StoragePlugin(lambda: node.directories),
         }
         plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})
+        plugins.schemas()  # as pvcd does: a plugin whose schema is faulty is left out
         node.sessions = []
 
         def connect(purpose: str) -> FakeCoordinator:
@@ -315,6 +329,11 @@ class SimCluster:
         znode = self.client.get(keys.node(name))
         assert znode is not None
         return decode(Node, znode.data, keys.node(name))
+
+    def health(self, name: str) -> tuple[Finding, ...]:
+        """What a node's daemon has published that a person should know."""
+        znode = self.client.get(keys.node_facts(name))
+        return () if znode is None else decode(NodeFacts, znode.data, keys.node_facts(name)).findings
 
     def ask(self, kind: str, node: str, **how: Any) -> Operation:
         """Ask for a flush or an unflush of a node; `only` names VMs."""

@@ -147,7 +147,7 @@ class Invariants:
 
     def _put(self, author: str, op: Put, before: Mapping[str, bytes | None]) -> None:
         old = before[op.path]
-        decides = op.path.startswith(("/vms/", "/nodes/")) and not op.path.endswith("/facts")
+        decides = op.path.startswith(("/vms/", "/nodes/")) and not op.path.endswith(("/facts", "/plugins"))
         decides = decides and not (op.path.startswith("/nodes/") and "/vms/" in op.path)
         self._demand(op.version >= 0 or not decides, f"{author} writes {op.path} whatever its version is")
         match op.path.split("/")[1:]:

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import greenlet
 
-from pvc.core.runtime import Signal
+from pvc.core.runtime import Ended, Signal
 
 log = logging.getLogger(__name__)
 
 
-class Killed(BaseException):
+class Killed(Ended):
     """Thrown into a simulated task whose process has died: nothing may catch it and go on."""
 
 
@@ -81,7 +81,10 @@ class SimSignal:
             self._world.resume(waiter, 0.0)
 
     def wait(self, timeout: float | None) -> bool:
-        if not self._flag:
+        """As `Signal.wait`. In the test itself, which is no task, time passes meanwhile."""
+        if self._world.at_hub():
+            self._world.run_until(lambda: self._flag, 3600.0 if timeout is None else timeout)
+        elif not self._flag:
             self._waiter = greenlet.getcurrent()
             self._world.park(timeout)
             self._waiter = None
@@ -106,6 +109,10 @@ class World:
         """A runtime for one simulated process: it can be killed as a whole."""
         return SimProcess(self, name)
 
+    def at_hub(self) -> bool:
+        """Whether the caller is the test itself, and not a simulated task."""
+        return greenlet.getcurrent() is self._hub
+
     def park(self, timeout: float | None) -> None:
         """Let others run until this task is resumed or `timeout` seconds have passed."""
         me = greenlet.getcurrent()
@@ -114,7 +121,10 @@ class World:
         token = self._new_token(me)
         if timeout is not None:
             self._push(self.time + max(0.0, timeout), token, me)
-        self._hub.switch()
+        try:
+            self._hub.switch()
+        except greenlet.GreenletExit as end:  # nobody knows the task any more: the same end as of a killed one
+            raise Killed from end
 
     def resume(self, fiber: greenlet.greenlet, delay: float) -> None:
         """Let a parked task go on after `delay` seconds; its own timeout no longer counts."""

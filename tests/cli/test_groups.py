@@ -47,6 +47,8 @@ def test_a_name_that_was_announced_is_taken(application: Application) -> None:
     application.group("door").later(("open",), lambda: None)
     with pytest.raises(DuplicateCommand, match="pvc door open"):
         application.group("door").later(("open",), lambda: None)
+    with pytest.raises(DuplicateCommand, match="pvc door open"):
+        application.group("door").command("open")
 
 
 def test_a_command_that_cannot_be_made_says_so_and_hides_no_other(
@@ -60,7 +62,7 @@ def test_a_command_that_cannot_be_made_says_so_and_hides_no_other(
     group.later(("slam",), lambda: None)
     group.command("shut")(lambda: None)
     asked = CliRunner().invoke(application.app, ["door", "open"])
-    assert isinstance(asked.exception, PvcError) and "`pvc door open` cannot be loaded" in str(asked.exception)
+    assert isinstance(asked.exception, PvcError) and "`pvc door open` cannot be made" in str(asked.exception)
     forgotten = CliRunner().invoke(application.app, ["door", "slam"])
     assert "was announced but not added" in str(forgotten.exception)
     listed = CliRunner().invoke(application.app, ["door", "--help"])

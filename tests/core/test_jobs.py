@@ -62,6 +62,13 @@ def test_an_error_ends_only_its_job_and_reaches_the_service(world: World, proces
     assert world.failures == []
 
 
+def test_an_exit_ends_only_its_job_and_reaches_the_service(world: World, process: SimProcess) -> None:
+    jobs = Jobs(process, process.signal())
+    jobs.start("a", lambda: exit(3))
+    world.run_for(1)
+    assert [str(end.error) for end in jobs.ended()] == ["SystemExit(3)"]
+
+
 def test_a_job_runs_until_its_end_has_been_told(world: World, process: SimProcess) -> None:
     jobs = Jobs(process, process.signal())
     jobs.start("a", lambda: None)

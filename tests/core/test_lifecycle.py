@@ -10,6 +10,7 @@ import pytest
 from pvc.core.coordination import Check, Clash, Conflict, Disconnected
 from pvc.core.lifecycle import CONFLICTS_IN_A_ROW, HUNG_AFTER, LONGEST_PAUSE, Lifecycle, ServiceState
 from pvc.core.model import Severity
+from pvc.core.runtime import Ended
 from pvc.testing.runtime import SimProcess, World
 
 log = logging.getLogger("test.lifecycle")
@@ -260,10 +261,10 @@ def test_a_service_whose_task_has_died_hangs_but_one_that_was_stopped_does_not(
     world: World, process: SimProcess
 ) -> None:
     def die(_number: int) -> float:
-        raise SystemExit
+        raise Ended
 
     lifecycle = started(process, Scripted(world, process, "one", does=die), Scripted(world, process, "two"))
-    with suppress(SystemExit):
+    with suppress(Ended):
         world.run_for(1)
     world.run_for(1)
     assert lifecycle.hung() == ["one"]

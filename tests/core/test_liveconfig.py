@@ -118,7 +118,7 @@ def test_a_bad_file_changes_nothing_and_says_everything() -> None:
     site = Site()
     assert site.reload("gold: {rate: 2}\nnode: HV1\nroot: /x\n") == [
         'pvc.yaml:2: node: found "HV1" (text); use lower-case letters, digits and inner dashes, 63 characters at most',
-        "pvc.yaml:3: root: unknown key; allowed: address, gold, node, plugins, roles, zookeeper",
+        "pvc.yaml:3: root: unknown key; allowed: address, deny_plugins, gold, node, plugins, roles, zookeeper",
         "not reloaded, the one in force stays; correct it and reload pvcd",
     ]
     assert site.section["rate"] == 1

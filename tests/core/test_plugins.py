@@ -18,10 +18,10 @@ from pvc.core.coordination import Disconnected
 from pvc.core.declaration import Declaration
 from pvc.core.forecast import Forecast
 from pvc.core.hookspecs import hookimpl
-from pvc.core.model import Finding, NodeFacts, Operation, Severity, Vm, VmState
+from pvc.core.model import Finding, NodeFacts, Operation, OperationKind, Severity, Vm, VmState
 from pvc.core.observers import VmChange, VmEvent
 from pvc.core.plugins import PluginFailed, PluginProblem, Plugins, installed, ordered
-from pvc.core.turns import Entered, Progress, Turn
+from pvc.core.turns import Entered, Progress, Refused, Turn
 from pvc.testing.coordinator import FakeEnsemble
 from pvc.testing.runtime import World
 
@@ -29,34 +29,38 @@ log = logging.getLogger("test.plugins")
 
 VM = Vm("8b1a5e0c-7a1f-4a54-9d0e-1f2f6f1b0a01", "web", VmState.RUNNING, "hv1", 128, 1)
 EVENT = VmEvent(VmChange.STARTED, VM.uuid, VM.name)
+OPERATION = Operation("o1", OperationKind.FLUSH, "hv1", "tester", 0.0)
+
+
+def surroundings(plugins: Plugins) -> Context:
+    """A node's context on simulated time."""
+    process = World().process("hv1")
+    ensemble = FakeEnsemble(process)
+    return Context(
+        node="hv1",
+        config_now=lambda: Config(node="hv1"),
+        runtime=process,
+        coordinator=ensemble.connect("hv1"),
+        connect=ensemble.connect,
+        log=log,
+        plugins=plugins,
+        operations_wake=process.signal(),
+        registered=lambda: True,
+        refresh_facts=lambda: None,
+    )
 
 
 def loaded(**plugins: object) -> Plugins:
     """Plugins with these objects loaded and bound."""
     made = Plugins(log)
     made.load(list(plugins), plugins)
-    process = World().process("hv1")
-    ensemble = FakeEnsemble(process)
-    made.bind(
-        Context(
-            node="hv1",
-            config_now=lambda: Config(node="hv1"),
-            runtime=process,
-            coordinator=ensemble.connect("hv1"),
-            connect=ensemble.connect,
-            log=log,
-            plugins=made,
-            operations_wake=process.signal(),
-            registered=lambda: True,
-            refresh_facts=lambda: None,
-        )
-    )
+    made.bind(surroundings(made))
     return made
 
 
 @dataclass
 class Part:
-    """A service, gate or step: only name and order count here."""
+    """A service, gate, step or sink: only name and order count here."""
 
     name: str
     after: tuple[str, ...] = ()
@@ -67,6 +71,10 @@ class Part:
         return 1.0
 
     def stop(self) -> None: ...
+
+    def write(self, vm: object, records: object) -> None: ...
+
+    def close(self) -> None: ...
 
     def enter(self, operation: Operation) -> Entered:
         return Entered()
@@ -98,7 +106,7 @@ class Observer:
 
 
 class Everything:
-    """Implements every hook; `fails` makes each of them raise."""
+    """Implements every hook; `fails` makes each of them raise, but for those that it is left out for."""
 
     def __init__(self, mark: str = "a", fails: bool = False, parts: Sequence[Part] = ()) -> None:
         self.mark = mark
@@ -114,11 +122,11 @@ class Everything:
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
-        return cast(Declaration, self._say(Declaration(needs=(self.mark,))))
+        return Declaration(needs=(self.mark,))
 
     @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:
-        return cast(Mapping[str, Any], self._say({self.mark: {"type": "string"}}))
+        return {self.mark: {"type": "string"}}
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Any]:
@@ -170,21 +178,42 @@ def names(things: Sequence[Any]) -> list[str]:
     return [thing.name for thing in things]
 
 
+def saying(hook: str, answer: object) -> ModuleType:
+    """A plugin with one hook that answers so; an exception is raised."""
+
+    def implementation() -> object:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    plugin = ModuleType("third_party")
+    setattr(plugin, hook, hookimpl(implementation))
+    return plugin
+
+
+def refusal(gate: Any) -> str:
+    answer = gate.enter(OPERATION)
+    assert isinstance(answer, Refused)
+    return answer.why
+
+
 # One test for each hook: what it is called with, that all answers arrive, and what a plugin that fails does to them.
 
 
 def test_hook_pvc_declaration() -> None:
     plugins = loaded(one=Everything("a"), silent=object())
     assert plugins.declarations() == {"one": Declaration(needs=("a",)), "silent": Declaration()}
-    with pytest.raises(PluginFailed, match="plugin bad failed in pvc_declaration: b fails on purpose"):
-        loaded(good=Everything("a"), bad=Everything("b", fails=True)).declarations()
+    plugins = loaded(good=Everything("a"), bad=saying("pvc_declaration", ValueError("b fails on purpose")))
+    assert plugins.declarations() == {"good": Declaration(needs=("a",))}
+    assert [status.last_error for status in plugins.left_out()] == ["loading: pvc_declaration: b fails on purpose"]
 
 
 def test_hook_pvc_config_schema() -> None:
     plugins = loaded(one=Everything("a"), two=Everything("b"))
     assert plugins.schemas() == {"one": {"a": {"type": "string"}}, "two": {"b": {"type": "string"}}}
-    with pytest.raises(PluginFailed, match="plugin bad failed in pvc_config_schema: b fails on purpose"):
-        loaded(good=Everything("a"), bad=Everything("b", fails=True)).schemas()
+    plugins = loaded(good=Everything("a"), bad=saying("pvc_config_schema", ValueError("b fails on purpose")))
+    assert list(plugins.schemas()) == ["good"]
+    assert ["b fails on purpose" in status.last_error for status in plugins.left_out()] == [True]
 
 
 def test_hook_pvc_services() -> None:
@@ -194,17 +223,21 @@ def test_hook_pvc_services() -> None:
 
 
 def test_hook_pvc_flush_gates() -> None:
-    assert names(loaded(one=Everything("a"), two=Everything("b")).gates()) == ["a", "b"]
-    with pytest.raises(PluginFailed):  # a flush must not run past a gate that could not be made
-        loaded(one=Everything("a"), bad=Everything(fails=True)).gates()
+    closed, *gates = loaded(one=Everything("a"), two=Everything("b")).gates()
+    assert (closed.enter(OPERATION), names(gates)) == (Entered(), ["a", "b"])
+    closed, *gates = loaded(one=Everything("a"), bad=Everything("b", fails=True)).gates()
+    assert names(gates) == ["a"]
+    assert refusal(closed).startswith("plugin bad is switched on and cannot take part: pvc_flush_gates: b fails on pur")
 
 
 def test_hook_pvc_flush_steps() -> None:
     one = Everything(parts=[Part("vms", after=("gateways",))])
     two = Everything(parts=[Part("gateways")])
     assert names(loaded(one=one, two=two).steps()) == ["gateways", "vms"]
-    with pytest.raises(PluginFailed):  # "flushed" must not be said without having asked every role
-        loaded(one=Everything("a"), bad=Everything(fails=True)).steps()
+    plugins = loaded(one=Everything("a"), bad=saying("pvc_flush_steps", ValueError("on purpose")))
+    closed, *_ = plugins.gates()
+    assert names(plugins.steps()) == ["a"]
+    assert "pvc_flush_steps: on purpose" in refusal(closed)  # "flushed" must not be said without it
 
 
 def test_hook_pvc_vm_observers() -> None:
@@ -297,20 +330,24 @@ def test_every_hook_has_a_test_and_an_example() -> None:
     ("hook", "ask", "answer"),
     [
         ("pvc_services", Plugins.services, Part("not a list")),
+        ("pvc_services", Plugins.services, ["no service"]),
+        ("pvc_flush_gates", Plugins.gates, [object()]),
+        ("pvc_flush_steps", Plugins.steps, "text"),
         ("pvc_health", Plugins.health, 7),
+        ("pvc_health", Plugins.health, ["all is well"]),
         ("pvc_node_facts", Plugins.facts, "text"),
+        ("pvc_node_facts", Plugins.facts, {"memory": "much"}),
+        ("pvc_node_facts", Plugins.facts, {7: "seven"}),
         ("pvc_placement", lambda plugins: plugins.placement(VM, ("hv1",)), ["hv1"]),
+        ("pvc_placement", lambda plugins: plugins.placement(VM, ("hv1",)), {"hv1": 1.0}),
+        ("pvc_vm_observers", Plugins.health, [print]),
+        ("pvc_console_sinks", Plugins.console_sinks, [object()]),
     ],
 )
 def test_an_answer_of_the_wrong_kind_is_the_plugins_failure(
     hook: str, ask: Callable[[Plugins], object], answer: object
 ) -> None:
-    def implementation(context: Context) -> object:
-        return answer
-
-    wrong = ModuleType("wrong")
-    setattr(wrong, hook, hookimpl(implementation))
-    plugins = loaded(wrong=wrong, good=Everything("a"))
+    plugins = loaded(wrong=saying(hook, answer), good=Everything("a"))
     assert ask(plugins)
     assert [(status.name, status.failures) for status in plugins.status()] == [("wrong", 1), ("good", 0)]
 
@@ -369,13 +406,14 @@ def test_a_plugin_that_is_not_installed_is_an_error_that_lists_what_is() -> None
         Plugins(log).load(["flushlok"])
 
 
-def test_a_hook_that_does_not_exist_is_refused() -> None:
+def test_a_plugin_with_a_hook_that_does_not_exist_is_left_out() -> None:
     class Misspelt:
         @hookimpl
         def pvc_flush_gate(self) -> None: ...
 
-    with pytest.raises(PluginProblem, match=r"plugin misspelt implements a hook that does not exist.*pvc_flush_gate"):
-        Plugins(log).load(["misspelt"], {"misspelt": Misspelt()})
+    (status,) = loaded(misspelt=Misspelt()).left_out()
+    assert "plugin misspelt implements a hook that does not exist" in status.last_error
+    assert "pvc_flush_gate" in status.last_error
 
 
 @dataclass
@@ -384,13 +422,13 @@ class Shop:
 
     directory: Path
 
-    def install(self, name: str, source: str, what: str = "") -> None:
+    def install(self, name: str, source: str, what: str = "", plugin: str = "") -> None:
         module = f"third_party_{name}"
         (self.directory / f"{module}.py").write_text(source)
         info = self.directory / f"{module}-2.5.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 2.5\n")
-        (info / "entry_points.txt").write_text(f"[{hookspecs.GROUP}]\n{name} = {module}{what}\n")
+        (info / "entry_points.txt").write_text(f"[{hookspecs.GROUP}]\n{plugin or name} = {module}{what}\n")
 
 
 @pytest.fixture
@@ -425,7 +463,7 @@ class Plugin:
 def bound(*names: str) -> Plugins:
     plugins = Plugins(log)
     plugins.load(names)
-    plugins.bind(cast(Context, object()))
+    plugins.bind(surroundings(plugins))
     return plugins
 
 
@@ -440,7 +478,7 @@ def test_a_third_partys_module_is_loaded_with_its_version(shop: Shop) -> None:
 
 def test_a_class_is_made_anew_for_each_daemon(shop: Shop) -> None:
     shop.install("lamps", CLASS, ":Plugin")
-    assert [bound("lamps").facts(), bound("lamps").facts()] == [{"number": 1}, {"number": 2}]
+    assert [bound("lamps").facts(), bound("lamps").facts()] == [{"number": "1"}, {"number": "2"}]
 
 
 def test_an_installed_plugin_that_is_not_named_is_not_imported(shop: Shop) -> None:
@@ -456,18 +494,49 @@ def test_an_installed_plugin_that_is_not_named_is_not_imported(shop: Shop) -> No
         ("lacking", "import does_not_exist_at_all", "No module named 'does_not_exist_at_all'"),
         ("angry", "raise ValueError('on purpose')", "on purpose"),
         ("illiterate", "def broken(:", "invalid syntax"),
+        ("leaving", "raise SystemExit(3)", "SystemExit(3)"),
+        ("breaking", "raise KeyboardInterrupt", "KeyboardInterrupt()"),
     ],
 )
-def test_a_plugin_whose_import_fails_is_an_error_that_names_it(shop: Shop, name: str, source: str, why: str) -> None:
+def test_a_plugin_whose_import_fails_is_left_out_and_shown_and_closes_the_gate(
+    shop: Shop, name: str, source: str, why: str
+) -> None:
     shop.install(name, source)
-    with pytest.raises(PluginProblem, match=rf"plugin {name} cannot be loaded.*{why}"):
-        Plugins(log).load([name])
+    plugins = bound(name, "lab")
+    assert [status.name for status in plugins.status()] == ["lab"]
+    (status,) = plugins.left_out()
+    assert (status.version, status.distribution) == ("2.5", f"third_party_{name}")
+    (finding,) = plugins.findings()
+    assert (finding.source, finding.severity) == (f"plugin {name}", Severity.CRITICAL)
+    assert why in finding.text
+    assert f"set plugins.{name}: false" in finding.text
+    assert why in refusal(plugins.gates()[0])
 
 
-def test_a_class_that_cannot_be_made_is_an_error_that_names_it(shop: Shop) -> None:
+def test_a_built_in_that_cannot_be_loaded_stops_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pvc.plugins.flushlock.plugin", None)
+    with pytest.raises(PluginProblem, match="plugin flushlock cannot be loaded"):
+        Plugins(log).load(["flushlock"])
+
+
+def test_a_class_that_cannot_be_made_is_left_out(shop: Shop) -> None:
     shop.install("needy", "class Plugin:\n    def __init__(self, needs):\n        pass\n", ":Plugin")
-    with pytest.raises(PluginProblem, match="plugin needy cannot be loaded"):
-        Plugins(log).load(["needy"])
+    (status,) = bound("needy").left_out()
+    assert "plugin needy cannot be loaded" in status.last_error
+
+
+def test_a_name_that_two_distributions_offer_is_left_out_and_both_are_named(shop: Shop) -> None:
+    shop.install("twin", FACTS)
+    shop.install("other", FACTS, plugin="twin")
+    (status,) = bound("twin").left_out()
+    assert "third_party_other, third_party_twin" in status.last_error
+
+
+def test_nobody_takes_the_place_of_a_built_in(shop: Shop) -> None:
+    shop.install("usurper", FACTS, plugin="flushlock")
+    (status,) = bound("flushlock").status()
+    assert status.built_in
+    assert status.origin.startswith("pvc.plugins.flushlock")
 
 
 # Watching hook calls.

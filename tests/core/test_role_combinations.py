@@ -140,7 +140,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
     }
     assert set(started.said["services"]) == expected(
         started.on,
-        {"liveness", "facts", "operations"},
+        {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms consolelog",
         networking="networking",
         storage="storage",

@@ -126,6 +126,12 @@ def core_schema(known_plugins: Sequence[str] = ()) -> dict[str, Any]:
             },
             "meta": {"help": "Features, and third-party plugins by the name of their entry point."},
         },
+        "deny_plugins": {
+            "type": "list",
+            "default": [],
+            "schema": {"type": "string"},
+            "meta": {"help": "Features and plugins that are never loaded, whatever `plugins` says; installed or not."},
+        },
     }
 
 

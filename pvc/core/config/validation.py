@@ -37,6 +37,12 @@ def enabled_plugins(document: Document, known_plugins: Sequence[str]) -> tuple[s
     return tuple(name for name in switched if name in known_plugins)
 
 
+def denied_plugins(document: Document) -> tuple[str, ...]:
+    """The plugins that are never loaded. Raises nothing, as `enabled_plugins`."""
+    given = document.values.get("deny_plugins")
+    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
+
+
 def validate(
     document: Document,
     schemas: Mapping[str, Mapping[str, Any]],
@@ -78,7 +84,12 @@ def _switched_on(document: Document, group: str, defaults: Mapping[str, bool]) -
     switches = dict(given) if isinstance(given, Mapping) else {}
     for name, on in defaults.items():
         switches.setdefault(name, on)
-    return [name for name, on in switches.items() if on is True and (name in ROLES) == (group == "roles")]
+    denied = denied_plugins(document) if group == "plugins" else ()
+    return [
+        name
+        for name, on in switches.items()
+        if on is True and (name in ROLES) == (group == "roles") and name not in denied
+    ]
 
 
 def _shaped(document: Document, key: KeyPath, value: Any, rules: Mapping[str, Any], found: list[Problem]) -> Any:
@@ -159,7 +170,10 @@ def _config(document: Document, settings: Mapping[str, Any], sections: Iterable[
             password=zookeeper["password"],
         ),
         roles=settings["roles"],
-        plugins={**settings["plugins"], **by_default},
+        plugins={
+            name: on and name not in settings["deny_plugins"]
+            for name, on in {**settings["plugins"], **by_default}.items()
+        },
         sections={name: settings[name] for name in sections if name not in core_schema()},
         path=document.path,
     )

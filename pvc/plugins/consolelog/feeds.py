@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pvc.core.model import Finding, Severity
-from pvc.core.runtime import Runtime
+from pvc.core.runtime import Ended, Runtime
 from pvc.core.sinks import ConsoleRecord, ConsoleSink, ConsoleVm
 from pvc.plugins.consolelog.ring import Chunk, Marker, Text
 
@@ -164,7 +164,9 @@ class Feed:
     def _wrote(self, vm: ConsoleVm, records: Sequence[ConsoleRecord]) -> bool:
         try:
             self._sink.write(vm, records)
-        except Exception as error:  # a third party's code: it must not end the thread
+        except Ended:
+            raise
+        except BaseException as error:  # a third party's code: it must not end the thread, not even by an exit
             with self._lock:
                 lost = _Lost(records[0].offset, records[0].at)
                 lost.size = sum(each.skipped or 0 for each in records if each.why == "sink")

@@ -266,7 +266,7 @@ def test_the_section_of_a_plugin_that_is_off_is_not_read() -> None:
     config = checked("roles: {hypervisor: true}\nstorage: [anything, {at: all}]\ngold: {memory: wrong}\n")
     assert config.sections == {}
     assert complaint("silver: {}\n") == (
-        "pvc.yaml:1: silver: unknown key; allowed: address, node, plugins, roles, zookeeper"
+        "pvc.yaml:1: silver: unknown key; allowed: address, deny_plugins, node, plugins, roles, zookeeper"
     )
 
 
@@ -287,6 +287,11 @@ def test_a_role_without_its_plugin_and_a_role_among_plugins_are_refused() -> Non
     assert "it is a role: set roles.storage" in complaint("plugins: {storage: true}")
 
 
+def test_a_denied_plugin_is_off_whatever_else_is_said() -> None:
+    config = checked("deny_plugins: [gold, not_installed]\nplugins: {gold: true}\n")
+    assert (config.plugins["gold"], config.enabled()) == (False, ("hypervisor", "flushlock", "consolelog"))
+
+
 def test_enabled_plugins_are_those_plainly_on_and_installed() -> None:
     text = (
         "roles: {storage: true, networking: true, hypervisor: 'true'}\nplugins: {gold: yes, consolelog: no, lost: true}"
@@ -294,6 +299,10 @@ def test_enabled_plugins_are_those_plainly_on_and_installed() -> None:
     assert enabled_plugins(parse(text, "f"), KNOWN) == ("storage", "gold", "flushlock")
     assert enabled_plugins(parse("roles: [x]\nplugins: {hypervisor: true}\n", "f"), ("hypervisor", "gold")) == (
         "hypervisor",
+    )
+    assert enabled_plugins(parse("deny_plugins: [flushlock, gold]\nplugins: {gold: true}", "f"), KNOWN) == (
+        "hypervisor",
+        "consolelog",
     )
     assert enabled_plugins(parse("", "f"), KNOWN) == ("hypervisor", "flushlock", "consolelog")
 

@@ -165,6 +165,19 @@ def test_what_a_sink_failed_to_take_is_told_to_it_with_what_comes_next(caplog: p
     assert found is not None and "2 records with 13 bytes" in found.text
 
 
+def test_a_sink_that_wants_to_exit_is_one_that_fails() -> None:
+    sink = Taker(lambda: exit(3))
+    bench = Bench(sink)
+    bench.feed.offer(VM, texts(b"one"))
+    bench.world.run_for(1)
+    finding = bench.feed.finding()
+    assert finding is not None
+    sink.trouble = lambda: None
+    bench.feed.offer(VM, texts(b"two", offset=3))
+    bench.world.run_for(5)
+    assert sink.story() == [("missing", 3), b"two"]
+
+
 def test_a_failing_sink_is_tried_ever_more_seldom() -> None:
     tries = []
     bench: Bench

@@ -91,6 +91,7 @@ def test_a_guest_that_the_cluster_does_not_know_is_reported_once_and_left_alone(
 def test_a_running_vm_is_adopted_when_the_daemon_starts(site: Site) -> None:
     vm = site.define("vm1", "hv1")
     site.settle()
+    site.run(1)  # observers are told a moment after the record says so
     site.restart_daemon("hv1")
     site.run(30)
     assert site.watching.changes() == [VmChange.STARTED, VmChange.ADOPTED]
