@@ -64,7 +64,7 @@ def _start_once(lab: Lab, runtime: Runtime) -> tuple[float, float]:
             ready = runtime.monotonic() - began
             known = _published(lab, runtime, moment)
         finally:
-            daemon.signal(signal.SIGTERM)
+            lab.run(["pkill", "-TERM", "-f", "pvcd --config"], "hv1")  # what was started only waits for it
             daemon.wait(PATIENCE)
     return ready, known
 

@@ -17,16 +17,14 @@ from pvc.core import keys
 from pvc.core.commands import DuplicateCommand
 from pvc.core.config.document import Document
 from pvc.core.config.problems import KeyPath
-from pvc.core.config.schema import ROLES
 from pvc.core.config.settings import Config, ZooKeeperSettings
+from pvc.core.config.switches import ROLES
 from pvc.core.context import Context, Verdict
 from pvc.core.coordination import CoordinationError, Coordinator
 from pvc.core.errors import PvcError
 from pvc.core.model import Vm
-from pvc.core.needs import needs_of
 from pvc.core.plugins import Plugins
 from pvc.core.runtime import Runtime
-from pvc.core.setup import settings
 
 log = logging.getLogger("pvc")
 
@@ -96,6 +94,8 @@ class Application:
         if self._problem is not None:
             raise self._problem
         if self._config is None:
+            from pvc.core.setup import settings  # only now: `--help` needs no cerberus
+
             self._config, _ = self.overridden(settings(self._document, self._plugins))
         return self._config
 
@@ -198,6 +198,8 @@ class Application:
         raise typer.Exit(code)
 
     def vm_needs(self, xml: str) -> dict[str, tuple[str, ...]]:
+        from pvc.core.needs import needs_of
+
         self._have_roles()
         return needs_of(self.connect(), self._plugins.vm_needs, xml)
 

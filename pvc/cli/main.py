@@ -15,8 +15,7 @@ from pvc.cli.application import Application
 from pvc.cli.output import Format
 from pvc.core.config.document import Document
 from pvc.core.config.layers import collect
-from pvc.core.config.schema import FEATURES, ROLES
-from pvc.core.config.validation import denied_plugins
+from pvc.core.config.switches import FEATURES, ROLES, denied_plugins
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins, installed
 from pvc.core.threads import ThreadRuntime

@@ -11,8 +11,7 @@ from pvc.cli.application import Application
 from pvc.cli.skeleton import write_skeleton
 from pvc.core import keys
 from pvc.core.commands import Moment, Seconds
-from pvc.core.config.schema import ROLES
-from pvc.core.config.validation import enabled_plugins
+from pvc.core.config.switches import ROLES, enabled_plugins
 from pvc.core.coordination import CoordinationError, Coordinator
 from pvc.core.lookup import find_node, nearest
 from pvc.core.pluginreports import PluginReports, read_reports

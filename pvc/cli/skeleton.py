@@ -7,7 +7,8 @@ from pathlib import Path
 from string import Template
 
 import pvc
-from pvc.core.config.schema import FEATURES, ROLES, core_schema
+from pvc.core.config.schema import core_schema
+from pvc.core.config.switches import FEATURES, ROLES
 from pvc.core.declaration import API
 from pvc.core.errors import PvcError
 from pvc.core.plugins import installed

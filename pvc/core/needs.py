@@ -6,7 +6,7 @@ bridge may go anywhere, as it could before there was such a role.
 
 from collections.abc import Callable, Mapping
 
-from pvc.core.config.schema import ROLES
+from pvc.core.config.switches import ROLES
 from pvc.core.coordination import Coordinator
 from pvc.core.decide.roles import HYPERVISOR
 from pvc.core.lookup import all_nodes, read_facts

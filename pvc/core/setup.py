@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pvc.core.config.document import Document
 from pvc.core.config.layers import collect
 from pvc.core.config.settings import Config
-from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.config.switches import enabled_plugins
+from pvc.core.config.validation import validate
 from pvc.core.plugins import Plugins, installed
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from pvc.core import keys
 from pvc.core.config.document import parse
-from pvc.core.config.schema import ROLES
 from pvc.core.config.settings import Config
+from pvc.core.config.switches import ROLES
 from pvc.core.config.validation import validate
 from pvc.core.coordination import Op
 from pvc.core.daemon import Daemon

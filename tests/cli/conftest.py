@@ -15,7 +15,7 @@ import pytest
 from pvc.cli.application import Application
 from pvc.cli.main import furnish
 from pvc.core.config.document import parse
-from pvc.core.config.schema import ROLES
+from pvc.core.config.switches import ROLES
 from pvc.core.errors import PvcError
 from pvc.core.plugins import Plugins
 from pvc.testing.cluster import SimCluster

@@ -80,7 +80,7 @@ def test_every_command_that_is_announced_is_added_and_its_short_help_is_its_own(
 @pytest.mark.parametrize(
     ("words", "unwanted"),
     [
-        (["--help"], {"kazoo", "rich", "pvc.cli.operation", "pvc.plugins.hypervisor.cli", "pvc.lab.cli"}),
+        (["--help"], {"kazoo", "rich", "cerberus", "pvc.cli.operation", "pvc.plugins.hypervisor.cli", "pvc.lab.cli"}),
         (["node", "list", "--help"], {"rich", "pvc.cli.operation", "pvc.plugins.consolelog.cli", "pvc.lab.cli"}),
         (["vm", "list", "--help"], {"rich", "pvc.plugins.consolelog.cli", "pvc.plugins.hypervisor.libvirt"}),
     ],

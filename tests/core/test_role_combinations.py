@@ -23,7 +23,8 @@ for library in blocked:
     sys.modules[library] = None  # whoever imports it fails as if it were not installed
 
 from pvc.core.config.document import parse
-from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.config.validation import validate
+from pvc.core.config.switches import enabled_plugins
 from pvc.core.daemon import Daemon
 from pvc.core.keys import node, node_facts
 from pvc.core.machine import LinuxMachine

@@ -9,7 +9,8 @@ from pvc.core.process import SystemProcesses
 LOAD = """
 import logging, sys
 from pvc.core.config.document import parse
-from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.config.validation import validate
+from pvc.core.config.switches import enabled_plugins
 from pvc.core.daemon import Daemon
 from pvc.core.plugins import Plugins, installed
 

@@ -7,7 +7,8 @@ from cerberus import errors
 
 from pvc.core.config.document import Document
 from pvc.core.config.problems import KeyPath, Problem, allowed_text, found_text, near, rewriting
-from pvc.core.config.schema import ROLES, entry_rules, inner_fields, is_secret
+from pvc.core.config.schema import entry_rules, inner_fields, is_secret
+from pvc.core.config.switches import ROLES
 
 _TELLING = (errors.COERCION_FAILED.code, errors.NOT_NULLABLE.code, errors.BAD_TYPE.code)
 """Where several rules fail at one place, the first of these explains the rest."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pvc.core.config.document import Document
 from pvc.core.config.problems import KeyPath, Problem, key_text
-from pvc.core.config.schema import ROLES
+from pvc.core.config.switches import ROLES
 from pvc.core.decide.roles import Clash, clashes
 from pvc.core.declaration import Declaration
 

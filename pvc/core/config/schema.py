@@ -15,14 +15,8 @@ import cerberus
 
 from pvc.core.config.rules import Rules, is_absolute_path
 from pvc.core.config.settings import ZooKeeperSettings
+from pvc.core.config.switches import FEATURES, ROLES
 from pvc.core.errors import PvcError
-
-ROLES: Mapping[str, bool] = {"hypervisor": True, "networking": False, "storage": False}
-"""Every role and whether a node has it unless its file says otherwise."""
-FEATURES: Mapping[str, bool] = {"flushlock": True, "consolelog": True}
-"""Built-in features and whether they are on unless the file says otherwise; third-party plugins are off."""
-DEFAULT_NEEDS: Mapping[str, str] = {"consolelog": "hypervisor"}
-"""Features that are off unless the file says otherwise where this role is off: they would have nothing to do."""
 
 _ROLE_HELP = {
     "hypervisor": "Run virtual machines on this node.",

@@ -1,6 +1,7 @@
 """From a document to settings, or to the complete list of what is wrong with it.
 
-In two stages, because a plugin's schema is known only once it is loaded: `enabled_plugins` says which to load,
+In two stages, because a plugin's schema is known only once it is loaded: `enabled_plugins` of switches.py says which to
+load,
 `validate` does the rest. Neither touches the machine: fitness of the node is the plugins' business.
 """
 
@@ -13,9 +14,6 @@ from pvc.core.config.problems import ConfigError, KeyPath, Problem
 from pvc.core.config.relations import relation_problems
 from pvc.core.config.rules import Rules, node_name
 from pvc.core.config.schema import (
-    DEFAULT_NEEDS,
-    FEATURES,
-    ROLES,
     core_schema,
     entry_rules,
     full_schema,
@@ -24,23 +22,8 @@ from pvc.core.config.schema import (
 )
 from pvc.core.config.secret import Secret
 from pvc.core.config.settings import Config, ZooKeeperSettings
+from pvc.core.config.switches import FEATURES, ROLES, enabled_plugins, features_of
 from pvc.core.declaration import Declaration
-
-
-def enabled_plugins(document: Document, known_plugins: Sequence[str]) -> tuple[str, ...]:
-    """The plugins to load, of those that are installed: roles first, each group in the order of the file.
-
-    Raises nothing: what is not plainly true counts as off here, and `validate` then reports it with all the rest.
-    """
-    roles = _switched_on(document, "roles", ROLES)
-    switched = (*roles, *_switched_on(document, "plugins", _features(roles)))
-    return tuple(name for name in switched if name in known_plugins)
-
-
-def denied_plugins(document: Document) -> tuple[str, ...]:
-    """The plugins that are never loaded. Raises nothing, as `enabled_plugins`."""
-    given = document.values.get("deny_plugins")
-    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
 
 
 def validate(
@@ -77,19 +60,6 @@ def validate(
     if all_problems:
         raise ConfigError(_in_order(all_problems, document.files))
     return _config(document, _with_secrets({"type": "dict", "schema": fields}, rules.document), schemas, host_name)
-
-
-def _switched_on(document: Document, group: str, defaults: Mapping[str, bool]) -> list[str]:
-    given = document.values.get(group)
-    switches = dict(given) if isinstance(given, Mapping) else {}
-    for name, on in defaults.items():
-        switches.setdefault(name, on)
-    denied = denied_plugins(document) if group == "plugins" else ()
-    return [
-        name
-        for name, on in switches.items()
-        if on is True and (name in ROLES) == (group == "roles") and name not in denied
-    ]
 
 
 def _shaped(document: Document, key: KeyPath, value: Any, rules: Mapping[str, Any], found: list[Problem]) -> Any:
@@ -135,11 +105,6 @@ def _in_order(found: Sequence[Problem], files: Sequence[str]) -> list[Problem]:
     return sorted(told.values(), key=lambda problem: (order.get(problem.file, 0), problem.line or 0))
 
 
-def _features(roles: Sequence[str]) -> Mapping[str, bool]:
-    """Built-in features and whether they are on by default on a node with these roles."""
-    return {name: on and (name not in DEFAULT_NEEDS or DEFAULT_NEEDS[name] in roles) for name, on in FEATURES.items()}
-
-
 def _with_secrets(rules: Mapping[str, Any], value: Any) -> Any:
     """The validated value with a Secret in place of each mapping that names one."""
     if is_secret(rules):
@@ -156,7 +121,7 @@ def _config(document: Document, settings: Mapping[str, Any], sections: Iterable[
     zookeeper = settings["zookeeper"]
     stated = document.values.get("plugins") or {}
     roles = [name for name, on in settings["roles"].items() if on]
-    by_default = {name: on for name, on in _features(roles).items() if name not in stated}
+    by_default = {name: on for name, on in features_of(roles).items() if name not in stated}
     return Config(
         node=settings.get("node", node_name(host_name)),
         address=settings["address"],

@@ -11,8 +11,8 @@ from pvc.plugins.networking.schema import SECTION
 
 
 def add_commands(cli: CommandLine) -> None:
-    """Add the group `bridge`."""
-    group = cli.group("bridge", help="Linux bridges of the nodes with the networking role.")
+    """Add to the group `bridge`."""
+    group = cli.group("bridge")
     Only = Annotated[
         str | None, typer.Option("--node", help="Only those of this node.", autocompletion=cli.complete_nodes)
     ]

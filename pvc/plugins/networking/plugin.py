@@ -1,6 +1,7 @@
 """Hooks of the networking role, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvc.core.commands import CommandLine
@@ -69,9 +70,9 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
-        from pvc.plugins.networking.cli import add_commands
-
-        add_commands(cli)
+        cli.group("bridge", help="Linux bridges of the nodes with the networking role.").later(
+            ("list",), partial(_add_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -88,3 +89,9 @@ class NetworkingPlugin:
         from pvc.plugins.networking.sysfs import SysfsBridges
 
         return SysfsBridges()
+
+
+def _add_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.cli import add_commands
+
+    add_commands(cli)

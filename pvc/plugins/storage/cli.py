@@ -14,8 +14,8 @@ COLUMNS = ("node", "directory", "path", "total", "free", "problem")
 
 
 def add_commands(cli: CommandLine) -> None:
-    """Add the group `directory`."""
-    group = cli.group("directory", help="Shared directories of the nodes with the storage role.")
+    """Add to the group `directory`."""
+    group = cli.group("directory")
     Only = Annotated[
         str | None, typer.Option("--node", help="Only those of this node.", autocompletion=cli.complete_nodes)
     ]

@@ -1,6 +1,7 @@
 """Hooks of the storage role, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pvc.core.commands import CommandLine
@@ -71,9 +72,9 @@ class StoragePlugin:
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
-        from pvc.plugins.storage.cli import add_commands
-
-        add_commands(cli)
+        cli.group("directory", help="Shared directories of the nodes with the storage role.").later(
+            ("list",), partial(_add_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:
@@ -90,3 +91,9 @@ class StoragePlugin:
         from pvc.plugins.storage.filesystem import SystemDirectories
 
         return SystemDirectories()
+
+
+def _add_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.cli import add_commands
+
+    add_commands(cli)

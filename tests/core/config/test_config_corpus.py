@@ -18,7 +18,8 @@ from pvc.core.config.document import DEEPEST, LARGEST_FILE, MOST_VALUES
 from pvc.core.config.layers import collect
 from pvc.core.config.problems import ConfigError
 from pvc.core.config.settings import Config
-from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.config.switches import enabled_plugins
+from pvc.core.config.validation import validate
 from pvc.core.process import SystemProcesses
 from pvc.plugins.consolelog import schema as consolelog
 from pvc.plugins.flushlock import schema as flushlock

@@ -13,7 +13,8 @@ from pvc.core.config.explain import as_mapping
 from pvc.core.config.problems import ConfigError
 from pvc.core.config.schema import PluginSchemaError
 from pvc.core.config.settings import Config, ZooKeeperSettings
-from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.config.switches import enabled_plugins
+from pvc.core.config.validation import validate
 
 KNOWN = ("hypervisor", "storage", "flushlock", "consolelog", "gold")
 

@@ -7,9 +7,9 @@ import pytest
 
 from pvc.core.config.document import parse
 from pvc.core.config.problems import ConfigError
-from pvc.core.config.schema import DEFAULT_NEEDS, FEATURES
 from pvc.core.config.settings import Config
-from pvc.core.config.validation import enabled_plugins, validate
+from pvc.core.config.switches import DEFAULT_NEEDS, FEATURES, enabled_plugins
+from pvc.core.config.validation import validate
 from pvc.core.declaration import Declaration
 from pvc.core.plugins import Plugins
 from pvc.core.setup import load
