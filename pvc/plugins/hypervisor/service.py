@@ -31,6 +31,7 @@ from pvc.plugins.hypervisor.jobs import VmJobs
 from pvc.plugins.hypervisor.migrations import Migrations
 from pvc.plugins.hypervisor.records import VmRecords, prefetch_vms, read_doubt, read_vm
 from pvc.plugins.hypervisor.settings import Settings, SettingsPerVm
+from pvc.plugins.hypervisor.spells import Spells
 
 LOOK = 10.0
 """Seconds between looks when no event comes."""
@@ -78,10 +79,11 @@ class VmService:
         self._ended: dict[str, EndReason] = {}
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()
-        self._missing: dict[str, float] = {}
-        self._here_since: dict[str, float] = {}
-        self._arriving_since: dict[str, float] = {}
-        self._obstructed: dict[str, tuple[VmRecords, float]] = {}
+        self._missing = Spells(context.runtime)
+        self._here = Spells(context.runtime)
+        self._unannounced = Spells(context.runtime)
+        self._obstructed = Spells(context.runtime)
+        """For how long an order has waited for its target to clear away the VM's last stay there."""
         self._arriving: dict[str, str] = {}
         self._pressed: dict[str, float] = {}
         self._findings: dict[str, Finding] = {}
@@ -192,32 +194,26 @@ class VmService:
 
     def _here_for(self, seen: _Seen) -> float:
         """See `VmView.here_for`; also remembers where an arriving guest comes from, until observers are told."""
-        now = self._runtime.monotonic()
         holder = seen.records.actual.node if seen.records else None
+        elsewhere = holder if holder != self._me else None
         if seen.guest is None:
             self._arriving.pop(seen.uuid, None)
-        elif holder not in (None, self._me):
-            self._arriving[seen.uuid] = holder
-        if seen.guest is None or seen.guest.state is not GuestState.RUNNING or holder in (None, self._me):
-            self._here_since.pop(seen.uuid, None)
-            return 0.0
-        return now - self._here_since.setdefault(seen.uuid, now)
+        elif elsewhere is not None:
+            self._arriving[seen.uuid] = elsewhere
+        runs = seen.guest is not None and seen.guest.state is GuestState.RUNNING
+        return self._here.lasting(seen.uuid, runs and elsewhere is not None)
 
     def _arriving_for(self, seen: _Seen) -> float:
         """See `VmView.arriving_for`."""
-        now = self._runtime.monotonic()
         announced = seen.records is None or self._me in (seen.records.actual.node, seen.records.actual.target)
-        if seen.guest is None or seen.guest.state is not GuestState.INCOMING or announced:
-            self._arriving_since.pop(seen.uuid, None)
-            return 0.0
-        return now - self._arriving_since.setdefault(seen.uuid, now)
+        incoming = seen.guest is not None and seen.guest.state is GuestState.INCOMING
+        return self._unannounced.lasting(seen.uuid, incoming and not announced)
 
     def _missing_for(self, seen: _Seen) -> float | None:
         """See `VmView.missing_for`; what observers were told is what this daemon has seen."""
-        if seen.guest is not None or seen.uuid not in self._told:
-            self._missing.pop(seen.uuid, None)
-            return None
-        return self._runtime.monotonic() - self._missing.setdefault(seen.uuid, self._runtime.monotonic())
+        missing = seen.guest is None and seen.uuid in self._told
+        seconds = self._missing.lasting(seen.uuid, missing)
+        return seconds if missing else None
 
     def _is_outdated(self, seen: _Seen) -> bool:
         """Whether the guest has changed since it was looked at: the records were read later and may know more."""
@@ -318,11 +314,11 @@ class VmService:
         candidate = read_candidate(self._mirror, target)
         why = error or self._unfit(records.vm, candidate)
         if not why and candidate is not None and _is_left_on(candidate, seen.uuid):
-            left = REMAINS_WITHIN - self._obstructed_for(records)
+            left = REMAINS_WITHIN - self._obstructed.lasting(seen.uuid, records)
             if left > 0:
                 return min(left, LOOK)
             why = f"it has not got rid of an earlier stay of the VM; `pvc node info {target}` may say why"
-        self._obstructed.pop(seen.uuid, None)
+        self._obstructed.end(seen.uuid)
         if why or candidate is None:
             actual = replace(records.actual, failed_move=f"cannot move to {target}: {why}")
             self._settle(records, decide.Settle(actual, actual.failed_move, vm=decide.now_on(records.vm, self._me)))
@@ -331,15 +327,6 @@ class VmService:
         self._migrations.begin(seen.uuid, settings)
         self._start_job(seen.uuid, partial(self._work.migrate, records, target, candidate.version, settings))
         return 1.0
-
-    def _obstructed_for(self, records: VmRecords) -> float:
-        """Seconds for which this very order has waited for the target to clear away the VM's last stay there."""
-        now = self._runtime.monotonic()
-        order, since = self._obstructed.get(records.vm.uuid, (records, now))
-        if order != records:
-            since = now
-        self._obstructed[records.vm.uuid] = records, since
-        return now - since
 
     def _unfit(self, vm: Vm, target: Candidate | None) -> str:
         """Why a node that was asked for cannot be the target now; room is the business of who asked."""
