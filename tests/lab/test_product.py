@@ -39,6 +39,14 @@ def cluster(the_lab: RealCluster) -> Iterator[RealCluster]:
     assert the_lab.all_once(VMS), the_lab.copies()
 
 
+@pytest.fixture
+def slow(cluster: RealCluster) -> Iterator[None]:
+    """A flush of hv1 takes long enough to type another command: vm1 moves at 6 MiB/s."""
+    cluster.ok("vm", "set", "vm1", "hypervisor.migration.bandwidth=6")
+    yield
+    cluster.ok("vm", "unset", "vm1", "hypervisor.migration.bandwidth")
+
+
 def test_a_flush_empties_its_node_and_an_unflush_brings_everything_home(cluster: RealCluster) -> None:
     said = cluster.ok("node", "flush", "hv1", "--wait", "--reason", "test")
     assert "hv1 is flushed: 2 VMs moved, none left" in said
@@ -49,9 +57,10 @@ def test_a_flush_empties_its_node_and_an_unflush_brings_everything_home(cluster:
     assert sorted(cluster.lab.vm_processes("hv1")) == ["vm1", "vm4"]
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_second_flush_waits_its_turn_and_says_for_whom(cluster: RealCluster, tmp_path: Path) -> None:
     first = cluster.begin(tmp_path / "first", "node", "flush", "hv1", "--wait")
-    cluster.wait("the first has its turn", lambda: "planning" in (tmp_path / "first").read_text())
+    cluster.wait("the first moves VMs", lambda: " -> " in (tmp_path / "first").read_text())
     second = cluster.begin(tmp_path / "second", "node", "flush", "hv2", "--wait")
     assert first.wait(90) == 0
     assert second.wait(90) == 0
@@ -63,9 +72,10 @@ def test_a_second_flush_waits_its_turn_and_says_for_whom(cluster: RealCluster, t
     assert cluster.ask("node", "queue") == []
 
 
+@pytest.mark.usefixtures("slow")
 def test_no_queue_fails_at_once_while_the_lock_is_held(cluster: RealCluster, tmp_path: Path) -> None:
     first = cluster.begin(tmp_path / "first", "node", "flush", "hv1", "--wait")
-    cluster.wait("the first has its turn", lambda: "planning" in (tmp_path / "first").read_text())
+    cluster.wait("the first moves VMs", lambda: " -> " in (tmp_path / "first").read_text())
     done = cluster.pvc("node", "flush", "hv2", "--no-queue", "--wait")
     assert done.code == 5, done.stdout
     assert "did not want to queue" in done.stdout
