@@ -13,6 +13,7 @@ from typer.main import get_group
 from pvc.cli.output import Format
 from pvc.core.commands import DuplicateCommand
 from pvc.core.errors import PvcError
+from pvc.core.loading import in_words, kept_quiet
 
 FormatOption = Annotated[Format | None, typer.Option("--format", help="How to print.", show_choices=True)]
 
@@ -98,9 +99,13 @@ class Group:
         """
         self._adding = self._later[name][0]
         try:
-            self._adding()
-        except Exception as error:  # a plugin's import may do anything: it becomes a message
-            raise PvcError(f"the command `{self._in_words(name)}` cannot be made: {error}; mend its plugin") from error
+            with kept_quiet(attended=True):
+                self._adding()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's import may do anything, exits included: it becomes a message
+            why = f"the command `{self._in_words(name)}` cannot be made: {in_words(error)}; mend its plugin"
+            raise PvcError(why) from error
         finally:
             self._adding = None
         if name in self._later:

@@ -70,6 +70,20 @@ def test_a_command_that_cannot_be_made_says_so_and_hides_no_other(
     assert "no module named hinge" in caplog.text
 
 
+def test_a_plugin_that_exits_while_its_command_is_made_takes_no_other_command_away(application: Application) -> None:
+    def exits() -> None:
+        print("leaving")
+        raise SystemExit(4)
+
+    application.group("").later(("open",), exits)
+    application.group("door").command("shut")(lambda: None)
+    listed = CliRunner()
+    done = listed.invoke(application.app, ["--help"])
+    assert done.exit_code == 0 and "door" in done.stdout and "leaving" not in done.stdout
+    asked = listed.invoke(application.app, ["open"])
+    assert isinstance(asked.exception, PvcError) and "cannot be made: SystemExit(4)" in str(asked.exception)
+
+
 def test_every_command_that_is_announced_is_added_and_its_short_help_is_its_own() -> None:
     application = build("/dev/null")
     announced = CliRunner().invoke(application.app, ["--help"]).output
