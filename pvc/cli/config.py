@@ -26,7 +26,7 @@ quiet = logging.getLogger("pvc.config")
 quiet.addHandler(logging.NullHandler())
 quiet.propagate = False
 
-File = Annotated[str | None, typer.Argument(help="The main file; default: the one in use.")]
+File = Annotated[str | None, typer.Argument(metavar="FILE", help="The main file; default: the one in use.")]
 
 
 class ReferenceFormat(StrEnum):

@@ -125,10 +125,15 @@ def _add_global_options(application: Application) -> None:
     def options(
         zookeeper: Annotated[
             str | None,
-            typer.Option(envvar="PVC_ZOOKEEPER", help="Servers, host:port,host:port[/root]; else the file's."),
+            typer.Option(
+                envvar="PVC_ZOOKEEPER", metavar="SERVERS", help="Servers, host:port,host:port[/root]; else the file's."
+            ),
         ] = None,
         config_file: Annotated[
-            str | None, typer.Option("--config", help="Configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml).")
+            str | None,
+            typer.Option(
+                "--config", metavar="FILE", help="Configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml)."
+            ),
         ] = None,
         output_format: Annotated[
             Format, typer.Option("--format", help="How listings are printed.", show_choices=True)
