@@ -49,6 +49,8 @@ def main() -> None:
     """Entry point of `pvc`."""
     logging.basicConfig(stream=sys.stderr, format="pvc: %(message)s", level=logging.WARNING)
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+    if os.environ.get("PVC_TRACE_HOOKS") == "1":
+        log.setLevel(logging.INFO)
     application = build(_option("--config"))
     try:
         application.app(standalone_mode=True)

@@ -20,6 +20,8 @@ from pvc.core.pluginstatus import PluginReport, PluginState, PluginStatus
 from pvc.core.records import Garbage
 
 COLUMNS = ("name", "kind", "enabled", "version", "distribution", "state", "nodes", "trouble_on")
+FOR_COMMANDS = "commands only"
+"""State of what is not switched on here and loaded all the same: this program has the commands of every role."""
 COLUMNS_OF_A_NODE = ("name", "state", "version", "distribution", "failures", "last_error")
 
 
@@ -128,6 +130,7 @@ def _installed_here(cli: Application) -> dict[str, dict[str, Any]]:
             "enabled": name in enabled,
             **_origin(point),
             **_as_loaded(known.get(name)),
+            **({"state": FOR_COMMANDS} if name in known and name not in enabled else {}),
         }
         for name, point in points.items()
     }

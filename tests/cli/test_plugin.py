@@ -149,6 +149,7 @@ def test_the_list_works_without_a_cluster(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert (rows["hypervisor"]["enabled"], rows["hypervisor"]["state"]) == (True, "loaded")
     assert (rows["flushlock"]["enabled"], rows["flushlock"]["state"]) == (False, "not loaded")
+    assert (rows["storage"]["enabled"], rows["storage"]["state"]) == (False, "commands only")
 
 
 # Plugins that disturb the client.
@@ -283,3 +284,10 @@ def test_the_times_of_hooks_are_numbers_for_programs_and_legible_for_people(lit:
     assert all(hook["total"] >= hook["longest"] for hook in yaml.safe_load(as_yaml)["hooks"])
     table = lit.type("plugin", "info", "hypervisor", "--node", "hv1").out
     assert re.search(r"pvc_node_facts +\d+ +\d\.\d{4} +\d\.\d{4}", table)
+
+
+def test_hook_calls_are_traced_on_standard_error() -> None:
+    done = pvc("config", "show", PVC_TRACE_HOOKS="1")
+    assert "pvc: hook pvc_commands" in done.stderr
+    assert "hook pvc_" not in done.stdout
+    assert "hook pvc_" not in pvc("config", "show").stderr

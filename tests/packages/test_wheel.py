@@ -50,7 +50,8 @@ def test_the_client_works_without_any_extra(bare: Path, words: list[str], shown:
     done = run(bare, "pvc", words)
     assert done.code == 0, done
     assert shown in done.stdout
-    assert done.stderr == ""
+    notes = ("is off", "no cluster is reached; this is what is installed here")
+    assert [line for line in done.stderr.splitlines() if not line.startswith("pvc: ") or not line.endswith(notes)] == []
 
 
 def test_without_extras_neither_libvirt_nor_inotify_is_installed(bare: Path) -> None:
