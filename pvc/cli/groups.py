@@ -34,6 +34,8 @@ class Group:
         self._names: dict[str, str] = {}
         self._later: dict[str, tuple[Callable[[], None], str]] = {}
         self._adding: Callable[[], None] | None = None
+        self._announcer = ""
+        """Who announced the command that is made at this moment; empty: none is."""
         self.app = typer.Typer(
             cls=_lazy(self),
             no_args_is_help=True,
@@ -49,11 +51,10 @@ class Group:
 
     def claim(self, name: str) -> None:
         """Take a name in this group. Raises DuplicateCommand."""
+        claimant = self._announcer or self._claimant()
         if name in self._names:
-            raise DuplicateCommand(
-                both_want(f"the command `{self._in_words(name)}`", self._names[name], self._claimant())
-            )
-        self._names[name] = self._claimant()
+            raise DuplicateCommand(both_want(f"the command `{self._in_words(name)}`", self._names[name], claimant))
+        self._names[name] = claimant
 
     def command(
         self, name: str, *, listing: bool = False, **options: Any
@@ -97,7 +98,7 @@ class Group:
 
         Raises PvcError if its plugin fails in that.
         """
-        self._adding = self._later[name][0]
+        self._adding, self._announcer = self._later[name][0], self._names[name]
         try:
             with kept_quiet(attended=True):
                 self._adding()
@@ -107,7 +108,7 @@ class Group:
             why = f"the command `{self._in_words(name)}` cannot be made: {in_words(error)}; mend its plugin"
             raise PvcError(why) from error
         finally:
-            self._adding = None
+            self._adding, self._announcer = None, ""
         if name in self._later:
             raise PvcError(f"the command `{self._in_words(name)}` was announced but not added; mend its plugin")
         return dict(get_group(self.app).commands)

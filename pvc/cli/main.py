@@ -40,7 +40,7 @@ PARTS: Sequence[tuple[str, str, Sequence[str] | Mapping[str, str]]] = (
 )
 """Where core's commands are: group, module of this package with `add_commands`, names. Imported when asked for."""
 TOOLS = ("lab",)
-"""Plugins that only bring commands of their own; the client always has them, whatever the node's file says."""
+"""Plugins that only bring commands of their own; the client always has them, whatever the node's file switches on."""
 
 log = logging.getLogger("pvc")
 
@@ -105,7 +105,7 @@ def _client_plugins(switches: object, denied: Sequence[str] = ()) -> list[str]:
     wanted = {**dict.fromkeys((*ROLES, *FEATURES), True), **named}
     points = installed()
     return [name for name, on in wanted.items() if on and name in points and name not in denied] + [
-        t for t in TOOLS if t in points
+        tool for tool in TOOLS if tool in points and tool not in denied
     ]
 
 

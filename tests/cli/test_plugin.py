@@ -152,6 +152,15 @@ def test_the_list_works_without_a_cluster(tmp_path: Path) -> None:
     assert (rows["storage"]["enabled"], rows["storage"]["state"]) == (False, "commands only")
 
 
+def test_what_is_denied_has_no_commands_here_either(tmp_path: Path) -> None:
+    (tmp_path / "pvc.yaml").write_text("deny_plugins: [lab, consolelog]\n")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "10.yaml").write_text("deny_plugins: [flushlock]\n")
+    shown = pvc("--config", str(tmp_path / "pvc.yaml"), "--help").stdout
+    assert "  vm " in shown and "  lab " not in shown and "  console " not in shown
+    assert "  queue " not in pvc("--config", str(tmp_path / "pvc.yaml"), "node", "--help").stdout
+
+
 # Plugins that disturb the client.
 
 NOISY = """

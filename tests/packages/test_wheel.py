@@ -92,7 +92,8 @@ def test_the_source_archive_has_what_builds_and_tests_it(python_packages: Path) 
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = (
-        "LICENSE README.md CHANGELOG.md Makefile pvc.yaml.example ruff.toml packaging/wheels.txt packaging/debian/rules"
+        "LICENSE README.md CHANGELOG.md Makefile mkdocs.yml pvc.yaml.example ruff.toml packaging/wheels.txt"
+        " packaging/debian/rules examples/pvc-webhook/pyproject.toml"
     )
     assert set(wanted.split()) - names == set()
     assert {"tests/conftest.py", "tests/scenarios/flush-one-node/log.expect", "docs/generate.py"} - names == set()
