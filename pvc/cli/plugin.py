@@ -78,7 +78,7 @@ def add_commands(cli: Application) -> None:
     ) -> None:
         """Make the skeleton of a third-party plugin: a distribution with settings, a service, a gate, a command and
         tests. Nothing that exists is overwritten."""
-        made = write_skeleton(name, directory)
+        made = write_skeleton(name, directory, cli.group("").names)
         cli.say(
             f"{made} is ready: try `pip install -e '{made}[dev]'` and `pytest {made}`, then set plugins.{name}: true"
         )

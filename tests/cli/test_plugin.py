@@ -274,6 +274,8 @@ def test_a_skeleton_is_made_where_the_command_says(tmp_path: Path) -> None:
     made = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*") if path.is_file()}
     assert made == set(skeleton("beacon"))
     assert made >= {"pyproject.toml", "README.md", "src/pvc_beacon/plugin.py", "tests/test_beacon.py"}
+    taken = pvc("plugin", "new", "bridge", "--directory", str(tmp_path / "there"), PVC_CONFIG="/dev/null")
+    assert taken.code == 1 and "there is `pvc bridge` already" in taken.stderr
     again = pvc("plugin", "new", "beacon", "--directory", str(tmp_path / "here"), PVC_CONFIG="/dev/null")
     assert again.code == 1 and "Traceback" not in again.stderr
 
