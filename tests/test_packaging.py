@@ -13,6 +13,7 @@ from pvc.core.pvcd import BAD_CONFIGURATION, LOOK_EVERY
 from pvc.core.systemd import PATIENCE as NOTIFY_PATIENCE
 
 ROOT = Path(__file__).parents[1]
+SCHEMA = "usr/share/pvc/pvc.schema.json"
 SERVICES = 10
 """More services than a daemon has."""
 
@@ -86,6 +87,33 @@ def test_a_daemon_that_cannot_reach_zookeeper_is_never_given_up_but_one_that_die
 
 def test_a_bad_configuration_is_not_tried_again() -> None:
     assert unit()["RestartPreventExitStatus"] == str(BAD_CONFIGURATION)
+
+
+def test_the_roles_get_the_devices_links_and_rights_that_they_need() -> None:
+    text = (ROOT / "packaging" / "pvcd.service").read_text()
+    settings = re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
+    withheld = {name for key, value in settings if key == "CapabilityBoundingSet" for name in value[1:].split()}
+    assert {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_RESOURCE"} & withheld == set()
+    assert {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"} <= set(
+        unit()["RestrictAddressFamilies"].split()
+    )
+    closing = {
+        "PrivateNetwork",
+        "PrivateDevices",
+        "DevicePolicy",
+        "DeviceAllow",
+        "ProtectClock",
+        "ProtectKernelTunables",
+    }
+    assert closing & {key for key, _ in settings} == set()
+
+
+def test_the_example_names_the_schema_where_it_lies_and_where_the_package_puts_it() -> None:
+    first = (ROOT / "pvc.yaml.example").read_text().partition("\n")[0]
+    beside = first.removeprefix("# yaml-language-server: $schema=")
+    assert (ROOT / beside).is_file()
+    rules = (ROOT / "packaging" / "debian" / "rules").read_text()
+    assert f"s|={beside}$$|=/{SCHEMA}|" in rules and f"$(CLIENT)/{SCHEMA}" in rules
 
 
 def test_stopping_the_daemon_kills_nothing_but_the_daemon() -> None:

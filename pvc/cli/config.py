@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -13,15 +14,19 @@ import yaml
 from pvc.cli.application import Application
 from pvc.cli.output import Format
 from pvc.core.config.explain import as_mapping, explained, secrets_of
-from pvc.core.config.layers import unread
+from pvc.core.config.layers import collect, unread
 from pvc.core.config.problems import ConfigError, Problem, value_text
+from pvc.core.config.schema import core_schema
 from pvc.core.config.secret import SecretProblem
 from pvc.core.residents import role_warnings
-from pvc.core.setup import Setup, load, load_document
+from pvc.core.setup import Setup, load_document
 
-log = logging.getLogger("pvc")
+quiet = logging.getLogger("pvc.config")
+"""Of plugins that are loaded a second time: the client has told already what is wrong with those of its own file."""
+quiet.addHandler(logging.NullHandler())
+quiet.propagate = False
 
-File = Annotated[str | None, typer.Argument(help="The main file; default: the one in use.")]
+File = Annotated[str | None, typer.Argument(metavar="FILE", help="The main file; default: the one in use.")]
 
 
 class ReferenceFormat(StrEnum):
@@ -57,6 +62,11 @@ def add_commands(cli: Application) -> None:
         for note in _passed_over(setup):
             cli.note(f"pvc: {note}")
         where = setup.config.path or "no file: defaults only"
+        if broken := setup.plugins.left_out():
+            names = ", ".join(status.name for status in broken)
+            cli.fail(
+                f"{where}: pvcd would run without {names}, and refuse every flush of this node, until that is mended"
+            )
         cli.say(f"{where}: in order; node {setup.config.node}, plugins {', '.join(setup.config.enabled())}")
 
     @group.command("show", listing=True)
@@ -99,17 +109,32 @@ def add_commands(cli: Application) -> None:
 
 
 def _loaded(cli: Application, file: str | None) -> Setup:
-    return load_document(cli.readable_document(), log) if file is None else load(file, log)
+    """The configuration that is asked for; which of its plugins cannot be loaded has been told once, and why."""
+    document = cli.readable_document() if file is None else collect(file, os.environ)
+    setup = load_document(document, quiet, attended=True)
+    told = {status.name for status in cli.plugins.left_out()}
+    for status in setup.plugins.left_out():
+        if status.name not in told:
+            cli.note(f"pvc: plugin {status.name} is left out: {status.unguarded}; {status.remedy}")
+    return setup
 
 
 def _passed_over(setup: Setup) -> Iterator[str]:
     """What stands in the files, or beside them, and has no effect."""
     config, document = setup.config, setup.document
+    left_out = {status.name for status in setup.plugins.left_out()}
     for name in document.values:
-        if name not in config.sections and (name in config.roles or name in config.plugins):
+        if name not in config.sections and name not in core_schema() and name in {**config.roles, **config.plugins}:
             file, line = document.place((name,))
             switch = "roles" if name in config.roles else "plugins"
-            yield f"{file}:{line}: {name}: not read, because {switch}.{name} is off"
+            why = f"{switch}.{name} is off"
+            if name in config.denied:
+                why = "deny_plugins names it"
+            elif name in left_out:
+                why = "the plugin cannot be loaded"
+            elif name in config.enabled():
+                why = "the plugin has no settings"
+            yield f"{file}:{line}: {name}: not read, because {why}"
     if document.path is not None:
         for name in unread(Path(document.path)):
             yield f"conf.d/{name}: not read, because its name does not end in .yaml"

@@ -13,6 +13,7 @@ from typer.main import get_group
 from pvc.cli.output import Format
 from pvc.core.commands import DuplicateCommand
 from pvc.core.errors import PvcError
+from pvc.core.loading import in_words, kept_quiet
 
 FormatOption = Annotated[Format | None, typer.Option("--format", help="How to print.", show_choices=True)]
 
@@ -33,6 +34,8 @@ class Group:
         self._names: dict[str, str] = {}
         self._later: dict[str, tuple[Callable[[], None], str]] = {}
         self._adding: Callable[[], None] | None = None
+        self._announcer = ""
+        """Who announced the command that is made at this moment; empty: none is."""
         self.app = typer.Typer(
             cls=_lazy(self),
             no_args_is_help=True,
@@ -48,11 +51,10 @@ class Group:
 
     def claim(self, name: str) -> None:
         """Take a name in this group. Raises DuplicateCommand."""
+        claimant = self._announcer or self._claimant()
         if name in self._names:
-            raise DuplicateCommand(
-                both_want(f"the command `{self._in_words(name)}`", self._names[name], self._claimant())
-            )
-        self._names[name] = self._claimant()
+            raise DuplicateCommand(both_want(f"the command `{self._in_words(name)}`", self._names[name], claimant))
+        self._names[name] = claimant
 
     def command(
         self, name: str, *, listing: bool = False, **options: Any
@@ -96,13 +98,17 @@ class Group:
 
         Raises PvcError if its plugin fails in that.
         """
-        self._adding = self._later[name][0]
+        self._adding, self._announcer = self._later[name][0], self._names[name]
         try:
-            self._adding()
-        except Exception as error:  # a plugin's import may do anything: it becomes a message
-            raise PvcError(f"the command `{self._in_words(name)}` cannot be made: {error}; mend its plugin") from error
+            with kept_quiet(attended=True):
+                self._adding()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's import may do anything, exits included: it becomes a message
+            why = f"the command `{self._in_words(name)}` cannot be made: {in_words(error)}; mend its plugin"
+            raise PvcError(why) from error
         finally:
-            self._adding = None
+            self._adding, self._announcer = None, ""
         if name in self._later:
             raise PvcError(f"the command `{self._in_words(name)}` was announced but not added; mend its plugin")
         return dict(get_group(self.app).commands)

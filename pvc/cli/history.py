@@ -18,7 +18,7 @@ SHOWN = 8
 def add_commands(cli: Application) -> None:
     """Add `history` to the group `node`."""
     Name = Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="Only of this node.", autocompletion=cli.complete_nodes)
+        str | None, typer.Argument(metavar="NODE", help="Only of this node.", autocompletion=cli.complete_nodes)
     ]
     Number = Annotated[int, typer.Option("--number", "-n", min=1, help="How many; 1: the last one in full.")]
     Id = Annotated[str, typer.Option("--operation", metavar="ID", help="This one in full: its id, or how it begins.")]

@@ -40,7 +40,7 @@ PARTS: Sequence[tuple[str, str, Sequence[str] | Mapping[str, str]]] = (
 )
 """Where core's commands are: group, module of this package with `add_commands`, names. Imported when asked for."""
 TOOLS = ("lab",)
-"""Plugins that only bring commands of their own; the client always has them, whatever the node's file says."""
+"""Plugins that only bring commands of their own; the client always has them, whatever the node's file switches on."""
 
 log = logging.getLogger("pvc")
 
@@ -49,6 +49,8 @@ def main() -> None:
     """Entry point of `pvc`."""
     logging.basicConfig(stream=sys.stderr, format="pvc: %(message)s", level=logging.WARNING)
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+    if os.environ.get("PVC_TRACE_HOOKS") == "1":
+        log.setLevel(logging.INFO)
     application = build(_option("--config"))
     try:
         application.app(standalone_mode=True)
@@ -103,7 +105,7 @@ def _client_plugins(switches: object, denied: Sequence[str] = ()) -> list[str]:
     wanted = {**dict.fromkeys((*ROLES, *FEATURES), True), **named}
     points = installed()
     return [name for name, on in wanted.items() if on and name in points and name not in denied] + [
-        t for t in TOOLS if t in points
+        tool for tool in TOOLS if tool in points and tool not in denied
     ]
 
 
@@ -125,10 +127,15 @@ def _add_global_options(application: Application) -> None:
     def options(
         zookeeper: Annotated[
             str | None,
-            typer.Option(envvar="PVC_ZOOKEEPER", help="Servers, host:port,host:port[/root]; else the file's."),
+            typer.Option(
+                envvar="PVC_ZOOKEEPER", metavar="SERVERS", help="Servers, host:port,host:port[/root]; else the file's."
+            ),
         ] = None,
         config_file: Annotated[
-            str | None, typer.Option("--config", help="Configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml).")
+            str | None,
+            typer.Option(
+                "--config", metavar="FILE", help="Configuration file (default: $PVC_CONFIG, /etc/pvc/pvc.yaml)."
+            ),
         ] = None,
         output_format: Annotated[
             Format, typer.Option("--format", help="How listings are printed.", show_choices=True)

@@ -20,6 +20,8 @@ from pvc.core.pluginstatus import PluginReport, PluginState, PluginStatus
 from pvc.core.records import Garbage
 
 COLUMNS = ("name", "kind", "enabled", "version", "distribution", "state", "nodes", "trouble_on")
+FOR_COMMANDS = "commands only"
+"""State of what is not switched on here and loaded all the same: this program has the commands of every role."""
 COLUMNS_OF_A_NODE = ("name", "state", "version", "distribution", "failures", "last_error")
 
 
@@ -76,7 +78,7 @@ def add_commands(cli: Application) -> None:
     ) -> None:
         """Make the skeleton of a third-party plugin: a distribution with settings, a service, a gate, a command and
         tests. Nothing that exists is overwritten."""
-        made = write_skeleton(name, directory)
+        made = write_skeleton(name, directory, cli.group("").names)
         cli.say(
             f"{made} is ready: try `pip install -e '{made}[dev]'` and `pytest {made}`, then set plugins.{name}: true"
         )
@@ -128,6 +130,7 @@ def _installed_here(cli: Application) -> dict[str, dict[str, Any]]:
             "enabled": name in enabled,
             **_origin(point),
             **_as_loaded(known.get(name)),
+            **({"state": FOR_COMMANDS} if name in known and name not in enabled else {}),
         }
         for name, point in points.items()
     }

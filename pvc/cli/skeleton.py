@@ -2,6 +2,7 @@
 
 import keyword
 import re
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -37,9 +38,12 @@ class WouldOverwrite(PvcError):
     """Where the skeleton is to be made, there is something already."""
 
 
-def write_skeleton(name: str, directory: Path | None) -> Path:
-    """Make the skeleton in a directory that is empty or not there; which one. Raises BadName, WouldOverwrite."""
-    if why := why_not(name):
+def write_skeleton(name: str, directory: Path | None, commands: Collection[str] = ()) -> Path:
+    """Make the skeleton in a directory that is empty or not there; which one. `commands`: those of `pvc`.
+
+    Raises BadName, WouldOverwrite.
+    """
+    if why := why_not(name, commands):
         raise BadName(f"a plugin cannot be named {name!r}: {why}")
     target = directory or Path(f"pvc-{name.replace('_', '-')}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -57,7 +61,7 @@ def write_skeleton(name: str, directory: Path | None) -> Path:
     return target
 
 
-def why_not(name: str) -> str:
+def why_not(name: str, commands: Collection[str] = ()) -> str:
     """Why a plugin cannot have this name, and what to do; empty: it can."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME:
         return f"use up to {LONGEST_NAME} lower-case letters, digits and underscores, a letter first"
@@ -67,6 +71,8 @@ def why_not(name: str) -> str:
         return "it is a built-in plugin; choose another name"
     if name in core_schema():
         return "its section of pvc.yaml would be one of pvc's own keys; choose another name"
+    if name in commands:
+        return f"there is `pvc {name}` already, and its commands would have that name; choose another name"
     if name in installed():
         return "a plugin of this name is installed; choose another name"
     return ""

@@ -17,7 +17,6 @@ from pvc.core.runtime import Ended
 
 T = TypeVar("T")
 
-"""Roles whose flag exists although no version has had them yet."""
 _OWN = ("pvc.plugins.", "pvc.lab.")
 """Where the code of built-in plugins is."""
 
@@ -116,6 +115,12 @@ def demand_known_api(declaration: object) -> Declaration:
     """The declaration, if this program has the hooks that it was written for. Raises PluginProblem."""
     if not isinstance(declaration, Declaration) or type(declaration.api) is not int:
         raise PluginProblem("its pvc_declaration does not return a Declaration of pvc/core/declaration.py; mend it")
+    for field in ("needs", "conflicts"):
+        names = getattr(declaration, field)
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+            raise PluginProblem(f'its declaration has {field}={names!r}; write a tuple of names such as ("flushlock",)')
+    if not isinstance(declaration.summary, str):
+        raise PluginProblem(f"its declaration has summary={declaration.summary!r}; write text")
     if declaration.api > API:
         raise PluginProblem(f"it needs hooks version {declaration.api}, this pvc has {API}; update pvc")
     if declaration.api < OLDEST_API:

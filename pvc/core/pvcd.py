@@ -31,7 +31,8 @@ FAILED = 1
 """It cannot run now: no ZooKeeper server answers, the tree is missing or of another version, or the node's name is
 taken."""
 BAD_CONFIGURATION = 78
-"""The configuration cannot be used (EX_CONFIG of sysexits.h): no restart will help."""
+"""The configuration cannot be used, or VMs need a role that it switches off (EX_CONFIG of sysexits.h): no restart will
+help."""
 
 
 def main() -> None:

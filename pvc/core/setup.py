@@ -31,10 +31,13 @@ def load(path: str | None, log: logging.Logger, environment: Mapping[str, str] |
     return load_document(collect(path, os.environ if environment is None else environment), log)
 
 
-def load_document(document: Document, log: logging.Logger) -> Setup:
-    """Load the plugins that a document switches on, and validate it. Raises ConfigError, PluginProblem."""
+def load_document(document: Document, log: logging.Logger, *, attended: bool = False) -> Setup:
+    """Load the plugins that a document switches on, and validate it; `attended`: as in `Plugins`.
+
+    Raises ConfigError, PluginProblem.
+    """
     known = sorted(installed())
-    plugins = Plugins(log)
+    plugins = Plugins(log, attended=attended)
     plugins.load(enabled_plugins(document, known))
     return Setup(settings(document, plugins), plugins, document)
 

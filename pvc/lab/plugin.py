@@ -3,9 +3,15 @@
 from functools import partial
 
 from pvc.core.commands import CommandLine
+from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
 
 COMMANDS = ("up", "demo", "down", "status", "exec", "shell", "logs", "start", "kill", "partition", "heal")
+
+
+@hookimpl
+def pvc_declaration() -> Declaration:
+    return Declaration(summary="Runs a whole real cluster on this machine, for trials and tests")
 
 
 @hookimpl

@@ -42,6 +42,38 @@ def test_check_says_which_files_were_read_and_what_was_passed_over(file: Path) -
     ]
 
 
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A directory in which a plugin `lamp` is installed that cannot be imported, and `bulb` that has no settings."""
+    place = tmp_path / "plugins"
+    for name, code in (("lamp", "import no_such_socket"), ("bulb", "")):
+        information = place / f"{name}-1.0.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (information / "entry_points.txt").write_text(f"[pvc.plugins]\n{name} = pvc_{name}\n")
+        (place / f"pvc_{name}.py").write_text(code)
+    return place
+
+
+def test_check_fails_for_a_plugin_that_pvcd_would_leave_out_and_says_why_once(file: Path, broken: Path) -> None:
+    file.write_text("node: hv1\nplugins: {lamp: true, bulb: true}\nlamp: {a: 1}\nbulb: {a: 1}\n")
+    for words in (("config", "check", str(file)), ("--config", str(file), "config", "check")):
+        done = pvc(*words, PYTHONPATH=str(broken))
+        assert done.code == 1
+        assert done.stderr.count("No module named 'no_such_socket'") == 1
+        assert "Traceback" not in done.stderr
+        assert f"{file}: pvcd would run without lamp, and refuse every flush of this node" in done.stderr
+        assert f"{file}:3: lamp: not read, because the plugin cannot be loaded" in done.stderr
+        assert f"{file}:4: bulb: not read, because the plugin has no settings" in done.stderr
+    assert pvc("config", "show", str(file), PYTHONPATH=str(broken)).code == 0
+
+
+def test_show_has_what_is_denied_and_check_says_whose_section_is_not_read_for_that(file: Path) -> None:
+    file.write_text("node: hv1\ndeny_plugins: [flushlock]\nflushlock: {concurrent: 2}\n")
+    assert "deny_plugins:\n- flushlock" in pvc("config", "show", str(file)).stdout
+    assert f"{file}:3: flushlock: not read, because deny_plugins names it" in pvc("config", "check", str(file)).stderr
+
+
 def test_check_fails_and_names_the_file_that_is_wrong(file: Path) -> None:
     (file.parent / "conf.d" / "20-wrong.yaml").write_text("\nnod: hv2\n")
     for words in (("config", "check", str(file)), ("--config", str(file), "config", "check")):

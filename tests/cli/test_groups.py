@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pvc.cli.application import Application
+from pvc.cli.groups import Group
 from pvc.cli.main import build
 from pvc.core.commands import DuplicateCommand
 from pvc.core.config.document import Document
@@ -68,6 +69,34 @@ def test_a_command_that_cannot_be_made_says_so_and_hides_no_other(
     listed = CliRunner().invoke(application.app, ["door", "--help"])
     assert listed.exit_code == 0 and "shut" in listed.output
     assert "no module named hinge" in caplog.text
+
+
+def test_a_plugin_that_exits_while_its_command_is_made_takes_no_other_command_away(application: Application) -> None:
+    def exits() -> None:
+        print("leaving")
+        raise SystemExit(4)
+
+    application.group("").later(("open",), exits)
+    application.group("door").command("shut")(lambda: None)
+    listed = CliRunner()
+    done = listed.invoke(application.app, ["--help"])
+    assert done.exit_code == 0 and "door" in done.stdout and "leaving" not in done.stdout
+    asked = listed.invoke(application.app, ["open"])
+    assert isinstance(asked.exception, PvcError) and "cannot be made: SystemExit(4)" in str(asked.exception)
+
+
+def test_who_is_late_with_a_name_that_is_taken_is_named() -> None:
+    claimants = iter(["plugin oak", "plugin elm", "plugin ash"])
+    group = Group("door", lambda _format: None, lambda: next(claimants))
+
+    def add() -> None:
+        group.command("open")(lambda: None)
+        group.command("shut")(lambda: None)
+
+    group.command("shut")(lambda: None)
+    group.later(("open",), add)
+    with pytest.raises(PvcError, match="plugin oak and plugin elm want the command `pvc door shut`"):
+        group.make("open")
 
 
 def test_every_command_that_is_announced_is_added_and_its_short_help_is_its_own() -> None:

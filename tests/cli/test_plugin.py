@@ -149,6 +149,16 @@ def test_the_list_works_without_a_cluster(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert (rows["hypervisor"]["enabled"], rows["hypervisor"]["state"]) == (True, "loaded")
     assert (rows["flushlock"]["enabled"], rows["flushlock"]["state"]) == (False, "not loaded")
+    assert (rows["storage"]["enabled"], rows["storage"]["state"]) == (False, "commands only")
+
+
+def test_what_is_denied_has_no_commands_here_either(tmp_path: Path) -> None:
+    (tmp_path / "pvc.yaml").write_text("deny_plugins: [lab, consolelog]\n")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "10.yaml").write_text("deny_plugins: [flushlock]\n")
+    shown = pvc("--config", str(tmp_path / "pvc.yaml"), "--help").stdout
+    assert "  vm " in shown and "  lab " not in shown and "  console " not in shown
+    assert "  queue " not in pvc("--config", str(tmp_path / "pvc.yaml"), "node", "--help").stdout
 
 
 # Plugins that disturb the client.
@@ -264,6 +274,8 @@ def test_a_skeleton_is_made_where_the_command_says(tmp_path: Path) -> None:
     made = {str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*") if path.is_file()}
     assert made == set(skeleton("beacon"))
     assert made >= {"pyproject.toml", "README.md", "src/pvc_beacon/plugin.py", "tests/test_beacon.py"}
+    taken = pvc("plugin", "new", "bridge", "--directory", str(tmp_path / "there"), PVC_CONFIG="/dev/null")
+    assert taken.code == 1 and "there is `pvc bridge` already" in taken.stderr
     again = pvc("plugin", "new", "beacon", "--directory", str(tmp_path / "here"), PVC_CONFIG="/dev/null")
     assert again.code == 1 and "Traceback" not in again.stderr
 
@@ -283,3 +295,10 @@ def test_the_times_of_hooks_are_numbers_for_programs_and_legible_for_people(lit:
     assert all(hook["total"] >= hook["longest"] for hook in yaml.safe_load(as_yaml)["hooks"])
     table = lit.type("plugin", "info", "hypervisor", "--node", "hv1").out
     assert re.search(r"pvc_node_facts +\d+ +\d\.\d{4} +\d\.\d{4}", table)
+
+
+def test_hook_calls_are_traced_on_standard_error() -> None:
+    done = pvc("config", "show", PVC_TRACE_HOOKS="1")
+    assert "pvc: hook pvc_commands" in done.stderr
+    assert "hook pvc_" not in done.stdout
+    assert "hook pvc_" not in pvc("config", "show").stderr

@@ -288,6 +288,9 @@ def test_a_service_that_does_not_come_back_from_its_step_is_a_finding() -> None:
         (Declaration(api=0), f"it was written for hooks version 0, this pvc takes 1 to {API}; update it"),
         ({"api": 1}, "does not return a Declaration"),
         (Declaration(api="1"), "does not return a Declaration"),  # type: ignore[arg-type]  # what is tested
+        (Declaration(needs="flushlock"), "needs='flushlock'; write a tuple of names"),  # type: ignore[arg-type]
+        (Declaration(conflicts=None), "conflicts=None; write a tuple of names"),  # type: ignore[arg-type]
+        (Declaration(summary=b"light"), "summary=b'light'; write text"),  # type: ignore[arg-type]
     ],
 )
 def test_a_plugin_for_other_hooks_is_left_out_and_told_what_to_do(declaration: object, why: str) -> None:
@@ -300,7 +303,23 @@ def test_a_plugin_for_other_hooks_is_left_out_and_told_what_to_do(declaration: o
         assert "lamp" not in cluster.node("hv1").plugins
 
 
-@pytest.mark.parametrize("schema", [{"most": {"type": "no such type"}}, {"most": 7}, ["most"], None])
+def _exits(*_: object) -> None:
+    raise SystemExit(3)
+
+
+FAULTY_SCHEMAS: list[object] = [
+    {"most": {"type": "no such type"}},
+    {"most": 7},
+    ["most"],
+    {"most": {"type": "string", "default": 7}},
+    {"most": {"type": "dict", "schema": {"light": {"type": "integer", "default": "much"}}}},
+    {"most": {"default": "hunter2", "meta": {"secret": True}}},
+    {"most": {"type": "string", "default": "x", "coerce": _exits}},
+    {"most": {"type": "string", "default": "x", "check_with": _exits}},
+]
+
+
+@pytest.mark.parametrize("schema", [*FAULTY_SCHEMAS, None])
 def test_a_plugin_with_a_faulty_schema_is_left_out_and_its_section_not_read(schema: object) -> None:
     with SimCluster(
         {"hv1": {"lamp": {"most": "anything"}}},

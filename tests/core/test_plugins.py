@@ -399,6 +399,7 @@ def test_a_built_in_is_loaded_by_its_entry_point(name: str) -> None:
     assert status.origin.startswith(f"pvc.plugins.{name}.plugin:")
     assert "pvc_config_schema" in status.hooks
     assert list(plugins.schemas()) == [name]
+    assert status.declaration.summary
 
 
 def test_a_plugin_that_is_not_installed_is_an_error_that_lists_what_is() -> None:

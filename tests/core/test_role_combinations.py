@@ -151,10 +151,10 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
     some = "pvc_services pvc_health"
     assert set(started.said["hooks"]) == expected(
         started.on,
-        always - {"pvc_declaration", "pvc_flush_steps"},
-        hypervisor=f"{some} pvc_flush_steps pvc_declaration pvc_vm_observers pvc_console_sinks",
-        networking=f"{some} pvc_declaration",
-        storage=f"{some} pvc_declaration",
+        always - {"pvc_flush_steps"},
+        hypervisor=f"{some} pvc_flush_steps pvc_vm_observers pvc_console_sinks",
+        networking=some,
+        storage=some,
     )
 
 

@@ -56,7 +56,7 @@ def test_a_wrong_command_line_would_be_noticed(line: str) -> None:
 @pytest.mark.parametrize("where, text", blocks("ini"), ids=_id)
 def test_the_daemon_accepts_the_command_line_of_every_unit(where: str, text: str) -> None:
     for line in text.splitlines():
-        if line.startswith("ExecStart="):
+        if line.startswith("ExecStart=/"):  # an empty one takes back those before it
             (call,) = programs_in(line.removeprefix("ExecStart="))
             parse(call)
 

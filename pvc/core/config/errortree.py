@@ -63,7 +63,8 @@ def _problem(document: Document, error: Any, rules: Mapping[str, Any], fields: M
     key: KeyPath = error.document_path
     place = document.place(key)
     if error.code == errors.UNKNOWN_FIELD.code:
-        return _unknown(document, key, inner_fields(_rules_at(fields, key[:-1])) or {})
+        known = inner_fields(_rules_at(fields, key[:-1])) or {}
+        return _unknown(document, key, known, hidden=_within_secret(fields, key[:-1]))
     if error.code == errors.REQUIRED_FIELD.code:
         return Problem(*place, key, "a required key is missing", allowed_text(rules))
     found = HIDDEN if _within_secret(fields, key) else found_text(error.value)
@@ -87,9 +88,16 @@ def _within_secret(fields: Mapping[str, Any], key: KeyPath) -> bool:
     return any(is_secret(rules) or rules.get("meta", {}).get("hidden") for rules in around)
 
 
-def _unknown(document: Document, key: KeyPath, known: Mapping[str, Any]) -> Problem:
+def _unknown(document: Document, key: KeyPath, known: Mapping[str, Any], *, hidden: bool) -> Problem:
+    """`hidden`: the key itself may be a secret, written in braces by mistake."""
     place = document.place(key)
     names = sorted(known)
+    start, colon, _ = str(key[-1]).partition(":")
+    if colon:  # `password:secret` is a key of that name
+        shown = (*key[:-1], f"{start}:…")
+        return Problem(*place, shown, "unknown key", suggestion="write a space after the colon, or put text in quotes")
+    if hidden and not near(key[-1], names):
+        return Problem(*place, key[:-1], "a key that is not shown, because the secret may be in it", ", ".join(names))
     allowed = ", ".join(names) or "no keys at all"
     if key[:-1] == ("plugins",):
         role = key[-1] in ROLES

@@ -30,6 +30,7 @@ def as_mapping(config: Config) -> dict[str, Any]:
         "zookeeper": _zookeeper(config.zookeeper),
         "roles": dict(config.roles),
         "plugins": dict(config.plugins),
+        "deny_plugins": list(config.denied),
         **{name: plain(section) for name, section in config.sections.items()},
     }
 

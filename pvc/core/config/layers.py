@@ -1,6 +1,7 @@
 """Which files make up the configuration, and how they are laid over each other: pvc.yaml, then conf.d/*.yaml beside it.
 
-Later files win; mappings are merged key by key, everything else is replaced. It knows no schema.
+Later files win; mappings are merged key by key, everything else is replaced, but for `deny_plugins`: what one file
+denies no other allows again by denying something else. It knows no schema.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from pvc.core.config.problems import ConfigError, KeyPath, Problem
 FOLDER = "conf.d"
 """The directory beside the main file whose *.yaml are read after it."""
 _TOO_MUCH = f"together with the files in {FOLDER}"
+ADDED = ("deny_plugins",)
+"""The key whose lists are put together."""
 MOST_FILES = 100
 """Files in that directory: what reads them must end in bounded time."""
 
@@ -101,9 +104,21 @@ class _Merging:
                 under[name] = dict(under[name])
                 self._lay(under[name], value or {}, key)
                 continue
+            if key == ADDED and isinstance(under.get(name), list) and isinstance(value, list):
+                under[name] = self._joined(under[name], value)
+                continue
             self._forget(under.get(name), key)
             under[name] = value
             self._adopt(value, key)
+
+    def _joined(self, under: list[Any], over: list[Any]) -> list[Any]:
+        """Both lists, each entry with the place that it is from."""
+        self._note(ADDED)
+        for index in range(len(over)):
+            if (place := self._above.origin((*ADDED, index))) is not None:
+                here = (*ADDED, len(under) + index)
+                self.sources[here], self.lines[here] = place
+        return [*under, *over]
 
     def _note(self, key: KeyPath) -> None:
         if (place := self._above.origin(key)) is not None:

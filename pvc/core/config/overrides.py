@@ -13,7 +13,7 @@ from pvc.core.config.document import Document, parse
 from pvc.core.config.errortree import problems
 from pvc.core.config.problems import ConfigError, near
 from pvc.core.config.rules import Rules
-from pvc.core.config.schema import entry_rules, full_schema, inner_fields
+from pvc.core.config.schema import entry_rules, full_schema, inner_fields, is_secret
 from pvc.core.errors import PvcError
 
 LONGEST = 1000
@@ -92,8 +92,13 @@ def _per_vm(path: str, fields: Mapping[str, Any]) -> Iterator[str]:
         inner = inner_fields(rules)
         if inner is not None:
             yield from _per_vm(f"{path}.{name}", inner)
-        elif rules.get("meta", {}).get("per_vm"):
+        elif _may_differ(rules):
             yield f"{path}.{name}"
+
+
+def _may_differ(rules: Mapping[str, Any]) -> bool:
+    """Whether one VM may have its own value; never a secret's: a VM's record is in the tree, for every node to read."""
+    return bool(rules.get("meta", {}).get("per_vm")) and not is_secret(rules)
 
 
 def _rules(fields: Mapping[str, Any], key: str, known: Sequence[str]) -> Mapping[str, Any]:
@@ -106,7 +111,7 @@ def _rules(fields: Mapping[str, Any], key: str, known: Sequence[str]) -> Mapping
         rules = inner[part]
     if (inner := inner_fields(rules)) is not None:
         raise BadOption(f"{key}: stands for several keys; {_choice([k for k in known if k.startswith(f'{key}.')])}")
-    if not rules.get("meta", {}).get("per_vm"):
+    if not _may_differ(rules):
         raise BadOption(f"{key}: is set in pvc.yaml for a whole node and cannot be set for one VM; {_choice(known)}")
     return rules
 

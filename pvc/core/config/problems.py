@@ -22,6 +22,9 @@ _LEADING_ZERO = re.compile(r"[+-]?0[0-9_]+")
 _ODD_NUMBER = re.compile(r"[+-]?[0-9][0-9.,_:' ]{0,30}([A-Za-z%/]{1,15}|[eE][+-]?[0-9]{1,5})?")
 """A number with a unit, an exponent, or signs that group digits."""
 
+_CREDENTIALS = re.compile(":[^/@]+@")
+"""Name and password before a host."""
+
 _TYPE_NAMES = {
     "boolean": "true or false without quotes",
     "integer": "a whole number",
@@ -93,6 +96,8 @@ def found_text(value: object) -> str:
             return f"found {str(value).lower()} (boolean)"
         case int() | float():
             return f"found {value} (number)"
+        case str() if _CREDENTIALS.search(value):
+            return "found text that is not shown, because a password may be in it"
         case str():
             return f"found {_quoted(value)} (text)"
         case Mapping():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pvc.core.config.document import Document
 from pvc.core.config.problems import KeyPath, Problem, key_text
-from pvc.core.config.switches import ROLES
+from pvc.core.config.switches import ROLES, denied_plugins
 from pvc.core.decide.roles import Clash, clashes
 from pvc.core.declaration import Declaration
 
@@ -24,12 +24,11 @@ def relation_problems(
 
 def _problem(document: Document, name: str, against: Sequence[Clash], known: Sequence[str]) -> Problem:
     keys = [switch(name), *(switch(clash.other) for clash in against)]
-    line = next((line for key in keys if (line := document.lines.get(key)) is not None), None)
-    said = ", and ".join(_words(clash, known) for clash in against)
-    fixes = ", ".join(_fix(clash, known) for clash in against)
-    return Problem(
-        document.file, line, switch(name), said, suggestion=f"{fixes}, or set {key_text(switch(name))}: false"
-    )
+    file, line = next((place for key in keys if (place := document.origin(key)) is not None), (document.file, None))
+    denied = denied_plugins(document)
+    said = ", and ".join(_words(clash, known, denied) for clash in against)
+    fixes = ", ".join(_fix(clash, known, denied) for clash in against)
+    return Problem(file, line, switch(name), said, suggestion=f"{fixes}, or set {key_text(switch(name))}: false")
 
 
 def switch(name: str) -> KeyPath:
@@ -37,14 +36,18 @@ def switch(name: str) -> KeyPath:
     return ("roles" if name in ROLES else "plugins", name)
 
 
-def _words(clash: Clash, known: Sequence[str]) -> str:
+def _words(clash: Clash, known: Sequence[str], denied: Sequence[str]) -> str:
     other = key_text(switch(clash.other))
     if not clash.needed:
         return f"cannot be on together with {other}"
+    if clash.other in denied:
+        return f"needs {other}, which deny_plugins denies"
     return f"needs {other}, which is {'off' if clash.other in known else 'not installed'}"
 
 
-def _fix(clash: Clash, known: Sequence[str]) -> str:
+def _fix(clash: Clash, known: Sequence[str], denied: Sequence[str]) -> str:
+    if clash.needed and clash.other in denied:
+        return f"take {clash.other} out of deny_plugins"
     if clash.needed and clash.other not in known:
         return f"install {clash.other}"
     return f"set {key_text(switch(clash.other))}: {'true' if clash.needed else 'false'}"

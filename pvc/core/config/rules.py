@@ -62,6 +62,32 @@ class Rules(cerberus.Validator):  # type: ignore[misc]
         if missing:
             self._error(field, errors.MISSING_MEMBERS, missing)
 
+    def _validate_check_with(self, checks: Any, field: Any, value: Any) -> None:
+        """
+        {'oneof': [{'type': 'callable'},
+                   {'type': 'list', 'schema': {'oneof': [{'type': 'callable'}, {'type': 'string'}]}},
+                   {'type': 'string'}]}
+        """
+        try:
+            super()._validate_check_with(checks, field, value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a third party's function: without its text, which may hold the value
+            self._error(
+                field, f"the plugin's own check fails with {type(error).__name__}; mend or switch off the plugin"
+            )
+
+    def _normalize_coerce(self, mapping: Any, schema: Any) -> None:
+        """
+        {'oneof': [{'type': 'callable'},
+                   {'type': 'list', 'schema': {'oneof': [{'type': 'callable'}, {'type': 'string'}]}},
+                   {'type': 'string'}]}
+        """
+        try:
+            super()._normalize_coerce(mapping, schema)
+        except SystemExit as error:  # cerberus takes every Exception as a wrong value
+            raise RuntimeError("a plugin's conversion of a setting ends the program") from error
+
     def _normalize_coerce_mebibytes(self, value: Any) -> Any:
         octets = _octets(value, plain=1 << 20)
         if octets is None:

@@ -8,7 +8,7 @@ takes the place of a secret, and its setting is a Secret or null) and `hidden` (
 be a secret by mistake). Defaults of `zookeeper` are those of ZooKeeperSettings.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cerberus
@@ -37,6 +37,11 @@ class PluginSchemaError(PvcError):
 def _is_root(field: str, value: Any, error: Callable[[str, str], None]) -> None:
     if isinstance(value, str) and not is_absolute_path(value):
         error(field, "use an absolute path below the top, such as /pvc, without a slash at its end")
+
+
+def _is_no_role(field: str, value: Any, error: Callable[[str, str], None]) -> None:
+    if value in ROLES:
+        error(field, f"a role is switched off by roles.{value}: false")
 
 
 def _has_both_credentials(field: str, value: Any, error: Callable[[str, str], None]) -> None:
@@ -123,8 +128,11 @@ def core_schema(known_plugins: Sequence[str] = ()) -> dict[str, Any]:
         "deny_plugins": {
             "type": "list",
             "default": [],
-            "schema": {"type": "string"},
-            "meta": {"help": "Features and plugins that are never loaded, whatever `plugins` says; installed or not."},
+            "schema": {"type": "string", "check_with": _is_no_role},
+            "meta": {
+                "help": "Features and plugins that are never loaded, whatever `plugins` says; installed or not. The "
+                "lists of all files count together."
+            },
         },
     }
 
@@ -146,9 +154,25 @@ def check_schema(section: str, schema: Mapping[str, Any]) -> None:
     if section in core_schema():
         raise PluginSchemaError(f"plugin {section}: its section has the name of one of core's keys; {advice}")
     try:
-        Rules({name: _complete(rules) for name, rules in schema.items()})
+        rules = Rules({name: _complete(rules) for name, rules in schema.items()})
+        rules.validate({})
     except (cerberus.SchemaError, RuntimeError, AttributeError, TypeError) as error:
         raise PluginSchemaError(f"plugin {section}: its configuration schema is faulty: {error}; {advice}") from error
+    # A default that its own rules refuse would have every configuration refused.
+    if bad := sorted({".".join(map(str, e.document_path)) for e in _beside_missing(rules._errors)}):
+        raise PluginSchemaError(
+            f"plugin {section}: its configuration schema is faulty: its own rules refuse the default of"
+            f" {', '.join(bad)}; {advice}"
+        )
+
+
+def _beside_missing(found: Iterable[Any]) -> Iterator[Any]:
+    """All errors but those of required keys, which have no default."""
+    for error in found:
+        if error.is_group_error and not error.is_logic_error:
+            yield from _beside_missing(error.child_errors)
+        elif error.code != cerberus.errors.REQUIRED_FIELD.code:
+            yield error
 
 
 def inner_fields(rules: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -45,6 +45,8 @@ class Config:
     """Every known role and whether it is on."""
     plugins: Mapping[str, bool] = field(default_factory=dict)
     """Features and third-party plugins by entry-point name."""
+    denied: tuple[str, ...] = ()
+    """Plugins that are never loaded; those of them that are installed are off in `plugins`."""
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The section of each enabled plugin, validated by that plugin's schema and complete with defaults."""
     path: str | None = None

@@ -26,9 +26,10 @@ def enabled_plugins(document: Document, known_plugins: Sequence[str]) -> tuple[s
 
 
 def denied_plugins(document: Document) -> tuple[str, ...]:
-    """The plugins that are never loaded. Raises nothing, as `enabled_plugins`."""
+    """The plugins that are never loaded. Raises nothing, as `enabled_plugins`; roles do not count."""
     given = document.values.get("deny_plugins")
-    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
+    named = given if isinstance(given, list) else []
+    return tuple(name for name in named if isinstance(name, str) and name not in ROLES)
 
 
 def features_of(roles: Sequence[str]) -> Mapping[str, bool]:

@@ -14,6 +14,7 @@ from pvc.core.config.problems import ConfigError, KeyPath, Problem
 from pvc.core.config.relations import relation_problems
 from pvc.core.config.rules import Rules, node_name
 from pvc.core.config.schema import (
+    PluginSchemaError,
     core_schema,
     entry_rules,
     full_schema,
@@ -49,7 +50,13 @@ def validate(
         if key not in unread
     }
     rules = Rules(fields)
-    rules.validate(read)
+    try:
+        rules.validate(read)
+    except Exception as error:  # functions in schemas of third parties; without their text, which may hold a value
+        raise PluginSchemaError(
+            f"the schema of a plugin fails on this configuration with {type(error).__name__}; switch plugins of third"
+            " parties off one after the other to see which"
+        ) from error
     all_problems = (
         *document.problems,
         *shape_problems,
@@ -139,6 +146,7 @@ def _config(document: Document, settings: Mapping[str, Any], sections: Iterable[
             name: on and name not in settings["deny_plugins"]
             for name, on in {**settings["plugins"], **by_default}.items()
         },
+        denied=tuple(settings["deny_plugins"]),
         sections={name: settings[name] for name in sections if name not in core_schema()},
         path=document.path,
     )

@@ -77,7 +77,7 @@ def add_log(cli: CommandLine) -> None:
     def log(
         vms: Annotated[
             list[str] | None,
-            typer.Argument(metavar="[VM]...", help="Names or UUIDs.", autocompletion=cli.complete_vms),
+            typer.Argument(metavar="VM", help="Names or UUIDs.", autocompletion=cli.complete_vms),
         ] = None,
         node: Annotated[
             str | None,

@@ -7,6 +7,7 @@ from typing import Any
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context
 from pvc.core.coordination import Coordinator
+from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
 from pvc.core.mirror import Mirror
 from pvc.core.turns import Gate
@@ -14,6 +15,10 @@ from pvc.core.turns import Gate
 
 class FlushLockPlugin:
     """Serialises flushes and unflushes across the cluster."""
+
+    @hookimpl
+    def pvc_declaration(self) -> Declaration:
+        return Declaration(summary="Lets flushes and unflushes of the cluster take turns")
 
     @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:

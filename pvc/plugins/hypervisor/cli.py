@@ -47,7 +47,10 @@ def _add_definitions(cli: CommandLine) -> None:
 
     @group.command("define")
     def define(
-        file: Annotated[Path, typer.Argument(help="libvirt domain XML with name, uuid, memory and vcpu; - for stdin.")],
+        file: Annotated[
+            Path,
+            typer.Argument(metavar="FILE", help="libvirt domain XML with name, uuid, memory and vcpu; - for stdin."),
+        ],
         node: Annotated[
             str | None, typer.Option(help="Where it belongs; default: most room.", autocompletion=cli.complete_nodes)
         ] = None,
@@ -95,10 +98,8 @@ def _add_settings(cli: CommandLine) -> None:
     group = cli.group("vm")
     Name = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=cli.complete_vms)]
     keys = _complete_keys(cli)
-    Set = Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE...", help="As in pvc.yaml, dotted.", autocompletion=keys)
-    ]
-    Unset = Annotated[list[str], typer.Argument(metavar="KEY...", help="As in pvc.yaml, dotted.", autocompletion=keys)]
+    Set = Annotated[list[str], typer.Argument(metavar="KEY=VALUE", help="As in pvc.yaml, dotted.", autocompletion=keys)]
+    Unset = Annotated[list[str], typer.Argument(metavar="KEY", help="As in pvc.yaml, dotted.", autocompletion=keys)]
 
     @group.command("set")
     def set_options(name: Name, settings: Set) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pvc.core.commands import CommandLine
 from pvc.core.context import Context
+from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding
 from pvc.core.service import Service
@@ -29,6 +30,10 @@ class HypervisorPlugin:
     def __init__(self, connect: "Callable[[Context], Hypervisor] | None" = None) -> None:
         self._connect = connect
         self._parts: Parts | None = None
+
+    @hookimpl
+    def pvc_declaration(self) -> Declaration:
+        return Declaration(summary="Runs virtual machines and moves them from node to node")
 
     @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ def test_it_accepts_the_example(text: str) -> None:
 
 def test_the_example_tells_editors_where_the_schema_is() -> None:
     first = TEXT.splitlines()[0]
-    assert first == "# yaml-language-server: $schema=pvc.schema.json"
+    assert first == "# yaml-language-server: $schema=pvc/pvc.schema.json"
     assert "pvc.schema.json" in (Path(__file__).parents[3] / "setup.cfg").read_text()
 
 

@@ -64,6 +64,18 @@ def test_later_files_win_mappings_are_merged_and_lists_replaced(here: Directory)
     assert document.path == str(here.main)
 
 
+def test_what_one_file_denies_another_cannot_allow_by_denying_something_else(here: Directory) -> None:
+    here.write("node: a\ndeny_plugins: [gold]\n", more="deny_plugins:\n  - silver\n  - 3\n")
+    document = here.read()
+    assert document.values["deny_plugins"] == ["gold", "silver", 3]
+    assert [document.place(("deny_plugins", index)) for index in range(3)] == [
+        (str(here.main), 2),
+        (str(here.folder / "more.yaml"), 2),
+        (str(here.folder / "more.yaml"), 3),
+    ]
+    assert here.complaints() == ["conf.d/more.yaml:3: deny_plugins[2]: found 3 (number); allowed: text"]
+
+
 def test_every_key_knows_its_own_file_and_line(here: Directory) -> None:
     here.write("node: a\nzookeeper:\n  hosts: [x, y, z]\n  root: /one\n", more="\n\nzookeeper:\n  hosts:\n  - u\n")
     document = here.read()

@@ -142,3 +142,12 @@ def test_options_are_laid_over_the_section_and_change_neither() -> None:
 def test_the_keys_of_the_ladder_can_be_set_for_one_vm() -> None:
     names = ("bandwidth", "downtime", "auto_converge", "post_copy", "connections", "deadline_per_gib")
     assert set(per_vm_keys({"hypervisor": SCHEMA})) >= {f"hypervisor.migration.{name}" for name in names}
+
+
+def test_a_secret_never_gets_into_the_record_of_a_vm() -> None:
+    schema = {"token": {"meta": {"secret": True, "per_vm": True, "help": "What opens it."}}}
+    assert per_vm_keys({"vault": schema}) == []
+    with pytest.raises(BadOption, match=r"vault.token: is set in pvc.yaml for a whole node|vault.token: stands for"):
+        checked({"vault": schema}, "vault.token", "hunter2")
+    found = sound("vault", schema, {"vault.token": "hunter2"})
+    assert found.options == {} and "hunter2" not in str(found.problems)

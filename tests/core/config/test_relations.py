@@ -44,6 +44,27 @@ def test_a_need_of_what_is_on_by_default_is_a_problem_at_the_line_that_switches_
     ]
 
 
+def test_a_need_that_is_denied_is_said_to_be() -> None:
+    text = "plugins:\n  gold: true\ndeny_plugins: [flushlock]\n"
+    assert complaints(text, gold=Declaration(needs=("flushlock",))) == [
+        "pvc.yaml:2: plugins.gold: needs plugins.flushlock, which deny_plugins denies; take flushlock out of "
+        "deny_plugins, or set plugins.gold: false"
+    ]
+
+
+def test_a_role_is_not_denied_but_switched_off() -> None:
+    (told,) = complaints("deny_plugins: [hypervisor]\n")
+    assert told.endswith("a role is switched off by roles.hypervisor: false")
+
+
+def test_what_does_not_fit_together_is_told_with_the_file_of_the_switch(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "pvc.yaml").write_text("node: hv1\n\n\nplugins: {consolelog: true}\n")
+    (tmp_path / "conf.d" / "10.yaml").write_text("roles: {hypervisor: false}\nplugins: {consolelog: true}\n")
+    with pytest.raises(ConfigError, match=r"conf.d/10.yaml:2: plugins.consolelog: needs roles.hypervisor"):
+        load(str(tmp_path / "pvc.yaml"), LOG)
+
+
 def test_a_conflict_is_told_once_and_all_problems_together() -> None:
     text = "zookeper: 1\nplugins:\n  gold: true\n  silver: true\n  flushlock: 'no'\n"
     found = complaints(text, gold=Declaration(conflicts=("silver",)), silver=Declaration(conflicts=("gold",)))

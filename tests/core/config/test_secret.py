@@ -141,6 +141,11 @@ def test_a_required_secret_that_is_missing_is_told() -> None:
         f"zookeeper: {{user: pvc, password: {TEXT}}}",
         f"zookeeper: {{user: pvc, password: [{TEXT}]}}",
         f"zookeeper: {{user: pvc, password: {{file: {TEXT}}}}}",
+        f"zookeeper: {{user: pvc, password: {{{TEXT}}}}}",
+        f"zookeeper: {{user: pvc, password: {{{TEXT}: x}}}}",
+        f"zookeeper: {{user: pvc, password:{TEXT}}}",
+        f"zookeeper: 'pvc:{TEXT}@zk1'",
+        f"zookeeper: {{hosts: ['pvc:{TEXT}@zk1:2181']}}",
     ],
 )
 def test_a_password_in_the_wrong_place_is_not_repeated(text: str) -> None:
