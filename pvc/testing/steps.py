@@ -113,7 +113,13 @@ class Steps:
         first = self._node(node)
         double = TwinMachine(first.machine, machine == "same")
         self.cluster.nodes["twin"] = SimNode(
-            "twin", double, self.cluster.fabric.host("twin"), first.bridges, first.directories, first.config
+            "twin",
+            double,
+            self.cluster.fabric.host("twin"),
+            first.bridges,
+            first.directories,
+            first.config,
+            first.dataplane,
         )
         self.cluster.start_daemon("twin")
 
