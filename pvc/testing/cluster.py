@@ -401,6 +401,8 @@ class SimCluster:
         for directory in config.section("storage").get("directories", {}).values():
             directories.add(directory["path"])
         dataplane = FakeDataplane(config.address or "")
+        if config.address:
+            self.fabric.register_address(config.address, name)
         return SimNode(name, SimMachine(name), self.fabric.host(name), bridges, directories, config, dataplane)
 
     def _logger(self, name: str) -> logging.Logger:
