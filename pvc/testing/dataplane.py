@@ -34,12 +34,15 @@ class FakeDataplane:
         self._has_vlans = has_vlans
         self.changes: list[Change] = []
         """All that was asked for and done, in order."""
+        self.looks = 0
+        """How often somebody has looked."""
         self.refusing = ""
         """Why the kernel refuses every change; empty: it does not."""
         if address:
             self.add("eth0", mtu=mtu, addresses=(address,))
 
     def look(self) -> Seen:
+        self.looks += 1
         forwarding = {name: frozenset(entries) for name, entries in self._forwarding.items()}
         return Seen(dict(self._links), forwarding)
 

@@ -57,6 +57,7 @@ class NetworkService:
         self._inbox: Inbox[VmEvent] = Inbox(self.wake)
         self._guests: dict[str, Mapping[str, frozenset[str]]] = {}
         self._begun = context.runtime.monotonic()
+        self._heard: set[str] = set()
         self._states: Mapping[str, NetworkState] | None = None
 
     def vm_changed(self, event: VmEvent) -> None:
@@ -68,6 +69,7 @@ class NetworkService:
             self._guests.pop(event.uuid, None)
             if event.change in HERE:
                 self._guests[event.uuid] = macs_of(event.xml)
+                self._heard.update(*self._guests[event.uuid].values())
         if not self._context.registered():
             return LATE
         networks = read_networks(self._mirror)
@@ -108,7 +110,7 @@ class NetworkService:
         """The MAC addresses on a network that are on this node."""
         found = frozenset(mac for macs in self._guests.values() for mac in macs.get(network, ()))
         if self._context.runtime.monotonic() - self._begun < HEARSAY:
-            found |= frozenset(self._mine(network)[0].macs)
+            found |= self._mine(network)[0].macs.keys() - self._heard
         return found
 
     def _mine(self, network: str) -> tuple[Ports, int | None]:
