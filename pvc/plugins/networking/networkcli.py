@@ -31,7 +31,7 @@ def add_commands(cli: CommandLine) -> None:
 
 def _add_changing(cli: CommandLine) -> None:
     group = cli.group("network")
-    Name = Annotated[str, typer.Argument(metavar="NETWORK", autocompletion=_complete(cli))]
+    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_complete(cli))]
 
     @group.command("add")
     def add(
@@ -95,7 +95,7 @@ def _add_changing(cli: CommandLine) -> None:
 
 def _add_listing(cli: CommandLine) -> None:
     group = cli.group("network")
-    Name = Annotated[str, typer.Argument(metavar="NETWORK", autocompletion=_complete(cli))]
+    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_complete(cli))]
 
     @group.command("list", listing=True)
     def list_networks() -> None:
