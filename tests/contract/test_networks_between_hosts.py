@@ -116,6 +116,7 @@ def test_guests_on_three_hosts_reach_each_other_and_a_silent_one_that_moves_is_r
     assert (links["eth0"].mtu, links["pvx-lan"].mtu, links["pvb-lan"].mtu) == (1500, 1450, 1450)
 
     site.lan.migrate("gb", "h2", "h3", "pvb-lan")
+    assert not site.lan.spaces.answers("ga", "172.16.9.2"), "it is not silent: this test could not fail"
     site.hosts["h2"].says(VmChange.DEPARTED, "gb")
     site.hosts["h3"].says(VmChange.ARRIVED, "gb")
     site.until_forwarding("h1", *flood(2, 3), Entry(MACS["gb"], "10.99.0.3"))

@@ -54,7 +54,8 @@ def test_the_client_works_without_any_extra(bare: Path, words: list[str], shown:
 
 
 def test_without_extras_neither_libvirt_nor_inotify_is_installed(bare: Path) -> None:
-    code = "import importlib.util as u; print([n for n in ('libvirt', 'inotify_simple', 'pyroute2', 'kazoo') if u.find_spec(n)])"
+    named = "('libvirt', 'inotify_simple', 'pyroute2', 'kazoo')"
+    code = f"import importlib.util as u; print([n for n in {named} if u.find_spec(n)])"
     assert run(bare, "python", ["-I", "-c", code]).stdout == "['kazoo']\n"
 
 

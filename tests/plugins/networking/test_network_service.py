@@ -125,7 +125,8 @@ def test_what_the_kernel_refuses_is_a_problem_in_words_until_it_does_not(cluster
     dataplane.refusing = "addbridge was refused: Operation not permitted; look"
     add(cluster.client, Network("dmz", NetworkKind.MANAGED))
     assert cluster.run_until(lambda: state(cluster, "hv2", "dmz") == "up", 10)
-    assert "Operation not permitted" in state(cluster, "hv1", "dmz") and state(cluster, "hv1") == "up"
+    assert cluster.run_until(lambda: "Operation not permitted" in state(cluster, "hv1", "dmz"), 10)
+    assert state(cluster, "hv1") == "up"
     dataplane.refusing = ""
     assert cluster.run_until(lambda: state(cluster, "hv1", "dmz") == "up", 10)
 
