@@ -85,6 +85,12 @@ class Hosts:
         """Remove everything."""
         self.spaces.close()
 
+    def add_device(self, host: str, name: str) -> None:
+        """Another device of a host on the LAN, without an address."""
+        port = f"{host}-{name}"
+        self.spaces.ip("lan", f"link add {port} type veth peer name {name} netns @{host}")
+        self.spaces.ip("lan", f"link set {port} master lan up")
+
     def guest(self, name: str, host: str, bridge: str, mac: str, address: str) -> None:
         """A guest behind a bridge of a host. It is silent: without IPv6 it says nothing unless it is asked."""
         self.spaces.add(name)

@@ -1,7 +1,7 @@
 """Three real daemons' networking in network namespaces: guests reach each other, also a silent one that has moved."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -14,7 +14,7 @@ from pvc.core.plugins import Plugins, installed
 from pvc.core.runtime import Runtime
 from pvc.core.threads import ThreadRuntime
 from pvc.core.tree import tree_ops
-from pvc.plugins.networking.dataplane import FLOOD, Entry
+from pvc.plugins.networking.dataplane import FLOOD, Entry, Link
 from pvc.plugins.networking.plugin import NetworkingPlugin
 from pvc.plugins.networking.records import Network, NetworkKind
 from pvc.plugins.networking.requests import add, remove
@@ -77,6 +77,10 @@ class Site:
             assert self.runtime.monotonic() < until, f"{name} has {has}"
             self.runtime.sleep(0.005)
             has = self.hosts[name].door.look().forwarding.get("pvx-lan")
+
+    def links(self, name: str) -> Mapping[str, Link]:
+        """The devices of a host."""
+        return self.hosts[name].door.look().links
 
     def close(self) -> None:
         for host in self.hosts.values():
@@ -142,6 +146,23 @@ def test_a_daemon_that_stops_and_starts_disturbs_nothing(site: Site) -> None:
     site.start("h2")
     site.until_forwarding("h1", *entries)
     assert site.lan.spaces.ip("h1", "link") == before
+
+
+def test_guests_on_a_bridged_network_are_on_the_network_behind_the_device(site: Site) -> None:
+    for name in ("h1", "h2"):
+        site.lan.add_device(name, "eth1")
+    add(site.admin, Network("out", NetworkKind.BRIDGED, device="eth1"))
+    until = site.runtime.monotonic() + PATIENCE
+    for name in ("h1", "h2"):
+        while site.hosts[name].plugins.health() or (links := site.links(name))["eth1"].master != "pvb-out":
+            assert site.runtime.monotonic() < until, site.hosts[name].plugins.health()
+            site.runtime.sleep(0.01)
+        assert links["pvb-out"].up and links["eth1"].up
+    site.lan.guest("ga", "h1", "pvb-out", MACS["ga"], "172.16.9.1/24")
+    site.lan.guest("gb", "h2", "pvb-out", MACS["gb"], "172.16.9.2/24")
+    assert site.lan.spaces.answers("ga", "172.16.9.2")
+    (finding,) = site.hosts["h3"].plugins.health()
+    assert "this node has no device eth1" in finding.text
 
 
 def test_a_network_that_is_removed_leaves_no_device(site: Site) -> None:
