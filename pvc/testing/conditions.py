@@ -6,7 +6,7 @@ from typing import Any
 from pvc.core.decide.roles import described
 from pvc.core.lookup import read_facts
 from pvc.plugins.flushlock.tickets import read_queue
-from pvc.plugins.networking.decide.attachment import Published, published_in
+from pvc.plugins.networking.decide.attachment import published_in
 from pvc.testing.cluster import SimCluster
 
 
@@ -61,8 +61,8 @@ def _findings(cluster: SimCluster, name: str) -> str:
 
 def _networks(cluster: SimCluster, node: str) -> dict[str, str]:
     """How each network is on a node: `up`, or why it cannot be used."""
-    published = published_in(read_facts(cluster.client, node)) or Published()
-    return {name: state.problem or "up" for name, state in published.networks.items()}
+    published = published_in(read_facts(cluster.client, node))
+    return {name: state.problem or "up" for name, state in published.items()}
 
 
 def _reached_at(cluster: SimCluster, way: str) -> list[str]:

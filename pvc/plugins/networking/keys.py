@@ -6,8 +6,9 @@ UP = "networking.bridges"
 LACKING = "networking.lacking"
 """Bridges that the node should have and that are missing or down, with spaces between them."""
 
-STATE = "networking.networks"
-"""The cluster's networks on this node: how each is, as JSON (`decide/attachment.py`)."""
+STATE = "networking.network."
+"""Before the name of each network of the cluster: how it is on this node, as JSON (`decide/attachment.py`). A fact of
+its own for each, since a fact is short."""
 
 NETWORKS = "/networks"
 """Children: the networks. Every change of any of them rewrites it at the version it was read at, so of two changes at

@@ -131,8 +131,7 @@ def _states(coordinator: Coordinator) -> dict[str, dict[str, tuple[int, str]]]:
     """By node with the role, of each network its MTU there and why it cannot be used."""
     found: dict[str, dict[str, tuple[int, str]]] = {}
     for node in nodes_with_role(coordinator, SECTION):
-        published = published_in(read_facts(coordinator, node))
-        states = published.networks if published else {}
+        states = published_in(read_facts(coordinator, node))
         found[node] = {name: (state.mtu, state.problem) for name, state in states.items()}
     return found
 

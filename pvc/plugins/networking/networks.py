@@ -20,9 +20,9 @@ from pvc.plugins.networking.dataplane import Dataplane, DataplaneError
 from pvc.plugins.networking.decide.attachment import (
     NetworkState,
     NetworkUnusable,
-    Published,
     findings,
     macs_of,
+    published,
 )
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, bridge_of, plan
@@ -91,7 +91,7 @@ class NetworkService:
 
     def facts(self) -> Mapping[str, Any]:
         """What the node publishes; nothing before the first look."""
-        return {} if self._states is None else {keys.STATE: encode(Published(self._states)).decode()}
+        return published(self._states or {})
 
     def findings(self) -> list[Finding]:
         """What is wrong with the networks on this node."""

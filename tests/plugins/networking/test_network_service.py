@@ -12,7 +12,6 @@ from pvc.core.observers import VmChange, VmEvent
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.decide.attachment import (
-    Published,
     macs_of,
     needed,
     networks_of,
@@ -42,7 +41,7 @@ def cluster() -> Iterator[SimCluster]:
 
 
 def state(cluster: SimCluster, name: str, network: str = "lan") -> str:
-    published = (published_in(read_facts(cluster.client, name)) or Published()).networks
+    published = published_in(read_facts(cluster.client, name))
     return "unknown" if network not in published else published[network].problem or "up"
 
 
@@ -118,6 +117,15 @@ def test_the_new_place_counts_though_the_daemon_of_the_old_one_is_dead(cluster: 
     hv3.daemon.context.plugins.vm_changed(VmEvent(VmChange.ARRIVED, vm.uuid, "a", xml))
     assert cluster.run_until(lambda: cluster.nodes["hv1"].dataplane.sends("pvx-lan", MAC) == {"10.0.0.3"}, 5)
     assert ports(cluster)["hv2"] == {MAC}
+
+
+def test_many_networks_with_long_problems_are_all_published(cluster: SimCluster) -> None:
+    for number in range(40):
+        add(cluster.client, Network(f"n{number}", NetworkKind.MANAGED))
+    assert cluster.run_until(lambda: all(state(cluster, "hv1", f"n{number}") == "up" for number in range(40)), 30)
+    cluster.nodes["hv1"].dataplane.refusing = "\n" * 2000
+    add(cluster.client, Network("last", NetworkKind.MANAGED))
+    assert cluster.run_until(lambda: "\n" in state(cluster, "hv1", "last"), 30)
 
 
 def test_what_the_kernel_refuses_is_a_problem_in_words_until_it_does_not(cluster: SimCluster) -> None:

@@ -1,7 +1,8 @@
 """VMs and the cluster's networks: what a definition asks for, what it becomes, and which node will do."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree as tree
 from xml.etree.ElementTree import Element, ParseError
 
@@ -10,13 +11,15 @@ from defusedxml.ElementTree import fromstring
 
 from pvc.core.errors import PvcError
 from pvc.core.model import Finding, NodeFacts, Severity
-from pvc.core.records import Garbage, decode
+from pvc.core.records import Garbage, decode, encode
 from pvc.plugins.networking.decide.dataplane import network_of
 from pvc.plugins.networking.keys import STATE
 from pvc.plugins.networking.schema import SECTION
 
 PREFIX = "network:"
 """Before the name of a network, among the bridges that a VM needs: no bridge has a colon in its name."""
+LONGEST_TEXT = 300
+"""Characters of a problem or warning in the facts: even if each is written with an escape, a fact is not cut off."""
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
@@ -36,20 +39,21 @@ class NetworkState:
     """What is not as it should be though it can be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a node publishes of the cluster's networks, by name."""
-
-    networks: Mapping[str, NetworkState] = field(default_factory=dict)
+def published(states: Mapping[str, NetworkState]) -> dict[str, str]:
+    """The facts that tell of networks; every one shorter than a fact may be."""
+    return {f"{STATE}{name}": encode(_short(state)).decode() for name, state in sorted(states.items())}
 
 
-def published_in(facts: NodeFacts) -> Published | None:
-    """The networks in a node's facts; None: it has published none, or nothing that can be read."""
-    text = facts.extra.get(STATE)
-    try:
-        return None if text is None else decode(Published, text.encode(), STATE)
-    except Garbage:
-        return None
+def published_in(facts: NodeFacts) -> dict[str, NetworkState]:
+    """The networks in a node's facts, by name; not what cannot be read."""
+    found = {}
+    for key, text in facts.extra.items():
+        if key.startswith(STATE):
+            try:
+                found[key.removeprefix(STATE)] = decode(NetworkState, text.encode(), key)
+            except Garbage:
+                continue
+    return found
 
 
 def networks_of(xml: str) -> tuple[str, ...]:
@@ -102,13 +106,9 @@ def macs_of(live: str) -> dict[str, frozenset[str]]:
     return {network: frozenset(macs) for network, macs in found.items()}
 
 
-def why_not(networks: Sequence[str], published: Published | None) -> str:
+def why_not(networks: Sequence[str], states: Mapping[str, NetworkState]) -> str:
     """Why a node that publishes this cannot run a VM on those networks; empty: it can."""
-    if not networks:
-        return ""
-    if published is None:
-        return "has not published its networks"
-    return " and ".join(reason for name in networks if (reason := _why_not(name, published)))
+    return " and ".join(reason for name in networks if (reason := _why_not(name, states)))
 
 
 def unknown(networks: Sequence[str], known: Sequence[str]) -> str:
@@ -131,8 +131,14 @@ def findings(states: Mapping[str, NetworkState]) -> list[Finding]:
     return found
 
 
-def _why_not(name: str, published: Published) -> str:
-    state = published.networks.get(name)
+def _short(state: NetworkState) -> dict[str, Any]:
+    """The fields that say something: of a network that is up the MTU alone."""
+    fields = {"mtu": state.mtu, "problem": state.problem[:LONGEST_TEXT], "warning": state.warning[:LONGEST_TEXT]}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _why_not(name: str, states: Mapping[str, NetworkState]) -> str:
+    state = states.get(name)
     if state is None:
         return f"has not set up network {name} yet"
     return f"cannot use network {name}: {state.problem}" if state.problem else ""
