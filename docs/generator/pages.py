@@ -30,6 +30,8 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/roll/driver": ("pvc.core.rolls", "Driver"),
     "/locks/flush/<name>": ("pvc.plugins.flushlock.decide.queue", "Ticket"),
     "/vms/<uuid>/console": ("pvc.plugins.consolelog.ring", "Header"),
+    "/networks/<name>": ("pvc.plugins.networking.records", "Network"),
+    "/networks/<name>/ports/<node>": ("pvc.plugins.networking.records", "Ports"),
 }
 """The record in each node of the tree that holds one: its module and class."""
 
@@ -39,11 +41,14 @@ REMARKS: Mapping[str, str] = {
     "/vms/<uuid>/xml": "XML as defined",
     "/names/<vm_name>": "a UUID",
     "/history/operation-": "the name ends with a number",
+    "/networks": "empty; its version counts",
+    "/networks/<name>/ports": "empty",
     "/vms/<uuid>/console/<number>": "for each chunk one line of JSON, then the VM's bytes",
 }
 """What else there is to say of a value."""
 
 PARTS: Sequence[tuple[str, str]] = (
+    ("pvc.plugins.networking.records", "NetworkKind"),
     ("pvc.core.model", "NodeState"),
     ("pvc.core.model", "Finding"),
     ("pvc.core.model", "Severity"),

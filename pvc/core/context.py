@@ -22,6 +22,9 @@ class Verdict:
     """Why the node cannot take it; empty: it can."""
     score: float = 0.0
     """Of the nodes that can take the VM those with the best sum of plugins' scores are preferred; 0: no opinion."""
+    everywhere: bool = False
+    """With a veto: no node can ever take the VM, because its definition asks for what does not exist. It is not even
+    defined then."""
 
 
 class PluginCalls(Protocol):

@@ -416,7 +416,8 @@ def _merged(answers: Sequence[tuple[str, Mapping[str, Verdict]]]) -> dict[str, V
         for node, verdict in verdicts.items():
             before = merged.get(node, Verdict())
             veto = before.veto or (f"{verdict.veto} ({name})" if verdict.veto else "")
-            merged[node] = Verdict(veto, before.score + verdict.score)
+            everywhere = before.everywhere or (verdict.everywhere and bool(verdict.veto))
+            merged[node] = Verdict(veto, before.score + verdict.score, everywhere)
     return merged
 
 

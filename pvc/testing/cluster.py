@@ -49,6 +49,7 @@ from pvc.plugins.networking.plugin import NetworkingPlugin
 from pvc.plugins.storage.plugin import StoragePlugin
 from pvc.testing.bridges import FakeBridges
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
+from pvc.testing.dataplane import FakeDataplane
 from pvc.testing.directories import FakeDirectories
 from pvc.testing.hypervisor import FakeFabric, FakeHypervisor
 from pvc.testing.runtime import SimProcess, World
@@ -98,6 +99,7 @@ class SimNode:
     bridges: FakeBridges
     directories: FakeDirectories
     config: Config
+    dataplane: FakeDataplane = field(default_factory=FakeDataplane)
     process: SimProcess | None = None
     daemon: Daemon | None = None
     sessions: list[FakeCoordinator] = field(default_factory=list)
@@ -177,7 +179,7 @@ class SimCluster:
         plugins = Plugins(log)
         doors = {
             "hypervisor": HypervisorPlugin(lambda _context: node.host),
-            "networking": NetworkingPlugin(lambda: node.bridges),
+            "networking": NetworkingPlugin(lambda: node.bridges, lambda: node.dataplane),
             "storage": StoragePlugin(lambda: node.directories),
         }
         plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})
@@ -266,15 +268,16 @@ class SimCluster:
         vcpus: int = 1,
         run: bool = True,
         bridges: Sequence[str] = (),
+        networks: Mapping[str, str] | None = None,
         disks: Sequence[str] = (),
         **how: Any,
     ) -> Vm:
         """Define a VM on a node (None: on the best one), and have it run. `bridges`, `disks`: what it is plugged into,
-        and the files that it has for disks."""
+        and the files that it has for disks; `networks`: those of the cluster, each with its MAC address there."""
         uuid = self.client_process.new_id()
         xml = XML.format(name=name, uuid=uuid, memory=memory).replace("<vcpu>1<", f"<vcpu>{vcpus}<")
-        if bridges or disks:
-            xml = xml.replace("</domain>", f"{_devices(bridges, disks)}</domain>")
+        if bridges or disks or networks:
+            xml = xml.replace("</domain>", f"{_devices(bridges, networks or {}, disks)}</domain>")
         definition = read_definition(xml)
         if "policy" in how:
             how["policy"] = Policy(how["policy"])
@@ -397,7 +400,10 @@ class SimCluster:
         directories = FakeDirectories(self.world.process(f"disks of {name}"))
         for directory in config.section("storage").get("directories", {}).values():
             directories.add(directory["path"])
-        return SimNode(name, SimMachine(name), self.fabric.host(name), bridges, directories, config)
+        dataplane = FakeDataplane(config.address or "")
+        if config.address:
+            self.fabric.register_address(config.address, name)
+        return SimNode(name, SimMachine(name), self.fabric.host(name), bridges, directories, config, dataplane)
 
     def _logger(self, name: str) -> logging.Logger:
         return logging.getLogger(f"pvc.simulated.{id(self)}.{name}")
@@ -442,8 +448,12 @@ def _role_plugins() -> dict[str, object]:
     return {"networking": NetworkingPlugin(), "storage": StoragePlugin()}
 
 
-def _devices(bridges: Sequence[str], disks: Sequence[str]) -> str:
-    plugged = "".join(f"<interface type='bridge'><source bridge='{bridge}'/></interface>" for bridge in bridges)
+def _devices(bridges: Sequence[str], networks: Mapping[str, str], disks: Sequence[str]) -> str:
+    plugged = "".join(
+        f"<interface type='network'><mac address='{mac}'/><source network='{name}'/></interface>"
+        for name, mac in networks.items()
+    )
+    plugged += "".join(f"<interface type='bridge'><source bridge='{bridge}'/></interface>" for bridge in bridges)
     stored = "".join(f"<disk type='file'><source file='{disk}'/></disk>" for disk in disks)
     return f"<devices>{stored}{plugged}</devices>"
 

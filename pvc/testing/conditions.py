@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pvc.core.decide.roles import described
+from pvc.core.lookup import read_facts
 from pvc.plugins.flushlock.tickets import read_queue
+from pvc.plugins.networking.decide.attachment import published_in
 from pvc.testing.cluster import SimCluster
 
 
@@ -57,6 +59,19 @@ def _findings(cluster: SimCluster, name: str) -> str:
     return "; ".join(finding.text for finding in daemon.findings()) if daemon else ""
 
 
+def _networks(cluster: SimCluster, node: str) -> dict[str, str]:
+    """How each network is on a node: `up`, or why it cannot be used."""
+    published = published_in(read_facts(cluster.client, node))
+    return {name: state.problem or "up" for name, state in published.items()}
+
+
+def _reached_at(cluster: SimCluster, way: str) -> list[str]:
+    """The nodes that a frame is sent to; `way`: NODE NETWORK MAC."""
+    node, network, mac = way.split()
+    addresses = {cluster.node(name).address: name for name in cluster.nodes}
+    return sorted(addresses[to] for to in cluster.nodes[node].dataplane.sends(f"pvx-{network}", mac))
+
+
 _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "phase": lambda cluster, node: cluster.operation(node).phase.value,
     "message": lambda cluster, node: cluster.operation(node).message,
@@ -77,7 +92,9 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "assigned": lambda cluster, vm: cluster.vm(vm).node,
     "home": lambda cluster, vm: cluster.vm(vm).home,
     "reason": lambda cluster, vm: cluster.actual(vm).reason,
+    "networks": _networks,
+    "reached_at": _reached_at,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
-_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings"})
+_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings", "networks"})
 """Conditions that ask for a part of a text."""

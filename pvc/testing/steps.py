@@ -17,6 +17,8 @@ from pvc.core.errors import PvcError
 from pvc.core.model import NodeSession, Policy
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.host import EndReason, GuestState
+from pvc.plugins.networking import records as networks
+from pvc.plugins.networking import requests as network_requests
 from pvc.testing.cluster import SimCluster, SimMachine, SimNode
 from pvc.testing.conditions import unmet
 from pvc.testing.guests import parsed_guest
@@ -113,7 +115,13 @@ class Steps:
         first = self._node(node)
         double = TwinMachine(first.machine, machine == "same")
         self.cluster.nodes["twin"] = SimNode(
-            "twin", double, self.cluster.fabric.host("twin"), first.bridges, first.directories, first.config
+            "twin",
+            double,
+            self.cluster.fabric.host("twin"),
+            first.bridges,
+            first.directories,
+            first.config,
+            first.dataplane,
         )
         self.cluster.start_daemon("twin")
 
@@ -303,6 +311,25 @@ class Steps:
     def unmigrate(self, vm: str) -> None:
         """Have a VM go home."""
         requests.send_home(self.cluster.client, self.cluster.vm(vm))
+
+    # Networks
+
+    def add_network(self, name: str, **fields: Any) -> None:
+        """Make a network: bridged if it has a `device`, else managed; `fields` as in its record."""
+        kind = networks.NetworkKind.BRIDGED if "device" in fields else networks.NetworkKind.MANAGED
+        network_requests.add(self.cluster.client, networks.Network(name, kind, **fields))
+
+    def modify_network(self, name: str, **fields: Any) -> None:
+        """Change fields of a network."""
+        network_requests.modify(self.cluster.client, name, fields)
+
+    def remove_network(self, name: str) -> None:
+        """Forget a network."""
+        network_requests.remove(self.cluster.client, name)
+
+    def device(self, node: str, name: str, **fields: Any) -> None:
+        """Somebody makes or changes a network device of a node by hand; `fields` as in `Link`."""
+        self._node(node).dataplane.add(name, **fields)
 
     # Guests and migrations
 

@@ -186,7 +186,11 @@ def _cluster(
         for number in range(6):
             cluster.define(f"vm{number + 1}", f"hv{number % 3 + 1}")
         cluster.settle()
-        terminal = Terminal()
-        for stream in ("stdin", "stdout", "stderr"):
-            monkeypatch.setattr(sys, stream, getattr(sys, stream))  # put back in the end
-        yield Keyboard(cluster, terminal)
+        streams_put_back(monkeypatch)
+        yield Keyboard(cluster, Terminal())
+
+
+def streams_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the standard streams, which a Terminal takes over, put back at the end of the test."""
+    for stream in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))

@@ -111,7 +111,9 @@ def start(on: frozenset[str], directory: Path, further: str = "") -> Started:
     )
     if "hypervisor" in on:
         text += f"consolelog: {{directory: {directory}}}\n"
-    blocked = ["kazoo", "typer", "rich", *([] if "hypervisor" in on else ["libvirt", "inotify_simple"])]
+    of_role = {"hypervisor": ["libvirt", "inotify_simple"], "networking": ["pyroute2"]}
+    without = [library for role, libraries in of_role.items() if role not in on for library in libraries]
+    blocked = ["kazoo", "typer", "rich", *without]
     command = [sys.executable, "-c", START, json.dumps([text, blocked, sorted(on & sections.keys())])]
     out = SystemProcesses().check(command, timeout=60, env={"PVC_TRACE_HOOKS": "1"})
     return Started(on, json.loads(out))
@@ -133,6 +135,7 @@ def test_nothing_of_a_role_that_is_off_is_imported(started: Started) -> None:
         started.on, {"flushlock"}, hypervisor="hypervisor consolelog", networking="networking", storage="storage"
     )
     assert ("inotify_simple" in started.said["modules"]) == ("hypervisor" in started.on)
+    assert ("pyroute2" in started.said["modules"]) == ("networking" in started.on)
 
 
 def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None:
@@ -143,7 +146,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         started.on,
         {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms consolelog",
-        networking="networking",
+        networking="networking networks",
         storage="storage",
     )
     assert set(started.said["services"].values()) == {"running"}
@@ -153,7 +156,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         started.on,
         always - {"pvc_flush_steps"},
         hypervisor=f"{some} pvc_flush_steps pvc_vm_observers pvc_console_sinks",
-        networking=some,
+        networking=f"{some} pvc_vm_observers",
         storage=some,
     )
 

@@ -108,7 +108,7 @@ def test_a_plugin_can_be_begun_from_the_package(debian: Debian) -> None:
 
 def test_only_the_libraries_of_the_package_and_debians_libvirt_are_used(debian: Debian) -> None:
     code = (
-        "import sys, libvirt, inotify_simple, typer, yaml, kazoo, msgspec\n"
+        "import sys, libvirt, inotify_simple, pyroute2, typer, yaml, kazoo, msgspec\n"
         "libvirt.getVersion()\n"
         "print({m.__file__.rsplit('/site-packages/')[0] for m in (libvirt, typer, yaml, kazoo, msgspec)}, "
         "[p for p in sys.path if 'dist-packages' in p])"

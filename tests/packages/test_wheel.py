@@ -55,7 +55,8 @@ def test_the_client_works_without_any_extra(bare: Path, words: list[str], shown:
 
 
 def test_without_extras_neither_libvirt_nor_inotify_is_installed(bare: Path) -> None:
-    code = "import importlib.util as u; print([n for n in ('libvirt', 'inotify_simple', 'kazoo') if u.find_spec(n)])"
+    named = "('libvirt', 'inotify_simple', 'pyroute2', 'kazoo')"
+    code = f"import importlib.util as u; print([n for n in {named} if u.find_spec(n)])"
     assert run(bare, "python", ["-I", "-c", code]).stdout == "['kazoo']\n"
 
 
@@ -73,7 +74,7 @@ def test_there_is_an_extra_for_each_role_even_where_it_needs_nothing(python_pack
     assert {"hypervisor", "networking", "storage", "consolelog"} <= set(extras)
     assert [of(extra) for extra in ("hypervisor", "networking", "storage", "consolelog")] == [
         ["libvirt-python"],
-        [],
+        ["pyroute2"],
         [],
         ["inotify-simple"],
     ]

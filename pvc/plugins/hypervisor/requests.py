@@ -74,6 +74,10 @@ def define(
         options=options or {},
         needs=needs or {},
     )
+    if node is not None:
+        verdict = judge(vm, (node,)).get(node)
+        if verdict is not None and verdict.veto and verdict.everywhere:
+            raise Refused(f"{vm.name} cannot run anywhere: a node {verdict.veto}")
     vm = replace(vm, node=node or _best(coordinator, vm, placement, judge))
     _demand_roles(coordinator, vm.node, vm.needs)
     try:

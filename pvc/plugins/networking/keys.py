@@ -1,7 +1,31 @@
-"""The names under which nodes publish their bridges. This role has no paths of its own in the tree."""
+"""The role's paths in the tree, and the names under which nodes publish what they know."""
 
 UP = "networking.bridges"
 """Bridges of the node that are up, with spaces between them."""
 
 LACKING = "networking.lacking"
 """Bridges that the node should have and that are missing or down, with spaces between them."""
+
+STATE = "networking.network."
+"""Before the name of each network of the cluster: how it is on this node, as JSON (`decide/attachment.py`). A fact of
+its own for each, since a fact is short."""
+
+NETWORKS = "/networks"
+"""Children: the networks. Every change of any of them rewrites it at the version it was read at, so of two changes at
+once one is refused, and what must be unique among networks is."""
+
+
+def network(name: str) -> str:
+    """What is wanted of a network."""
+    return f"{NETWORKS}/{name}"
+
+
+def ports(name: str) -> str:
+    """Children: the nodes that run VMs on the network. Apart from the record, so that who only wants to know the
+    networks is not woken by VMs that come and go."""
+    return f"{NETWORKS}/{name}/ports"
+
+
+def node_ports(name: str, node: str) -> str:
+    """The MAC addresses on the network that are on this node, which alone writes it, and deletes it with the last."""
+    return f"{NETWORKS}/{name}/ports/{node}"

@@ -10,24 +10,35 @@ from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
 from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, NodeFacts, Vm
+from pvc.core.observers import VmObserver
 from pvc.core.service import Service
 
 if TYPE_CHECKING:
     from pvc.plugins.networking.bridges import Bridges
+    from pvc.plugins.networking.dataplane import Dataplane
+    from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
 
 
 class NetworkingPlugin:
-    """Knows the node's bridges. `open_bridges` opens the door to them; None: the kernel's."""
+    """Knows the node's bridges and sets up the cluster's networks. The arguments open the doors; None: the kernel's."""
 
-    def __init__(self, open_bridges: "Callable[[], Bridges] | None" = None) -> None:
+    def __init__(
+        self,
+        open_bridges: "Callable[[], Bridges] | None" = None,
+        open_dataplane: "Callable[[], Dataplane] | None" = None,
+    ) -> None:
         self._open_bridges = open_bridges
+        self._open_dataplane = open_dataplane or _kernel
+        self._networks: NetworkService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
-        return Declaration(summary="Knows this node's bridges and keeps VMs from nodes that lack theirs")
+        return Declaration(
+            summary="The cluster's networks and the node's bridges; keeps VMs from nodes that lack theirs"
+        )
 
     @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:
@@ -37,41 +48,52 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context)]
+        return [self._the_service(context), self._the_networks(context)]
+
+    @hookimpl
+    def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
+        return [self._the_networks(context)]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
-        return self._the_service(context).facts()
+        return {**self._the_service(context).facts(), **self._the_networks(context).facts()}
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return self._the_service(context).findings()
+        return [*self._the_service(context).findings(), *self._the_networks(context).findings()]
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
+        from pvc.plugins.networking.decide.attachment import needed
         from pvc.plugins.networking.decide.bridges import bridges_of
 
-        return bridges_of(xml)
+        return (*bridges_of(xml), *needed(xml))
+
+    @hookimpl
+    def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
+        from pvc.plugins.networking.decide.attachment import with_bridges
+
+        return with_bridges(xml, self._the_networks(context).bridge)
 
     @hookimpl
     def pvc_placement(self, context: Context, vm: Vm, nodes: Sequence[str]) -> Mapping[str, Verdict]:
-        from pvc.core.lookup import read_facts
-        from pvc.plugins.networking.decide.bridges import why_not
-        from pvc.plugins.networking.keys import UP
         from pvc.plugins.networking.schema import SECTION
+        from pvc.plugins.networking.verdicts import verdicts
 
         needed = vm.needs.get(SECTION, ())
         if not needed:
             return {}
         if self._mirror is None:
             self._mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
-        found = {node: why_not(needed, read_facts(self._mirror, node).extra.get(UP)) for node in nodes}
-        return {node: Verdict(why) for node, why in found.items() if why}
+        return verdicts(self._mirror, needed, nodes)
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
         cli.group("bridge", help="Linux bridges of the nodes with the networking role.").later(
             ("list",), partial(_add_commands, cli)
+        )
+        cli.group("network", help="The cluster's networks, which VMs are plugged into.").later(
+            ("add", "modify", "remove", "list", "info"), partial(_add_network_commands, cli)
         )
 
     def _the_service(self, context: Context) -> "BridgeWatch":
@@ -83,12 +105,35 @@ class NetworkingPlugin:
             self._service = BridgeWatch(context, self._bridges(), settings)
         return self._service
 
+    def _the_networks(self, context: Context) -> "NetworkService":
+        if self._networks is None:
+            from pvc.plugins.networking.networks import NetworkService
+
+            self._networks = NetworkService(context, self._open_dataplane)
+        return self._networks
+
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
             return self._open_bridges()
         from pvc.plugins.networking.sysfs import SysfsBridges
 
         return SysfsBridges()
+
+
+def _kernel() -> "Dataplane":
+    from pvc.plugins.networking.dataplane import DataplaneError
+
+    try:
+        from pvc.plugins.networking.netlink import NetlinkDataplane
+    except ImportError as error:
+        raise DataplaneError(f"pyroute2 is missing ({error}); install the extra `networking` of pvc") from error
+    return NetlinkDataplane()
+
+
+def _add_network_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.networkcli import add_commands
+
+    add_commands(cli)
 
 
 def _add_commands(cli: CommandLine) -> None:

@@ -1,0 +1,175 @@
+"""`pvc network`: the cluster's networks. Talks to the tree only."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pvc.core.commands import CommandLine
+from pvc.core.coordination import Coordinator
+from pvc.core.lookup import nodes_with_role, read_facts
+from pvc.plugins.networking import requests
+from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.records import Network, NetworkKind, read_networks
+from pvc.plugins.networking.schema import SECTION
+
+COLUMNS = ("name", "kind", "device", "vlan", "vni", "mtu", "ipv4", "ipv6", "up", "down")
+USAGE = 2
+"""The command line makes no sense; the code that Typer uses."""
+
+Mtu = Annotated[int | None, typer.Option(help="Bytes of the largest packet; default: what the way lets through.")]
+Ipv4 = Annotated[str | None, typer.Option(metavar="SUBNET", help="IPv4 subnet of its VMs, as 192.0.2.0/24.")]
+Ipv6 = Annotated[str | None, typer.Option(metavar="SUBNET", help="IPv6 subnet of its VMs, as 2001:db8::/64.")]
+Gateway4 = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address of the gateway in the IPv4 subnet.")]
+Gateway6 = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address of the gateway in the IPv6 subnet.")]
+
+
+def add_commands(cli: CommandLine) -> None:
+    """Add to the group `network`."""
+    _add_changing(cli)
+    _add_listing(cli)
+
+
+def _add_changing(cli: CommandLine) -> None:
+    group = cli.group("network")
+    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_complete(cli))]
+
+    @group.command("add")
+    def add(
+        name: Annotated[str, typer.Argument(metavar="NETWORK", help="1 to 11 lower-case letters, digits and '-'.")],
+        device: Annotated[
+            str | None, typer.Option(help="Bridge VMs to this device of each node; without it the network is managed.")
+        ] = None,
+        vlan: Annotated[int | None, typer.Option(help="With --device: its VLAN of this number.")] = None,
+        vni: Annotated[int | None, typer.Option(help="Its VXLAN network identifier; default: a free one.")] = None,
+        mtu: Mtu = None,
+        ipv4: Ipv4 = None,
+        ipv4_gateway: Gateway4 = None,
+        ipv6: Ipv6 = None,
+        ipv6_gateway: Gateway6 = None,
+    ) -> None:
+        """Make a network: bridged to a device of each node, or managed, with tunnels between the nodes."""
+        kind = NetworkKind.MANAGED if device is None else NetworkKind.BRIDGED
+        wanted = Network(name, kind, device or "", vlan, vni, mtu, ipv4, ipv4_gateway, ipv6, ipv6_gateway)
+        network = requests.add(cli.connect(), wanted)
+        cli.say(f"network {name} is made: {_described(network)}; `pvc network info {name}` shows it on each node")
+
+    @group.command("modify")
+    def modify(
+        name: Name,
+        mtu: Mtu = None,
+        no_mtu: Annotated[bool, typer.Option("--no-mtu", help="What the way lets through.")] = False,
+        ipv4: Ipv4 = None,
+        ipv4_gateway: Gateway4 = None,
+        no_ipv4: Annotated[bool, typer.Option("--no-ipv4", help="No IPv4 subnet and gateway.")] = False,
+        ipv6: Ipv6 = None,
+        ipv6_gateway: Gateway6 = None,
+        no_ipv6: Annotated[bool, typer.Option("--no-ipv6", help="No IPv6 subnet and gateway.")] = False,
+    ) -> None:
+        """Change a network. VMs that run take note of another MTU when they are started again."""
+        given = {
+            "mtu": mtu,
+            "ipv4": ipv4,
+            "ipv4_gateway": ipv4_gateway,
+            "ipv6": ipv6,
+            "ipv6_gateway": ipv6_gateway,
+        }
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        dropped = {"mtu": no_mtu, "ipv4": no_ipv4, "ipv6": no_ipv6}
+        for key in [key for key, drop in dropped.items() if drop]:
+            if {key, f"{key}_gateway"} & changes.keys():
+                cli.fail("an option and its opposite: say one of them", USAGE)
+            changes |= {key: None} if key == "mtu" else {key: None, f"{key}_gateway": None}
+        if not changes:
+            cli.fail("nothing to change; `pvc network modify --help` shows what can be", USAGE)
+        cli.say(f"network {name}: {_described(requests.modify(cli.connect(), name, changes))}")
+
+    @group.command("remove")
+    def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+        """Forget a network that no VM uses."""
+        coordinator = cli.connect()
+        requests.demand_unused(coordinator, name)
+        cli.confirm(f"Forget network {name}?", yes=yes)
+        requests.remove(coordinator, name)
+        cli.say(f"network {name} is forgotten")
+
+
+def _add_listing(cli: CommandLine) -> None:
+    group = cli.group("network")
+    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_complete(cli))]
+
+    @group.command("list", listing=True)
+    def list_networks() -> None:
+        """Show all networks, and on which nodes they are up."""
+        coordinator = cli.connect()
+        known = read_networks(coordinator)
+        states = _states(coordinator)
+        for name in [name for name, network in known.items() if network is None]:
+            cli.note(f"pvc: the record of network {name} cannot be read; remove it, or repair it with zkCli.sh")
+        cli.show([_row(network, states) for network in known.values() if network is not None], COLUMNS)
+
+    @group.command("info", listing=True)
+    def info(name: Name) -> None:
+        """Show everything about one network."""
+        coordinator = cli.connect()
+        network, _ = requests.find_network(coordinator, name)
+        plugged = requests.plugged(coordinator, name)
+        states = _states(coordinator)
+        nodes = [
+            {
+                "node": node,
+                "mtu": of_node[name][0] or None if name in of_node else None,
+                "interfaces": plugged.get(node, 0),
+                "problem": of_node[name][1] or None if name in of_node else "not set up yet",
+            }
+            for node, of_node in states.items()
+        ]
+        row = {**_row(network, states), "vms": requests.users(coordinator, name), "nodes": nodes}
+        cli.show([row], list(row), one=True)
+
+
+def _states(coordinator: Coordinator) -> dict[str, dict[str, tuple[int, str]]]:
+    """By node with the role, of each network its MTU there and why it cannot be used."""
+    found: dict[str, dict[str, tuple[int, str]]] = {}
+    for node in nodes_with_role(coordinator, SECTION):
+        states = published_in(read_facts(coordinator, node))
+        found[node] = {name: (state.mtu, state.problem) for name, state in states.items()}
+    return found
+
+
+def _row(network: Network, states: dict[str, dict[str, tuple[int, str]]]) -> dict[str, Any]:
+    up = [node for node, of_node in states.items() if network.name in of_node and not of_node[network.name][1]]
+    return {
+        "name": network.name,
+        "kind": network.kind,
+        "device": network.device or None,
+        "vlan": network.vlan,
+        "vni": network.vni,
+        "mtu": network.mtu,
+        "ipv4": network.ipv4,
+        "ipv4_gateway": network.ipv4_gateway,
+        "ipv6": network.ipv6,
+        "ipv6_gateway": network.ipv6_gateway,
+        "up": up,
+        "down": [node for node in states if node not in up],
+    }
+
+
+def _described(network: Network) -> str:
+    if network.kind is NetworkKind.BRIDGED:
+        way = f"bridged to {network.device}" + (f", VLAN {network.vlan}" if network.vlan else "")
+    else:
+        way = f"managed, VNI {network.vni}"
+    subnets = [subnet for subnet in (network.ipv4, network.ipv6) if subnet]
+    return ", ".join([way, *([f"MTU {network.mtu}"] if network.mtu else []), *subnets])
+
+
+def _complete(cli: CommandLine) -> Any:
+    """Shell completion of the names of networks."""
+
+    def complete(incomplete: str) -> list[str]:
+        try:
+            return [name for name in read_networks(cli.connect()) if name.startswith(incomplete)]
+        except Exception:  # a convenience: whatever is wrong, the command itself will say
+            return []
+
+    return complete

@@ -1,0 +1,216 @@
+"""Keeps this node's share of the cluster's networks as it should be: reads, decides with `decide/`, changes devices.
+
+Everything stays in place when it stops: VMs go on talking while the daemon is away.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pvc.core import keys as core
+from pvc.core.context import Context
+from pvc.core.coordination import Check, Conflict, Create, Delete, Op, Put
+from pvc.core.mirror import Mirror
+from pvc.core.model import Finding, Node
+from pvc.core.observers import HERE, VmEvent
+from pvc.core.records import Garbage, decode, encode
+from pvc.core.runtime import Inbox, Signal
+from pvc.plugins.networking import keys
+from pvc.plugins.networking.dataplane import Dataplane, DataplaneError
+from pvc.plugins.networking.decide.attachment import (
+    NetworkState,
+    NetworkUnusable,
+    findings,
+    macs_of,
+    published,
+)
+from pvc.plugins.networking.decide.claims import claim, elsewhere
+from pvc.plugins.networking.decide.dataplane import Plan, View, bridge_of, plan
+from pvc.plugins.networking.records import Network, Ports, read_networks, read_ports
+from pvc.plugins.networking.schema import SECTION
+
+LOOK = 15.0
+"""Seconds between looks at the kernel when nothing else happens: somebody may have changed a device by hand."""
+AGAIN = 5.0
+"""Seconds to the next look while a network cannot be used: what is wrong may have been put right."""
+LATE = 1.0
+"""Seconds to the next try after the tree has refused something."""
+HEARSAY = 30.0
+"""Seconds after the daemon's start for which MAC addresses stay claimed though no VM with them has been seen yet: the
+VMs that were here before are told one by one."""
+
+
+class NetworkService:
+    """Service `networks`; also an observer of VMs, whose MAC addresses it tells the other nodes."""
+
+    name = "networks"
+    after: tuple[str, ...] = ("liveness",)
+
+    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane]) -> None:
+        self.wake: Signal = context.runtime.signal()
+        self._me = context.node
+        self._context = context
+        self._log: logging.Logger = context.log
+        self._open = open_dataplane
+        self._dataplane: Dataplane | None = None
+        self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
+        self._inbox: Inbox[VmEvent] = Inbox(self.wake)
+        self._guests: dict[str, Mapping[str, frozenset[str]]] = {}
+        self._begun = context.runtime.monotonic()
+        self._heard: set[str] = set()
+        self._states: Mapping[str, NetworkState] | None = None
+
+    def vm_changed(self, event: VmEvent) -> None:
+        """See VmObserver."""
+        self._inbox.put(event)
+
+    def step(self) -> float:
+        for event in self._inbox.drain():
+            self._guests.pop(event.uuid, None)
+            if event.change in HERE:
+                self._guests[event.uuid] = macs_of(event.xml)
+                self._heard.update(*self._guests[event.uuid].values())
+        if not self._context.registered():
+            return LATE
+        networks = read_networks(self._mirror)
+        here = {name: self._here(name) for name in networks}
+        told = [self._tell(name, macs) for name, macs in here.items()]
+        states = self._set_up(networks, here)
+        if states != self._states:
+            self._note(states)
+            self._states = states
+            self._context.refresh_facts()
+        if not all(told):
+            return LATE
+        return AGAIN if any(state.problem for state in states.values()) else LOOK
+
+    def stop(self) -> None:
+        """Devices and entries stay: VMs keep running, and other nodes keep sending."""
+        if self._dataplane is not None:
+            self._dataplane.close()
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the node publishes; nothing before the first look."""
+        return published(self._states or {})
+
+    def findings(self) -> list[Finding]:
+        """What is wrong with the networks on this node."""
+        return findings(self._states or {})
+
+    def bridge(self, network: str) -> tuple[str, int]:
+        """The bridge to plug a VM into, and its MTU. Raises NetworkUnusable. From any thread."""
+        state = (self._states or {}).get(network)
+        if state is None:
+            raise NetworkUnusable(f"there is no network {network} on this node; `pvc network list` shows them all")
+        if state.problem:
+            raise NetworkUnusable(f"network {network} cannot be used on this node: {state.problem}")
+        return bridge_of(network), state.mtu
+
+    def _here(self, network: str) -> frozenset[str]:
+        """The MAC addresses on a network that are on this node."""
+        found = frozenset(mac for macs in self._guests.values() for mac in macs.get(network, ()))
+        if self._context.runtime.monotonic() - self._begun < HEARSAY:
+            found |= self._mine(network)[0].macs.keys() - self._heard
+        return found
+
+    def _mine(self, network: str) -> tuple[Ports, int | None]:
+        """What this node claims, and the version of the record; None: there is none."""
+        path = keys.node_ports(network, self._me)
+        znode = self._mirror.get(path)
+        if znode is None:
+            return Ports(), None
+        try:
+            return decode(Ports, znode.data, path), znode.version
+        except Garbage:
+            return Ports(), znode.version
+
+    def _tell(self, network: str, here: frozenset[str]) -> bool:
+        """Publish the MAC addresses that are here; whether that is done. Others' are read only if there is something
+        new to claim."""
+        mine, version = self._mine(network)
+        if set(mine.macs) == here and (here or version is None):
+            return True
+        others = {node: ports for node, ports in read_ports(self._mirror, network).items() if node != self._me}
+        path, data = keys.node_ports(network, self._me), encode(claim(here, mine, others))
+        change: Op = Put(path, data, version) if version is not None else Create(path, data)
+        if not here and version is not None:
+            change = Delete(path, version)
+        try:
+            self._context.coordinator.commit([Check(keys.network(network)), change])
+        except Conflict as conflict:  # the network was removed meanwhile, or an answer to an earlier write was lost
+            self._log.debug("network %s: %s; looking again", network, conflict)
+            self._mirror.forget()
+            return False
+        finally:
+            self._mirror.drop(path)
+            self._mirror.drop(keys.ports(network))
+        return True
+
+    def _set_up(
+        self, networks: Mapping[str, Network | None], here: Mapping[str, frozenset[str]]
+    ) -> dict[str, NetworkState]:
+        """Change what is not as it should be, and look whether it is then."""
+        try:
+            dataplane = self._opened()
+            known = self._known(networks, here)
+            first = plan(View(networks, dataplane.look(), **known))
+            refused = {name: why for name in first.changes if (why := self._change(dataplane, name, first))}
+            last = plan(View(networks, dataplane.look(), **known)) if first.changes else first
+        except (DataplaneError, ImportError) as error:
+            return {name: NetworkState(problem=str(error)) for name in networks}
+        return {name: _state(name, last, refused) for name in {**networks, **last.problems}}
+
+    def _opened(self) -> Dataplane:
+        if self._dataplane is None:
+            self._dataplane = self._open()
+        return self._dataplane
+
+    def _change(self, dataplane: Dataplane, network: str, wanted: Plan) -> str:
+        """Make the changes for one network; why that ended early, or nothing."""
+        for change in wanted.changes[network]:
+            try:
+                dataplane.apply(change)
+            except DataplaneError as error:
+                return str(error)
+            self._log.debug("network %s: %s", network, change)
+        return ""
+
+    def _known(self, networks: Mapping[str, Network | None], here: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+        """What the decision needs of the tree besides the networks. Who has no VM on a network needs to know of nobody
+        else's: its frames go to all nodes, and it is not woken by theirs."""
+        nodes = self._nodes()
+        mine = nodes.pop(self._me, None)
+        peers = {name: node.address for name, node in nodes.items() if SECTION in node.roles}
+        found = {name: elsewhere(self._me, macs, read_ports(self._mirror, name)) for name, macs in here.items() if macs}
+        return {"address": mine.address if mine else "", "peers": peers, "elsewhere": found}
+
+    def _nodes(self) -> dict[str, Node]:
+        names = self._mirror.children(core.NODES) or ()
+        self._mirror.prefetch(core.node(name) for name in names)
+        found: dict[str, Node] = {}
+        for name in names:
+            znode = self._mirror.get(core.node(name))
+            try:
+                if znode is not None:
+                    found[name] = decode(Node, znode.data, core.node(name))
+            except Garbage:
+                continue
+        return found
+
+    def _note(self, states: Mapping[str, NetworkState]) -> None:
+        before = self._states or {}
+        for name, state in sorted(states.items()):
+            if name not in before or (before[name].problem, before[name].warning) != (state.problem, state.warning):
+                self._log.info("network %s: %s", name, state.problem or state.warning or f"up, MTU {state.mtu}")
+        for name in sorted(before.keys() - states.keys()):
+            self._log.info("network %s: gone", name)
+
+
+def _state(name: str, seen: Plan, refused: Mapping[str, str]) -> NetworkState:
+    """How a network is, from what a fresh look still finds to be done."""
+    warning = seen.warnings.get(name, "")
+    if problem := seen.problems.get(name, ""):
+        return NetworkState(problem=problem)
+    if seen.changes.get(name):
+        return NetworkState(problem=refused.get(name) or "a change did not take; look at `ip -details link`")
+    return NetworkState(seen.mtus.get(name, 0), warning=warning)

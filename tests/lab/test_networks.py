@@ -1,0 +1,63 @@
+"""A real VM on a network of the cluster: plugged in by libvirt, and told of when it has moved."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pvc.lab.cluster import Lab
+from pvc.lab.shape import Shape
+from tests.lab.cluster import RealCluster
+
+pytestmark = pytest.mark.lab
+
+MACS = {"vm1": "52:54:00:00:00:01", "vm2": "52:54:00:00:00:02"}
+PLUGGED = "<interface type='network'><mac address='{mac}'/><source network='lan'/><model type='virtio'/></interface>"
+
+
+@pytest.fixture(scope="module")
+def site(labs_directory: Path) -> Iterator[RealCluster]:
+    """Two nodes with networking, each with a VM that is on no network."""
+    lab = Lab("nets", Shape(nodes=2, vms=2), directory=labs_directory)
+    try:
+        lab.up()
+        for node in ("hv1", "hv2"):
+            on = "sed -i 's/^roles:.*/roles: {hypervisor: true, networking: true}/' /etc/pvc/pvc.yaml"
+            assert lab.run(["sh", "-c", on], node).code == 0
+            lab.kill("pvcd", node, signal.SIGTERM)
+            lab.start("pvcd", node)
+        cluster = RealCluster(lab)
+        cluster.wait_alive("hv1", "hv2")
+        yield cluster
+    finally:
+        lab.down()
+
+
+def told(site: RealCluster, node: str) -> str:
+    """The forwarding entries of a node's tunnel."""
+    return site.lab.run(["bridge", "fdb", "show", "dev", "pvx-lan"], node).stdout
+
+
+def test_real_vms_are_plugged_in_and_a_move_is_told_to_the_other_node(site: RealCluster) -> None:
+    site.ok("network", "add", "lan")
+    site.wait("lan is up", lambda: site.ask("network", "info", "lan")["up"] == ["hv1", "hv2"])
+    for name, node in site.lab.shape.placement().items():
+        xml = site.ok("vm", "dump", name).replace("</devices>", PLUGGED.format(mac=MACS[name]) + "</devices>")
+        site.ok("vm", "undefine", name, "--yes")
+        script = f"cat > /tmp/{name}.xml <<'END'\n{xml}\nEND\npvc vm define /tmp/{name}.xml --node {node}"
+        done = site.lab.run(["sh", "-c", script])
+        assert done.code == 0, done.stderr
+        site.ok("vm", "start", name)
+    for node in ("hv1", "hv2"):
+        ports = site.lab.run(["ip", "-oneline", "link", "show", "master", "pvb-lan"], node).stdout
+        assert "vnet" in ports and "mtu 1450" in ports, ports
+    site.wait("hv1 knows vm2", lambda: f"{MACS['vm2']} dst 10.77.2.2" in told(site, "hv1"))
+    site.wait("hv2 knows vm1", lambda: f"{MACS['vm1']} dst 10.77.2.1" in told(site, "hv2"))
+
+    site.ok("vm", "move", "vm2", "hv1")
+    site.wait("hv2 hears of it", lambda: MACS["vm2"] not in told(site, "hv1"))
+    assert site.copies() == {"vm1": ["hv1"], "vm2": ["hv1"]}
+    site.ok("vm", "move", "vm2", "hv2")
+    site.wait("hv1 knows vm2 again", lambda: f"{MACS['vm2']} dst 10.77.2.2" in told(site, "hv1"))
+    assert [row["problem"] for row in site.ask("network", "info", "lan")["nodes"]] == [None, None]
