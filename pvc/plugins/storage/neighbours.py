@@ -1,15 +1,24 @@
-"""Reads what nodes publish of their directories."""
+"""How nodes publish their directories, and how that is read."""
+
+from collections.abc import Mapping
 
 from pvc.core.model import NodeFacts
-from pvc.core.records import Garbage, decode
-from pvc.plugins.storage.decide.directories import Published
-from pvc.plugins.storage.keys import DIRECTORIES
+from pvc.core.records import Garbage, decode, encode
+from pvc.plugins.storage.decide.directories import Published, Room
+from pvc.plugins.storage.keys import COUNT, DIRECTORY
+
+
+def as_facts(rooms: Mapping[str, Room]) -> dict[str, str]:
+    """The facts by which a node publishes its directories."""
+    return {COUNT: str(len(rooms)), **{f"{DIRECTORY}{name}": encode(room).decode() for name, room in rooms.items()}}
 
 
 def published_in(facts: NodeFacts) -> Published | None:
-    """The directories in a node's facts; None: it has published none, or nothing that can be read."""
-    text = facts.extra.get(DIRECTORIES)
+    """The directories in a node's facts; None: it has published none, or one that cannot be read."""
+    if COUNT not in facts.extra:
+        return None
+    told = {name.removeprefix(DIRECTORY): text for name, text in facts.extra.items() if name.startswith(DIRECTORY)}
     try:
-        return None if text is None else decode(Published, text.encode(), DIRECTORIES)
+        return Published({name: decode(Room, text.encode(), f"{DIRECTORY}{name}") for name, text in told.items()})
     except Garbage:
         return None

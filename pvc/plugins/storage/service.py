@@ -6,12 +6,11 @@ from typing import Any
 
 from pvc.core.context import Context
 from pvc.core.model import Finding
-from pvc.core.records import encode
 from pvc.core.runtime import Signal
 from pvc.core.service import Jobs
-from pvc.plugins.storage import keys
-from pvc.plugins.storage.decide.directories import Published, Room, findings, room_of
+from pvc.plugins.storage.decide.directories import Room, findings, room_of
 from pvc.plugins.storage.directories import Directories, Look
+from pvc.plugins.storage.neighbours import as_facts
 from pvc.plugins.storage.schema import Settings
 
 
@@ -51,7 +50,7 @@ class DirectoryWatch:
 
     def facts(self) -> Mapping[str, Any]:
         """What the node publishes; nothing of a directory before its first look has ended."""
-        return {keys.DIRECTORIES: encode(Published(self._rooms)).decode()}
+        return as_facts(self._rooms)
 
     def findings(self) -> list[Finding]:
         """What is wrong with the directories."""
