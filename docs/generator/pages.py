@@ -30,6 +30,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/roll/driver": ("pvc.core.rolls", "Driver"),
     "/locks/flush/<name>": ("pvc.plugins.flushlock.decide.queue", "Ticket"),
     "/vms/<uuid>/console": ("pvc.plugins.consolelog.ring", "Header"),
+    "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
 """The record in each node of the tree that holds one: its module and class."""
 
@@ -63,6 +64,7 @@ PARTS: Sequence[tuple[str, str]] = (
     ("pvc.core.rolls", "RollState"),
     ("pvc.plugins.hypervisor.records", "Promise"),
     ("pvc.plugins.consolelog.ring", "FileMark"),
+    *(("pvc.plugins.networking.firewall.rules", name) for name in ("Side", "Rule", "Action", "Protocol", "PortRange")),
 )
 """What the fields of those records consist of."""
 
