@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pvc.core.commands import CommandLine
-from pvc.plugins.networking.firewall.acl import change_acl, read_acl
+from pvc.plugins.networking.firewall.acl import change_acl, demand_network, read_acl
 from pvc.plugins.networking.firewall.decide.order import (
     with_default,
     with_moved,
@@ -43,6 +43,7 @@ def _add_reading(cli: CommandLine) -> None:
     ) -> None:
         """Show the rules of a network in the order in which they are tried, then the defaults; and its sets."""
         only = [direction_of(direction)] if direction else list(Direction)
+        demand_network(cli.connect(), network)
         acl = read_acl(cli.connect(), network)
         cli.show([row for each in only for row in _rows(acl, each)], COLUMNS)
         for name, entries in sorted(acl.sets.items()):
@@ -149,9 +150,6 @@ def _row(rule: Rule) -> dict[str, Any]:
 
 def _in_words(rule: Rule) -> str:
     parts = _row(rule)
-    lists = [
-        f"{key.replace('_', ' ')} {','.join(value)}"
-        for key, value in parts.items()
-        if value and isinstance(value, list)
-    ]
-    return " ".join([parts["action"], parts["protocol"], *lists, *([f"({rule.comment})"] if rule.comment else [])])
+    lists = ((key.replace("_", " "), each) for key, each in parts.items() if isinstance(each, list))
+    words = [f"{key} {','.join(each)}" for key, each in lists if each]
+    return " ".join([parts["action"], parts["protocol"], *words, *([f"({rule.comment})"] if rule.comment else [])])

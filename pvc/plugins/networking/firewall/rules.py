@@ -1,5 +1,6 @@
 """What a firewall rule is, and the record of a network's rules. Values only; `decide/typed.py` checks what is typed."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -34,6 +35,9 @@ class Protocol(Enum):
     ICMP = "icmp"
     ICMPV6 = "icmpv6"
 
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""Of a network: what can be part of a path of the tree and of a chain's name."""
 
 WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 

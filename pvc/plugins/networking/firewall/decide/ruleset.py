@@ -9,11 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pvc.core.errors import PvcError
 from pvc.plugins.networking.firewall.decide.addresses import Network, NotAnAddress, merged, resolved
 from pvc.plugins.networking.firewall.packetfilter import Abilities, Chain, Ruleset
-from pvc.plugins.networking.firewall.rules import WITH_PORTS, Acl, Action, Direction, PortRange, Protocol, Rule, Side
+from pvc.plugins.networking.firewall.rules import (
+    NAME,
+    WITH_PORTS,
+    Acl,
+    Action,
+    Direction,
+    PortRange,
+    Protocol,
+    Rule,
+    Side,
+)
 from pvc.plugins.networking.firewall.wanted import FilteredNetwork, Port, Wanted
 
 FROM_GUESTS, TO_GUESTS = "from-guests", "to-guests"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 
