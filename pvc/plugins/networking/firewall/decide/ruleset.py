@@ -105,14 +105,17 @@ def _dispatch(
     made: set[str],
     fence: str,
 ) -> Chain:
-    """Where every frame of every bridge comes by, and is sent to its network's chain by the port's name."""
-    verdicts = []
+    """Where every frame of every bridge comes by, and is sent to its network's chain by the port's name.
+
+    One statement a network, not one map of verdicts for all: what is in a map ceases to be found the moment that the
+    table is replaced, also by packets that are on their way through the old rules, and they would pass.
+    """
+    lines = [f"type filter hook {hook} priority 0; policy accept;"]
     for network in networks:
         chain = chain_name(network.name, direction)
-        verdict = f"goto {chain}" if chain in made else "accept"
-        verdicts += [f'"{port.name}" : {verdict}' for port in sorted(network.ports, key=lambda port: port.name)]
-    lines = [f"type filter hook {hook} priority 0; policy accept;"]
-    lines += [f"{device} vmap {{ {', '.join(verdicts)} }}"] if verdicts else []
+        ports = ", ".join(f'"{name}"' for name in sorted(port.name for port in network.ports))
+        if ports and (chain in made or fence):
+            lines.append(f"{device} {{ {ports} }} {f'goto {chain}' if chain in made else 'accept'}")
     lines += [f'{device} "{fence}*" drop'] if fence else []
     return Chain(name, tuple(lines))
 
