@@ -1,4 +1,4 @@
-"""`pvc network acl`: the rules of a network. Talks to the tree only."""
+"""The commands of the group `network acl`: the rules of a network. Talks to the tree only."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
