@@ -11,7 +11,7 @@ import pytest
 from pvc.core.model import Severity
 from pvc.plugins.networking.firewall.decide.order import with_default, with_moved, with_rule, with_set
 from pvc.plugins.networking.firewall.decide.ruleset import ruleset
-from pvc.plugins.networking.firewall.decide.transaction import replacement
+from pvc.plugins.networking.firewall.decide.transaction import preparation, switch
 from pvc.plugins.networking.firewall.decide.typed import Typed, rule_of, set_of
 from pvc.plugins.networking.firewall.enforcement import Firewall
 from pvc.plugins.networking.firewall.packetfilter import Abilities
@@ -296,14 +296,17 @@ def test_no_packet_slips_through_and_none_is_lost_while_rules_are_replaced(lan: 
     ]
     files = []
     for number, rules in enumerate(kinds):
-        network = FilteredNetwork(f"net{number}", "br1", (lan.b.port,), rules)
-        there = [("chain", f"in-net{1 - number}")]
-        files.append(tmp_path / f"{number}.nft")
-        files[-1].write_text(replacement(ruleset(Wanted((network,)), Abilities()), there))
-    put(lan, kinds[1])
-    RUN.run([*lan.nft, "-f", "-"], timeout=30, stdin="add chain bridge pvc in-net0; add chain bridge pvc in-net1\n")
+        wanted = ruleset(Wanted((FilteredNetwork(f"net{number}", "br1", (lan.b.port,), rules),)), Abilities())
+        there = [("chain", name) for name in (f"always.{2 - number}", f"in-net{1 - number}.{2 - number}")]
+        for text in (preparation(wanted, number + 1), switch(wanted, number + 1, there)):
+            files.append(tmp_path / f"{len(files)}.nft")
+            files[-1].write_text(text)
+    before = "add table bridge pvc; add chain bridge pvc always.2; add chain bridge pvc in-net1.2\n"
+    for text in (before, files[0].read_text(), files[1].read_text()):
+        assert RUN.run([*lan.nft, "-f", "-"], timeout=30, stdin=text).code == 0
+    files = [*files[2:], *files[:2]]
     script = tmp_path / "script"
-    script.write_text("".join(f'include "{file}"\n' for _ in range(1500) for file in files))
+    script.write_text("".join(f'include "{file}"\n' for _ in range(1000) for file in files))
     replacing = RUN.start(["sh", "-c", f"exec {' '.join(lan.nft)} -i < {script}"], output=tmp_path / "said")
     sent = arrived = 0
     with (

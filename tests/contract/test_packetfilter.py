@@ -1,5 +1,6 @@
 """The same tests on the packet filter in memory and on nftables, in a network namespace of the test's own."""
 
+import re
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Protocol
@@ -63,7 +64,8 @@ class Namespace:
         assert done.code == 0, done
 
     def tamper(self) -> None:
-        self.nft("insert rule bridge pvc in-net1 accept")
+        generation = 1 if "in-net1.1" in self.kernel.read() else 2
+        self.nft(f"insert rule bridge pvc in-net1.{generation} accept")
 
     def wipe(self) -> None:
         self.nft("flush ruleset")
@@ -142,7 +144,7 @@ def namespace() -> Iterator[Namespace]:
     "meddling",
     [
         "add table bridge pvc { flags dormant; }",
-        "add set bridge pvc strange { type ipv4_addr; }; add rule bridge pvc in-net1 ip saddr @strange accept",
+        "add set bridge pvc strange { type ipv4_addr; }; add rule bridge pvc in-net1.1 ip saddr @strange accept",
         "add chain bridge pvc strange { type filter hook forward priority 5; policy drop; }",
         "add counter bridge pvc strange",
         "chain bridge pvc to-guests { type filter hook postrouting priority 0; policy drop; }",
@@ -160,7 +162,7 @@ def test_whatever_others_have_made_of_our_table_it_can_be_filled_anew(namespace:
 
     def listed() -> str:
         words = ["ip", "netns", "exec", namespace._name, "nft", "-s", "list", "ruleset"]
-        return RUN.check(words, timeout=30)
+        return re.sub(r"\.[12]\b", "", RUN.check(words, timeout=30))
 
     before = listed()
     namespace.nft(meddling)

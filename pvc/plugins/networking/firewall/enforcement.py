@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from pvc.core.model import Finding, Severity
-from pvc.plugins.networking.firewall.decide.ruleset import Unrenderable, chains_of, keeps_out, rejects, ruleset
+from pvc.plugins.networking.firewall.decide.ruleset import ALWAYS, Unrenderable, chains_of, keeps_out, rejects, ruleset
 from pvc.plugins.networking.firewall.packetfilter import Abilities, PacketFilter, Ruleset, RulesetRefused
 from pvc.plugins.networking.firewall.rules import Acl, Action, Side
 from pvc.plugins.networking.firewall.wanted import FilteredNetwork, Wanted
@@ -87,7 +87,7 @@ class Firewall:
         try:
             chains = chains_of(network, abilities)
             if ask and chains:
-                self._kernel.check(Ruleset(tuple(chains)))
+                self._kernel.check(Ruleset((ALWAYS, *chains)))
         except (Unrenderable, RulesetRefused) as error:
             return str(error)
         return ""

@@ -30,8 +30,12 @@ class NftProgram:
 
     def apply(self, ruleset: Ruleset) -> None:
         there = transaction.contents(self._listing() or "{}")
-        if self._nft("-f", "-", stdin=transaction.replacement(ruleset, there)).code != 0:
-            self._demand(self._nft("-f", "-", stdin=transaction.rebuilding(ruleset)))
+        generation = transaction.next_generation(there)
+        if ruleset.chains:
+            self._demand(self._nft("-f", "-", stdin=transaction.preparation(ruleset, generation)))
+            if self._nft("-f", "-", stdin=transaction.switch(ruleset, generation, there)).code == 0:
+                return
+        self._demand(self._nft("-f", "-", stdin=transaction.rebuilding(ruleset)))
 
     def read(self) -> str:
         return self._listing("-s")

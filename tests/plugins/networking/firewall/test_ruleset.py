@@ -5,7 +5,14 @@ import json
 import pytest
 
 from pvc.plugins.networking.firewall.decide.ruleset import Unrenderable, ruleset
-from pvc.plugins.networking.firewall.decide.transaction import contents, counts, rebuilding, replacement
+from pvc.plugins.networking.firewall.decide.transaction import (
+    contents,
+    counts,
+    next_generation,
+    preparation,
+    rebuilding,
+    switch,
+)
 from pvc.plugins.networking.firewall.packetfilter import Abilities, Count, Ruleset
 from pvc.plugins.networking.firewall.rules import Acl, Action, Direction, PortRange, Protocol, Rule, Side
 from pvc.plugins.networking.firewall.wanted import MANAGED, FilteredNetwork, Port, Wanted
@@ -36,17 +43,17 @@ def test_ports_are_sent_to_the_chain_of_their_network_and_what_is_fenced_stays_o
     made = {each.name: each.lines for each in ruleset(Wanted(networks, "tap"), PLAIN).chains}
     assert made["to-guests"] == (
         "type filter hook postrouting priority 0; policy accept;",
-        'oifname { "tap9" } accept',
+        'oifname "tap9" accept',
         'oifname { "tap1", "tap2" } goto in-b',
         'oifname "tap*" drop',
     )
     assert made["from-guests"] == (
         "type filter hook prerouting priority 0; policy accept;",
-        'iifname { "tap9" } accept',
+        'iifname "tap9" accept',
         'iifname { "tap1", "tap2" } accept',
         'iifname "tap*" drop',
     )
-    assert list(made) == ["from-guests", "to-guests", "in-b"]
+    assert list(made) == ["from-guests", "to-guests", "always", "in-b"]
 
 
 def test_the_order_of_networks_and_ports_makes_no_difference() -> None:
@@ -58,7 +65,7 @@ def test_the_order_of_networks_and_ports_makes_no_difference() -> None:
 def test_denials_at_the_head_come_before_open_connections_and_all_others_after() -> None:
     drop, accept = Rule(Action.DROP, Protocol.UDP), Rule(Action.ACCEPT, Protocol.TCP)
     lines = chain(Acl(Side(Action.DROP, (drop, accept, drop))), abilities=Abilities(state=True))
-    assert lines[2:] == (
+    assert lines[1:] == (
         'meta l4proto udp counter drop comment "net1 in 1"',
         "ct state established,related accept",
         "tcp flags & (ack | rst) != 0 accept",
@@ -76,9 +83,9 @@ def test_one_statement_for_each_version_of_ip_with_its_overlaps_joined() -> None
     )
     lines = chain(Acl(Side(rules=(rule, Rule(Action.DROP, source=("@none",)))), sets=sets))
     end = 'meta l4proto tcp th dport { 1, 80-95 } counter drop comment "net1 in 1"'
-    assert lines[2:4] == (
-        f"ether type ip ip saddr {{ 10.0.0.0/8 }} {end}",
-        f"ether type ip6 ip6 saddr {{ fd00::1/128 }} {end}",
+    assert lines[1:3] == (
+        f"ether type ip ip saddr 10.0.0.0/8 {end}",
+        f"ether type ip6 ip6 saddr fd00::1/128 {end}",
     )
     assert not any("net1 in 2" in line for line in lines), "an empty set fits nothing"
 
@@ -86,7 +93,7 @@ def test_one_statement_for_each_version_of_ip_with_its_overlaps_joined() -> None
 def test_reject_is_drop_where_a_kernel_cannot_and_for_what_a_vm_receives() -> None:
     acl = Acl(Side(rules=(Rule(Action.REJECT),)), Side(rules=(Rule(Action.REJECT),)))
     able = Abilities(reject=True)
-    words = [chain(acl, way, abilities)[2] for way in Direction for abilities in (PLAIN, able)]
+    words = [chain(acl, way, abilities)[1] for way in Direction for abilities in (PLAIN, able)]
     assert [line.split()[1] for line in words] == ["drop", "drop", "drop", "reject"]
 
 
@@ -114,15 +121,26 @@ def test_what_did_not_come_from_us_never_gets_into_the_text(wanted: Wanted, why:
         ruleset(wanted, PLAIN)
 
 
-def test_the_table_is_emptied_and_filled_in_one_go_and_nothing_else_is_touched() -> None:
-    made = ruleset(Wanted((network(DROPPING),)), PLAIN)
-    text = replacement(made, [("chain", "in-net1"), ("chain", "in-old"), ("set", "theirs")])
-    assert text.startswith("add table bridge pvc\nflush table bridge pvc\ntable bridge pvc {\n\tchain from-guests {\n")
-    assert text.endswith("}\ndelete chain bridge pvc in-old\ndelete set bridge pvc theirs\n")
-    protected = FilteredNetwork("net1", "br1", (ONE, TWO), Acl(), MANAGED, True)
-    for each in (text, replacement(ruleset(Wanted((protected,)), PLAIN), []), rebuilding(made), rebuilding(Ruleset())):
-        assert "ruleset" not in each
-        touched = [line for line in each.splitlines() if line.partition(" ")[0] in TOUCHING]
+def test_new_chains_are_made_beside_the_old_ones_which_go_when_packets_are_sent_to_the_new() -> None:
+    made = ruleset(Wanted((network(DROPPING, "jump"),)), PLAIN)
+    there = [("chain", "from-guests"), ("chain", "in-jump.1"), ("set", "theirs")]
+    assert next_generation(there) == 2 and next_generation([]) == 1
+    first, second = preparation(made, 2), switch(made, 2, there)
+    assert "chain always.2 {" in first and "chain in-jump.2 {" in first and "hook" not in first
+    assert "jump always.2\n" in first and 'comment "jump in 0"\n' in first
+    assert "flush chain bridge pvc in-jump.1\n" in second and "flush chain bridge pvc from-guests\n" in second
+    assert 'add rule bridge pvc to-guests oifname "tap1" goto in-jump.2\n' in second
+    assert second.endswith("delete chain bridge pvc in-jump.1\ndelete set bridge pvc theirs\n")
+    assert "delete chain bridge pvc from-guests" not in second
+
+
+def test_nothing_but_our_table_is_ever_named() -> None:
+    protected = FilteredNetwork("net1", "br1", (ONE, TWO), DROPPING, MANAGED, True)
+    made = ruleset(Wanted((protected,), "tap"), PLAIN)
+    there = [("chain", "in-old.1"), ("set", "theirs")]
+    for text in (preparation(made, 1), switch(made, 2, there), rebuilding(made), rebuilding(Ruleset())):
+        assert "ruleset" not in text
+        touched = [line for line in text.splitlines() if line.partition(" ")[0] in TOUCHING]
         assert touched and all(" bridge pvc" in line for line in touched)
 
 

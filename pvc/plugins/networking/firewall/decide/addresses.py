@@ -56,7 +56,7 @@ def resolved(entries: Iterable[str], sets: Mapping[str, tuple[str, ...]]) -> lis
 
 
 def merged(networks: Iterable[Network], version: int) -> list[str]:
-    """Those of one version, sorted, without overlaps: nft refuses sets in which intervals overlap."""
+    """Those of one version, sorted, without overlaps: nft before 1.0.3 refuses sets in which intervals overlap."""
     if version == 4:
         four = [each for each in networks if isinstance(each, ipaddress.IPv4Network)]
         return [str(each) for each in ipaddress.collapse_addresses(four)]

@@ -26,8 +26,9 @@ FROM_GUESTS, TO_GUESTS = "from-guests", "to-guests"
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 
-ARP = "ether type arp accept"
-NEIGHBOURS = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
+NEIGHBOURS = ("nd-router-solicit", "nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert")
+ALWAYS = Chain("always", ("ether type arp accept", *(f"icmpv6 type {kind} accept" for kind in NEIGHBOURS)))
+"""What passes whatever the rules say: nobody finds anybody without it."""
 DHCP = {
     Direction.OUT: ("udp sport 68 udp dport 67 accept", "udp sport 546 udp dport 547 accept"),
     Direction.IN: ("udp sport 67 udp dport 68 accept", "udp sport 547 udp dport 546 accept"),
@@ -55,7 +56,7 @@ def ruleset(wanted: Wanted, abilities: Abilities) -> Ruleset:
     made = {chain.name for chain in chains}
     out = _dispatch(FROM_GUESTS, "iifname", "prerouting", Direction.OUT, networks, made, fence)
     into = _dispatch(TO_GUESTS, "oifname", "postrouting", Direction.IN, networks, made, fence)
-    return Ruleset((out, into, *chains))
+    return Ruleset((out, into, ALWAYS, *chains))
 
 
 def chains_of(network: FilteredNetwork, abilities: Abilities) -> list[Chain]:
@@ -113,9 +114,9 @@ def _dispatch(
     lines = [f"type filter hook {hook} priority 0; policy accept;"]
     for network in networks:
         chain = chain_name(network.name, direction)
-        ports = ", ".join(f'"{name}"' for name in sorted(port.name for port in network.ports))
+        ports = [f'"{name}"' for name in sorted(port.name for port in network.ports)]
         if ports and (chain in made or fence):
-            lines.append(f"{device} {{ {ports} }} {f'goto {chain}' if chain in made else 'accept'}")
+            lines.append(f"{device} {_one_of(ports)} {f'goto {chain}' if chain in made else 'accept'}")
     lines += [f'{device} "{fence}*" drop'] if fence else []
     return Chain(name, tuple(lines))
 
@@ -132,14 +133,14 @@ def _guard(network: FilteredNetwork) -> Iterator[str]:
         yield "udp sport 67 udp dport 68 drop"
         yield "udp sport 547 udp dport 546 drop"
     if network.protection.router_advertisements:
-        yield "icmpv6 type { nd-router-advert, nd-redirect } drop"
+        yield "icmpv6 type nd-router-advert drop"
+        yield "icmpv6 type nd-redirect drop"
 
 
 def _filter(network: FilteredNetwork, direction: Direction, abilities: Abilities) -> Iterator[str]:
-    """What finds neighbours; the denials at the head; what belongs to a connection; the other rules; the default."""
+    """What passes always; the denials at the head; what belongs to a connection; the other rules; the default."""
     side = network.acl.side(direction)
-    yield ARP
-    yield f"icmpv6 type {{ {NEIGHBOURS} }} accept"
+    yield f"jump {ALWAYS.name}"
     if network.dhcp:
         yield from DHCP[direction]
     head = next((i for i, rule in enumerate(side.rules) if rule.action is Action.ACCEPT), len(side.rules))
@@ -207,7 +208,7 @@ def _where(rule: Rule, source: Sequence[Network], destination: Sequence[Network]
         if said and not entries:
             return None
         if entries:
-            found.append(f"{word} {field} {{ {', '.join(entries)} }}")
+            found.append(f"{word} {field} {_one_of(entries)}")
     return found
 
 
@@ -216,14 +217,19 @@ def _protocol(protocol: Protocol) -> str:
 
 
 def _match_ports(field: str, ports: Sequence[PortRange]) -> list[str]:
-    """Overlaps joined: nft refuses sets in which intervals overlap."""
+    """Overlaps joined: nft before 1.0.3 refuses sets in which intervals overlap."""
     joined: list[PortRange] = []
     for each in sorted(ports):
         if joined and each.first <= joined[-1].last + 1:
             joined[-1] = PortRange(joined[-1].first, max(joined[-1].last, each.last))
         else:
             joined.append(each)
-    return [f"th {field} {{ {', '.join(map(str, joined))} }}"] if joined else []
+    return [f"th {field} {_one_of(list(map(str, joined)))}"] if joined else []
+
+
+def _one_of(entries: Sequence[str]) -> str:
+    """A set only where it must be: the time that a kernel takes for a table grows with the square of its sets."""
+    return entries[0] if len(entries) == 1 else f"{{ {', '.join(entries)} }}"
 
 
 def _verdict(action: Action, direction: Direction, abilities: Abilities) -> str:

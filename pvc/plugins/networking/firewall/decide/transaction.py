@@ -4,40 +4,72 @@ Never flushes or names anything outside of our table.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pvc.plugins.networking.firewall.packetfilter import Count, Ruleset
+from pvc.plugins.networking.firewall.packetfilter import Chain, Count, Ruleset
 
 TABLE = "bridge pvc"
 EMPTY = f"add table {TABLE}\ndelete table {TABLE}\n"
 """Removes the table, whether it is there or not."""
+_TARGET = re.compile(r"\b(?:goto|jump) \S+$")
 
 
-def definition(ruleset: Ruleset) -> str:
-    """The table as a whole."""
-    chains = (
-        f"\tchain {chain.name} {{\n" + "".join(f"\t\t{line}\n" for line in chain.lines) + "\t}\n"
-        for chain in ruleset.chains
-    )
-    return f"table {TABLE} {{\n{''.join(chains)}}}\n"
+def preparation(ruleset: Ruleset, generation: int) -> str:
+    """Makes the new chains beside those in force: no packet comes by there yet."""
+    return _table([chain for chain in _named(ruleset, generation) if not _is_base(chain)])
 
 
-def replacement(ruleset: Ruleset, there: Sequence[tuple[str, str]]) -> str:
-    """Fills the table anew, and removes what is `there` and wanted no longer.
+def switch(ruleset: Ruleset, generation: int, there: Sequence[tuple[str, str]]) -> str:
+    """Sends all packets to the chains of a generation that is prepared, and removes the rest of what is `there`.
 
-    The table is emptied rather than deleted: packets between two tables of one name have been seen to slip through.
+    Prepared before and never deleted as a whole, because packets slip through otherwise. A set of ranges is empty for an
+    instant after the transaction that makes it; a table that is deleted and made anew is missing for one.
     """
-    if not ruleset.chains:
-        return EMPTY
-    made = {("chain", chain.name) for chain in ruleset.chains}
-    leftovers = "".join(f"delete {kind} {TABLE} {name}\n" for kind, name in there if (kind, name) not in made)
-    return f"add table {TABLE}\nflush table {TABLE}\n{definition(ruleset)}{leftovers}"
+    chains = _named(ruleset, generation)
+    bases = [chain for chain in chains if _is_base(chain)]
+    names = {chain.name for chain in chains}
+    others = [(kind, name) for kind, name in there if not (kind == "chain" and name in names)]
+    lines = [f"flush chain {TABLE} {base.name}" for base in bases]
+    refilled = "".join(f"add rule {TABLE} {base.name} {line}\n" for base in bases for line in base.lines[1:])
+    lines += [f"flush chain {TABLE} {name}" for kind, name in others if kind == "chain"]
+    removed = "".join(f"delete {kind} {TABLE} {name}\n" for kind, name in others)
+    declared = _table([Chain(base.name, base.lines[:1]) for base in bases])
+    return f"{declared}{chr(10).join(lines)}\n{refilled}{removed}"
+
+
+def next_generation(there: Sequence[tuple[str, str]]) -> int:
+    """A number that no chain in the table goes by."""
+    taken = {name.rpartition(".")[2] for kind, name in there if kind == "chain"}
+    return next(number for number in range(1, len(taken) + 2) if str(number) not in taken)
+
+
+def _named(ruleset: Ruleset, generation: int) -> list[Chain]:
+    """The chains by the names that they have in the kernel: all but those at hooks end with their generation."""
+    lines = {
+        chain.name: tuple(_TARGET.sub(rf"\g<0>.{generation}", each) for each in chain.lines) for chain in ruleset.chains
+    }
+    return [
+        Chain(chain.name if _is_base(chain) else f"{chain.name}.{generation}", lines[chain.name])
+        for chain in ruleset.chains
+    ]
+
+
+def _is_base(chain: Chain) -> bool:
+    return chain.lines[0].startswith("type ")
+
+
+def _table(chains: Sequence[Chain]) -> str:
+    texts = (
+        f"\tchain {chain.name} {{\n" + "".join(f"\t\t{line}\n" for line in chain.lines) + "\t}\n" for chain in chains
+    )
+    return f"table {TABLE} {{\n{''.join(texts)}}}\n"
 
 
 def rebuilding(ruleset: Ruleset) -> str:
     """Deletes the table and makes it anew: for one that others have changed so that it cannot be filled."""
-    return EMPTY if not ruleset.chains else f"{EMPTY}{definition(ruleset)}"
+    return EMPTY if not ruleset.chains else f"{EMPTY}{_table(_named(ruleset, 1))}"
 
 
 def contents(listing: str) -> list[tuple[str, str]]:
