@@ -294,7 +294,7 @@ def test_no_packet_slips_through_and_none_is_lost_while_rules_are_replaced(lan: 
         )
         for into in ("accept", "drop")
     ]
-    files = []
+    files: list[Path] = []
     for number, rules in enumerate(kinds):
         wanted = ruleset(Wanted((FilteredNetwork(f"net{number}", "br1", (lan.b.port,), rules),)), Abilities())
         there = [("chain", name) for name in (f"always.{2 - number}", f"in-net{1 - number}.{2 - number}")]

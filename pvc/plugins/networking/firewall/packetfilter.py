@@ -55,7 +55,7 @@ class PacketFilter(Protocol):
         """Change nothing; raise RulesetRefused for what `apply` would refuse."""
 
     def apply(self, ruleset: Ruleset) -> None:
-        """Replace the whole table at once: each packet meets the rules before or those after. Raises RulesetRefused."""
+        """Replace the whole table: each packet meets the rules before or those after. Raises RulesetRefused."""
 
     def read(self) -> str:
         """The table as it is, in whatever words: equal texts mean that nobody has changed it. Empty: there is none.

@@ -1,4 +1,4 @@
-"""The words by which nft replaces our table, and what its answers say. Every text is one transaction: all or nothing.
+"""The words by which nft replaces our table, and what its answers say. Each text is a transaction: all or nothing.
 
 Never flushes or names anything outside of our table.
 """
@@ -24,8 +24,8 @@ def preparation(ruleset: Ruleset, generation: int) -> str:
 def switch(ruleset: Ruleset, generation: int, there: Sequence[tuple[str, str]]) -> str:
     """Sends all packets to the chains of a generation that is prepared, and removes the rest of what is `there`.
 
-    Prepared before and never deleted as a whole, because packets slip through otherwise. A set of ranges is empty for an
-    instant after the transaction that makes it; a table that is deleted and made anew is missing for one.
+    Prepared before, and the table never deleted, because packets slip through otherwise: a set of ranges has been
+    seen to be empty for an instant after the transaction that makes it.
     """
     chains = _named(ruleset, generation)
     bases = [chain for chain in chains if _is_base(chain)]
