@@ -32,6 +32,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/vms/<uuid>/console": ("pvc.plugins.consolelog.ring", "Header"),
     "/networks/<name>": ("pvc.plugins.networking.records", "Network"),
     "/networks/<name>/ports/<node>": ("pvc.plugins.networking.records", "Ports"),
+    "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
 """The record in each node of the tree that holds one: its module and class."""
 
@@ -68,6 +69,7 @@ PARTS: Sequence[tuple[str, str]] = (
     ("pvc.core.rolls", "RollState"),
     ("pvc.plugins.hypervisor.records", "Promise"),
     ("pvc.plugins.consolelog.ring", "FileMark"),
+    *(("pvc.plugins.networking.firewall.rules", name) for name in ("Side", "Rule", "Action", "Protocol", "PortRange")),
 )
 """What the fields of those records consist of."""
 

@@ -77,8 +77,9 @@ def paths() -> list[tuple[str, str, str]]:
     """Every path of the tree: the path, who owns it, what it is."""
     found = [(path, "core", doc) for path, doc in _paths(core_keys)]
     for name in BUILT_IN:
-        if importlib.util.find_spec(f"pvc.plugins.{name}.keys"):
-            found += [(path, name, doc) for path, doc in _paths(importlib.import_module(f"pvc.plugins.{name}.keys"))]
+        for file in sorted((ROOT / "pvc" / "plugins" / name).rglob("keys.py")):
+            module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+            found += [(path, name, doc) for path, doc in _paths(module)]
     return found
 
 

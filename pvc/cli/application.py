@@ -139,9 +139,11 @@ class Application:
 
     def group(self, name: str, help: str = "") -> Group:
         if name not in self._groups:
-            self._groups[""].claim(name)
+            outer, _, last = name.rpartition(" ")
+            around = self.group(outer)
+            around.claim(last)
             self._groups[name] = group = Group(name, self._choose_format, lambda: self.claimant)
-            self.app.add_typer(group.app, name=name, help=help)
+            around.app.add_typer(group.app, name=last, help=help)
         return self._groups[name]
 
     def _choose_format(self, chosen: Format) -> None:

@@ -71,7 +71,10 @@ class CommandLine(Protocol):
         """Who is at the keyboard, for records: name@host."""
 
     def group(self, name: str, help: str = "") -> CommandGroup:
-        """The group of that name, made at the first call; "" is the top, `pvc` itself."""
+        """The group of that name, made at the first call; "" is the top, `pvc` itself.
+
+        A group within a group has both names, with a space between them; ask for the outer one first.
+        """
 
     def status_part(self, name: str, look: Callable[[Coordinator], Any]) -> None:
         """Add a field to `pvc status`, and what looks up its value: text, a number, or a list of mappings.

@@ -61,8 +61,8 @@ def _unknown(text: str, known: Mapping[str, Command]) -> list[str]:
     found = []
     for line in _mentioned(text):
         words = re.sub(r"[|{]|\.\.\.", " ", line).split()
-        is_group = len(words) == 2 and " ".join(words) in known
-        leaves = {" ".join(words[:count]) for count in (2, 3)}
+        is_group = len(words) <= 3 and " ".join(words) in known
+        leaves = {" ".join(words[:count]) for count in (2, 3, 4)}
         if not is_group and not any(path in known and not known[path].is_group for path in leaves):
             found.append(line)
     return found
@@ -84,7 +84,7 @@ def test_every_option_that_a_document_mentions_exists(path: Path, known: Mapping
     for line in _mentioned(path.read_text()):
         line = line.partition(" -- ")[0].partition(" #")[0].partition(" && ")[0]
         words = line.split()
-        command = next((known[c] for c in (" ".join(words[:3]), " ".join(words[:2])) if c in known), None)
+        command = next((known[c] for c in (" ".join(words[:n]) for n in (4, 3, 2)) if c in known), None)
         used = [word.rstrip(",") for word in words if re.fullmatch(r"--?[a-z][\w-]*,?", word)]
         taken = {name for option in command.options for name in option.names} | {"-h", "--help"} if command else set()
         wrong += [f"{line}: {option}" for option in used if command and option not in taken]

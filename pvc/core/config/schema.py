@@ -20,8 +20,8 @@ from pvc.core.errors import PvcError
 
 _ROLE_HELP = {
     "hypervisor": "Run virtual machines on this node.",
-    "networking": "Keep the virtual networks on this node.",
-    "storage": "Serve volumes from this node.",
+    "networking": "Keep the cluster's networks on this node, and look after its bridges.",
+    "storage": "Look after the shared directories of this node.",
 }
 _FEATURE_HELP = {
     "flushlock": "Flush and unflush one node at a time across the cluster.",

@@ -1,0 +1,1 @@
+"""Pure decisions of the firewall. Nothing here reads, writes or waits."""
