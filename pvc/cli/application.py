@@ -224,10 +224,10 @@ class Application:
         return self._plugins.placement_by_roles(surroundings, vm, nodes)
 
     def complete_nodes(self, incomplete: str) -> list[str]:
-        return self._names(keys.NODES, incomplete)
+        return self.complete_below(keys.NODES, incomplete)
 
     def complete_vms(self, incomplete: str) -> list[str]:
-        return self._names(keys.NAMES, incomplete)
+        return self.complete_below(keys.NAMES, incomplete)
 
     def _have_roles(self) -> None:
         """Load the roles that are not loaded: what a VM needs does not depend on which commands this run has."""
@@ -239,7 +239,7 @@ class Application:
 
         return connect(config.zookeeper, runtime=self.runtime, name=self.user, log=log)
 
-    def _names(self, path: str, incomplete: str) -> list[str]:
+    def complete_below(self, path: str, incomplete: str) -> list[str]:
         """Names below a path that begin so; none if the cluster does not answer quickly."""
         coordinator = self.reach_quickly()
         try:

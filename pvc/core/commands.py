@@ -118,5 +118,8 @@ class CommandLine(Protocol):
     def complete_nodes(self, incomplete: str) -> list[str]:
         """Live node names for shell completion; empty if the cluster cannot be reached quickly."""
 
+    def complete_below(self, path: str, incomplete: str) -> list[str]:
+        """Live names below a path of the tree, for shell completion; empty if the cluster cannot be reached quickly."""
+
     def complete_vms(self, incomplete: str) -> list[str]:
         """Live VM names for shell completion; empty if the cluster cannot be reached quickly."""

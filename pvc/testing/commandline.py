@@ -78,10 +78,13 @@ class FakeCommandLine:
         return {}
 
     def complete_nodes(self, incomplete: str) -> list[str]:
-        return [name for name in self._coordinator.children("/nodes") or () if name.startswith(incomplete)]
+        return self.complete_below("/nodes", incomplete)
 
     def complete_vms(self, incomplete: str) -> list[str]:
-        return [name for name in self._coordinator.children("/names") or () if name.startswith(incomplete)]
+        return self.complete_below("/names", incomplete)
+
+    def complete_below(self, path: str, incomplete: str) -> list[str]:
+        return [name for name in self._coordinator.children(path) or () if name.startswith(incomplete)]
 
 
 class _Group:

@@ -1,5 +1,6 @@
 """`pvc network`: the cluster's networks. Talks to the tree only."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.lookup import nodes_with_role, read_facts
 from pvc.plugins.networking import requests
 from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.keys import NETWORKS
 from pvc.plugins.networking.records import Network, NetworkKind, read_networks
 from pvc.plugins.networking.schema import SECTION
 
@@ -31,7 +33,7 @@ def add_commands(cli: CommandLine) -> None:
 
 def _add_changing(cli: CommandLine) -> None:
     group = cli.group("network")
-    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_complete(cli))]
+    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_names(cli))]
 
     @group.command("add")
     def add(
@@ -95,7 +97,7 @@ def _add_changing(cli: CommandLine) -> None:
 
 def _add_listing(cli: CommandLine) -> None:
     group = cli.group("network")
-    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_complete(cli))]
+    Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_names(cli))]
 
     @group.command("list", listing=True)
     def list_networks() -> None:
@@ -163,13 +165,10 @@ def _described(network: Network) -> str:
     return ", ".join([way, *([f"MTU {network.mtu}"] if network.mtu else []), *subnets])
 
 
-def _complete(cli: CommandLine) -> Any:
+def _names(cli: CommandLine) -> Callable[[str], list[str]]:
     """Shell completion of the names of networks."""
 
     def complete(incomplete: str) -> list[str]:
-        try:
-            return [name for name in read_networks(cli.connect()) if name.startswith(incomplete)]
-        except Exception:  # a convenience: whatever is wrong, the command itself will say
-            return []
+        return cli.complete_below(NETWORKS, incomplete)
 
     return complete

@@ -46,6 +46,9 @@ class Line:
         typer.echo(message, err=True)
         raise typer.Exit(code)
 
+    def complete_below(self, path: str, incomplete: str) -> list[str]:
+        return []
+
     def complete_vms(self, incomplete: str) -> list[str]:
         return []
 
