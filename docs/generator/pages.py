@@ -32,6 +32,8 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/vms/<uuid>/console": ("pvc.plugins.consolelog.ring", "Header"),
     "/networks/<name>": ("pvc.plugins.networking.records", "Network"),
     "/networks/<name>/ports/<node>": ("pvc.plugins.networking.records", "Ports"),
+    "/networks/<name>/gateway": ("pvc.plugins.networking.records", "Gateway"),
+    "/networks/<name>/leases/<mac>": ("pvc.plugins.networking.records", "Lease"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
 """The record in each node of the tree that holds one: its module and class."""
@@ -44,6 +46,8 @@ REMARKS: Mapping[str, str] = {
     "/history/operation-": "the name ends with a number",
     "/networks": "empty; its version counts",
     "/networks/<name>/ports": "empty",
+    "/networks/<name>/gateway/ticket": "empty, ephemeral",
+    "/networks/<name>/leases": "empty",
     "/vms/<uuid>/console/<number>": "for each chunk one line of JSON, then the VM's bytes",
 }
 """What else there is to say of a value."""

@@ -370,7 +370,7 @@ def _client(settings: ZooKeeperSettings, root: str, log: logging.Logger) -> Any:
             default_acl=CREATOR_ALL_ACL if credentials else None,
             auth_data=[credentials] if credentials else None,
             connection_retry=KazooRetry(
-                max_tries=-1, delay=0.1, max_delay=LONGEST_PAUSE, sleep_func=handler.sleep_func
+                max_tries=-1, delay=0.1, max_delay=_longest_pause(settings), sleep_func=handler.sleep_func
             ),
             logger=kazoo_log,
         )
@@ -378,6 +378,11 @@ def _client(settings: ZooKeeperSettings, root: str, log: logging.Logger) -> Any:
         raise CannotConnect(
             f"zookeeper.hosts is not a list of host:port: {', '.join(settings.hosts)} ({error}); correct it in pvc.yaml"
         ) from error
+
+
+def _longest_pause(settings: ZooKeeperSettings) -> float:
+    """Short beside the session: when servers come back they count its time anew, and it must be there well before."""
+    return min(LONGEST_PAUSE, settings.session_timeout / 4)
 
 
 def _credentials(settings: ZooKeeperSettings) -> tuple[str, str] | None:

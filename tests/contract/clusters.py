@@ -138,7 +138,7 @@ class RealCluster:
         initialise(self.settings(server.port), [], runtime=self._runtime, name="test", log=log)
 
     def settings(self, port: int) -> ZooKeeperSettings:
-        return ZooKeeperSettings(hosts=(f"127.0.0.1:{port}",), root=self._root, session_timeout=2.0)
+        return ZooKeeperSettings(hosts=(f"127.0.0.1:{port}",), root=self._root, session_timeout=4.0)
 
     def connect(self, name: str) -> RealSession:
         relay = Relay(self._runtime, self._server.port)

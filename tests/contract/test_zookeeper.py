@@ -23,7 +23,7 @@ from pvc.core.zookeeper import (
     connect,
     initialise,
 )
-from pvc.testing.zookeeper import ZooKeeperServer, free_port
+from pvc.testing.zookeeper import TICK, ZooKeeperServer, free_port
 from tests.contract.clusters import Told
 
 log = logging.getLogger("test")
@@ -35,6 +35,11 @@ def opened(settings: ZooKeeperSettings) -> ZooKeeperCoordinator:
 
 def made(settings: ZooKeeperSettings, *ops: Op) -> None:
     initialise(settings, ops, runtime=ThreadRuntime(), name="init", log=log)
+
+
+def reconnected(states: list[SessionState]) -> bool:
+    """Whether the connection broke and is there again; a slow machine may lose the session in between."""
+    return SessionState.SUSPENDED in states and states[-1] is SessionState.CONNECTED
 
 
 class TestUnreachableServers:
@@ -169,7 +174,7 @@ class TestTree:
         told: Told[SessionState] = Told()
         coordinator.listen(told)
         zookeeper_server.restart()
-        told.wait_for(SessionState.SUSPENDED, SessionState.CONNECTED)
+        told.wait_until(reconnected)
         coordinator.commit([Put("/vms", b"2")])
         coordinator.close()
 
@@ -179,7 +184,8 @@ class TestTree:
         made(settings)
         caplog.set_level(logging.INFO, logger="test")
         caplog.clear()
-        coordinator = opened(settings)
+        # As long as the server allows: the session must outlive the restart, however slow this machine is.
+        coordinator = opened(replace(settings, session_timeout=20 * TICK))
         told: Told[SessionState] = Told()
         coordinator.listen(told)
         zookeeper_server.restart()
@@ -202,7 +208,7 @@ class TestTree:
         coordinator.commit([Put("/vms", b"2")])
         zookeeper_server.kill()
         zookeeper_server.start()
-        told.wait_for(SessionState.SUSPENDED, SessionState.CONNECTED)
+        told.wait_until(reconnected)
         znode = coordinator.get("/vms")
         assert znode is not None
         assert znode.data == b"2"

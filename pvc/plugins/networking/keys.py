@@ -29,3 +29,24 @@ def ports(name: str) -> str:
 def node_ports(name: str, node: str) -> str:
     """The MAC addresses on the network that are on this node, which alone writes it, and deletes it with the last."""
     return f"{NETWORKS}/{name}/ports/{node}"
+
+
+def gateway(name: str) -> str:
+    """Where the gateway of a managed network is."""
+    return f"{NETWORKS}/{name}/gateway"
+
+
+def gateway_ticket(name: str) -> str:
+    """Ephemeral, of the holder's session: who has none is no gateway, and nobody else can have one meanwhile."""
+    return f"{NETWORKS}/{name}/gateway/ticket"
+
+
+def leases(name: str) -> str:
+    """Children: MAC addresses, each with the addresses that belong to it. Every change of any of them rewrites it at
+    the version it was read at, so an address never belongs to two."""
+    return f"{NETWORKS}/{name}/leases"
+
+
+def lease(name: str, mac: str) -> str:
+    """The addresses of one MAC address."""
+    return f"{NETWORKS}/{name}/leases/{mac}"

@@ -23,6 +23,21 @@ class NetworkKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """How the gateway of a managed network reaches what is outside the cluster."""
+
+    network: str
+    """A bridged network, which leads there."""
+    ipv4: str | None = None
+    """The gateway's own address there, with the length of the prefix, as 192.0.2.10/24. It moves with the gateway."""
+    ipv4_gateway: str | None = None
+    ipv6: str | None = None
+    ipv6_gateway: str | None = None
+    nat: bool = False
+    """Packets leave with the gateway's own address; else the routers there must know the way to the subnets."""
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """What is wanted of a network."""
 
@@ -41,6 +56,15 @@ class Network:
     ipv4_gateway: str | None = None
     ipv6: str | None = None
     ipv6_gateway: str | None = None
+    dhcp: bool = True
+    """With a gateway: it gives the VMs their addresses."""
+    dhcp_range: tuple[str, str] | None = None
+    """First and last IPv4 address for VMs that have no reservation; None: the whole subnet but the gateway."""
+    domain: str | None = None
+    """Of the VMs' names; None: `<name>.internal`."""
+    dns: tuple[str, ...] = ()
+    """Name servers that the gateway asks for names outside the cluster; none: it knows the cluster's alone."""
+    upstream: Upstream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,40 @@ class Ports:
     macs: Mapping[str, int] = field(default_factory=dict)
     """Each with its turn, one more than that of any other node that claimed it: after a move both nodes may claim it
     for a moment, or for long if the daemon of one is dead, and the higher turn is right. No clock is asked."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The VM that each belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The addresses that belong to one MAC address of a managed network, until they are released."""
+
+    mac: str
+    name: str = ""
+    """The VM that had this MAC address last, or for which it was reserved."""
+    ipv4: str | None = None
+    ipv6: str | None = None
+    reserved: bool = False
+    """An administrator chose it: it is never given to anybody else."""
+    since: float = 0.0
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where the gateway of a managed network is. The ephemeral ticket below it is the right to be it."""
+
+    node: str | None = None
+    """The holder, or the last one."""
+    since: float = 0.0
+    """Seconds since the epoch."""
+    next: str | None = None
+    """Who has been asked to make everything ready and take over."""
+    home: str | None = None
+    """Where an unflush brings it back to."""
+    patience: float = 0.0
+    """Seconds that others leave it alone after the holder's ticket is gone: its daemon ended in order, its router goes
+    on for less than that, and the daemon may come back."""
 
 
 def read_networks(source: Coordinator | Mirror) -> dict[str, Network | None]:

@@ -1,0 +1,1 @@
+"""What is decided about gateways: pure functions of values, no door."""
