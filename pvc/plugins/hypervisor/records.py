@@ -64,6 +64,8 @@ def read_promises(source: Coordinator | Mirror, node: str) -> tuple[Promises, in
         return Promises(), 0 if znode is None else znode.version
     try:
         written = decode(Promises, znode.data, path)
+        if isinstance(source, Mirror):
+            source.prefetch(keys.vm(uuid) for uuid in written.vms)
         return Promises(
             {uuid: one for uuid, one in written.vms.items() if _is_wanted(source, uuid, node)}
         ), znode.version
