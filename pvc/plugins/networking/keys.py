@@ -10,6 +10,9 @@ STATE = "networking.network."
 """Before the name of each network of the cluster: how it is on this node, as JSON (`decide/attachment.py`). A fact of
 its own for each, since a fact is short."""
 
+FABRIC = "networking.fabric"
+"""How managed networks are held together on the node, in words that are the same on all nodes (`evpn/`)."""
+
 NETWORKS = "/networks"
 """Children: the networks. Every change of any of them rewrites it at the version it was read at, so of two changes at
 once one is refused, and what must be unique among networks is."""

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pvc.core import keys as core
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Conflict, Create, Delete, Op, Put
 from pvc.core.mirror import Mirror
-from pvc.core.model import Finding, Node
+from pvc.core.model import Finding
 from pvc.core.observers import HERE, VmEvent
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
@@ -26,7 +25,8 @@ from pvc.plugins.networking.decide.attachment import (
 )
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, bridge_of, plan
-from pvc.plugins.networking.records import Network, Ports, read_networks, read_ports
+from pvc.plugins.networking.evpn.service import EvpnService
+from pvc.plugins.networking.records import Network, Ports, read_networks, read_nodes, read_ports
 from pvc.plugins.networking.schema import SECTION
 
 LOOK = 15.0
@@ -44,14 +44,16 @@ class NetworkService:
     """Service `networks`; also an observer of VMs, whose MAC addresses it tells the other nodes."""
 
     name = "networks"
-    after: tuple[str, ...] = ("liveness",)
+    after: tuple[str, ...] = ("liveness", "evpn")
 
-    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane]) -> None:
+    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane], evpn: EvpnService) -> None:
         self.wake: Signal = context.runtime.signal()
         self._me = context.node
         self._context = context
         self._log: logging.Logger = context.log
         self._open = open_dataplane
+        self._evpn = evpn
+        evpn.wake_others(self.wake)
         self._dataplane: Dataplane | None = None
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._inbox: Inbox[VmEvent] = Inbox(self.wake)
@@ -178,24 +180,14 @@ class NetworkService:
     def _known(self, networks: Mapping[str, Network | None], here: Mapping[str, frozenset[str]]) -> dict[str, Any]:
         """What the decision needs of the tree besides the networks. Who has no VM on a network needs to know of nobody
         else's: its frames go to all nodes, and it is not woken by theirs."""
-        nodes = self._nodes()
+        nodes = read_nodes(self._mirror)
         mine = nodes.pop(self._me, None)
         peers = {name: node.address for name, node in nodes.items() if SECTION in node.roles}
+        known = {"address": mine.address if mine else "", "peers": peers, "unfit": self._evpn.problem}
+        if self._evpn.on:
+            return {**known, "told": False}
         found = {name: elsewhere(self._me, macs, read_ports(self._mirror, name)) for name, macs in here.items() if macs}
-        return {"address": mine.address if mine else "", "peers": peers, "elsewhere": found}
-
-    def _nodes(self) -> dict[str, Node]:
-        names = self._mirror.children(core.NODES) or ()
-        self._mirror.prefetch(core.node(name) for name in names)
-        found: dict[str, Node] = {}
-        for name in names:
-            znode = self._mirror.get(core.node(name))
-            try:
-                if znode is not None:
-                    found[name] = decode(Node, znode.data, core.node(name))
-            except Garbage:
-                continue
-        return found
+        return {**known, "elsewhere": found}
 
     def _note(self, states: Mapping[str, NetworkState]) -> None:
         before = self._states or {}

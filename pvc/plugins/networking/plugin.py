@@ -11,11 +11,14 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.observers import VmObserver
+from pvc.core.runtime import Runtime
 from pvc.core.service import Service
 
 if TYPE_CHECKING:
     from pvc.plugins.networking.bridges import Bridges
     from pvc.plugins.networking.dataplane import Dataplane
+    from pvc.plugins.networking.evpn.daemons import Daemons
+    from pvc.plugins.networking.evpn.service import EvpnService
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
 
@@ -27,9 +30,12 @@ class NetworkingPlugin:
         self,
         open_bridges: "Callable[[], Bridges] | None" = None,
         open_dataplane: "Callable[[], Dataplane] | None" = None,
+        open_daemons: "Callable[[Runtime], Daemons] | None" = None,
     ) -> None:
         self._open_bridges = open_bridges
         self._open_dataplane = open_dataplane or _kernel
+        self._open_daemons = open_daemons or _frr
+        self._evpn: EvpnService | None = None
         self._networks: NetworkService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
@@ -48,7 +54,7 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context), self._the_networks(context)]
+        return [self._the_service(context), self._the_evpn(context), self._the_networks(context)]
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
@@ -56,11 +62,13 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
-        return {**self._the_service(context).facts(), **self._the_networks(context).facts()}
+        bridges, evpn, networks = self._the_service(context), self._the_evpn(context), self._the_networks(context)
+        return {**bridges.facts(), **evpn.facts(), **networks.facts()}
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return [*self._the_service(context).findings(), *self._the_networks(context).findings()]
+        bridges, evpn, networks = self._the_service(context), self._the_evpn(context), self._the_networks(context)
+        return [*bridges.findings(), *evpn.findings(), *networks.findings()]
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
@@ -109,8 +117,17 @@ class NetworkingPlugin:
         if self._networks is None:
             from pvc.plugins.networking.networks import NetworkService
 
-            self._networks = NetworkService(context, self._open_dataplane)
+            self._networks = NetworkService(context, self._open_dataplane, self._the_evpn(context))
         return self._networks
+
+    def _the_evpn(self, context: Context) -> "EvpnService":
+        if self._evpn is None:
+            from pvc.plugins.networking.evpn.service import EvpnService
+            from pvc.plugins.networking.schema import SECTION, settings_from
+
+            settings = settings_from(context.config.section(SECTION))
+            self._evpn = EvpnService(context, self._open_dataplane, self._open_daemons, settings)
+        return self._evpn
 
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
@@ -128,6 +145,13 @@ def _kernel() -> "Dataplane":
     except ImportError as error:
         raise DataplaneError(f"pyroute2 is missing ({error}); install the extra `networking` of pvc") from error
     return NetlinkDataplane()
+
+
+def _frr(runtime: Runtime) -> "Daemons":
+    from pvc.core.process import SystemProcesses
+    from pvc.plugins.networking.evpn.frr import FrrDaemons
+
+    return FrrDaemons(SystemProcesses(), runtime)
 
 
 def _add_network_commands(cli: CommandLine) -> None:

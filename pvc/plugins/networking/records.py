@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
+from pvc.core import keys as core
 from pvc.core.coordination import Coordinator
 from pvc.core.mirror import Mirror
+from pvc.core.model import Node
 from pvc.core.records import Garbage, decode
 from pvc.plugins.networking import keys
 
@@ -120,6 +122,19 @@ def read_networks(source: Coordinator | Mirror) -> dict[str, Network | None]:
         znode = source.get(keys.network(name))
         if znode is not None:
             found[name] = _decoded(Network, znode.data, keys.network(name))
+    return found
+
+
+def read_nodes(source: Mirror) -> dict[str, Node]:
+    """All nodes by name, but those whose record cannot be read. Raises Disconnected."""
+    names = source.children(core.NODES) or ()
+    source.prefetch(core.node(name) for name in names)
+    found = {}
+    for name in names:
+        znode = source.get(core.node(name))
+        node = None if znode is None else _decoded(Node, znode.data, core.node(name))
+        if node is not None:
+            found[name] = node
     return found
 
 

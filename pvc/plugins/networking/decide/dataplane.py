@@ -47,6 +47,10 @@ class View:
     """The addresses of the other nodes with the role, whether they answer or not, by name."""
     elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By network, of the MAC addresses on other nodes, the name of the node."""
+    told: bool = True
+    """pvc tells the tunnels what goes where; else FRR does, and their entries are left alone."""
+    unfit: str = ""
+    """Why no managed network can be used on this node, though its devices can be made; empty: they can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ def plan(view: View) -> Plan:
                 raise Impossible("its record cannot be read; repair it, or remove the network and add it anew")
             mtus[name] = _mtu(network, view)
             changes[name] = tuple(_build(network, mtus[name], view))
+            if view.unfit and network.kind is NetworkKind.MANAGED:
+                raise Impossible(view.unfit)
         except Impossible as why:
             problems[name] = str(why)
             mtus.pop(name, None)
@@ -139,7 +145,8 @@ def _tunnel(network: Network, bridge: str, mtu: int, view: View) -> Iterator[Cha
         yield Plug(name, bridge)
     if found.learns or found.master != bridge:
         yield StopLearning(name)
-    yield from _forwarding(name, entries, _wanted(network.name, view))
+    if view.told:
+        yield from _forwarding(name, entries, _wanted(network.name, view))
     if not found.up:
         yield Raise(name)
 
