@@ -36,8 +36,14 @@ class FrrDaemons:
         self._processes, self._runtime, self._directory = processes, runtime, directory
 
     def look(self) -> Seen:
-        running = {program: self._text(program) for program in Program if self._pid(program) is not None}
-        return Seen(running, self._peers() if Program.BGPD in running else {})
+        running = self._running()
+        try:
+            return Seen(running, self._peers() if Program.BGPD in running else {})
+        except FrrError:
+            running = self._running()
+            if Program.BGPD in running:
+                raise
+            return Seen(running)  # it has just died
 
     def start(self, program: Program, text: str, speaker: Speaker) -> None:
         path = PROGRAMS / program.value
@@ -65,6 +71,9 @@ class FrrDaemons:
 
     def tell(self, commands: Sequence[str]) -> None:
         self._vtysh(*commands)
+
+    def _running(self) -> dict[Program, str]:
+        return {program: self._text(program) for program in Program if self._pid(program) is not None}
 
     def _peers(self) -> dict[str, bool]:
         answer = self._vtysh("show bgp l2vpn evpn summary json")
