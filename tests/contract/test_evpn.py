@@ -287,30 +287,40 @@ def test_a_host_that_is_cut_off_is_noticed_by_bfd(site: Site, capsys: pytest.Cap
 def test_a_pid_file_of_somebody_elses_process_is_no_daemon_of_ours(site: Site) -> None:
     host = site.host("h1")
     host.directory.mkdir(parents=True)
-    (host.directory / "zebra.pid").write_text(f"{os.getpid()}\n")
-    assert host.frr.look() == Seen()
-    host.frr.end(Program.ZEBRA)  # we are still here
+    somebody = RUN.start(["sleep", "600"], output=site.directory / "output")
+    (host.directory / "zebra.pid").write_text(f"{somebody.pid}\n")
+    try:
+        assert host.frr.look() == Seen()
+        host.frr.end(Program.ZEBRA)
+        assert somebody.poll() is None
+    finally:
+        somebody.signal(signal.SIGKILL)
+        somebody.wait()
 
 
 def test_the_hosts_own_routes_survive_the_start_the_run_and_the_end(site: Site) -> None:
     """As those of an FRR of the host's own: zebra takes routes and nexthop objects of these protocols for its own."""
     spaces = site.lan.spaces
     spaces.ip("h1", "nexthop add id 77 via 10.99.0.9 dev eth0 proto zebra")
-    spaces.ip("h1", "route add 10.77.0.0/16 nhid 77 proto bgp")
+    spaces.ip("h1", "route add 10.77.0.0/16 nhid 77 proto bgp metric 20")
+    spaces.ip("h1", "-6 route add 2001:db8:77::/48 dev eth0 proto bgp metric 20")
+    spaces.ip("h1", "route add 10.79.0.0/16 nhid 77 proto bgp metric 20 table 77")
     for protocol in ("static", "ospf", "bgp", "kernel", "zebra"):
-        spaces.ip("h1", f"route add 10.{len(protocol)}{protocol.count('s')}.0.0/16 via 10.99.0.9 proto {protocol}")
+        spaces.ip(
+            "h1", f"route add 10.{len(protocol)}{protocol.count('s')}.0.0/16 via 10.99.0.9 proto {protocol} metric 20"
+        )
     spaces.ip("h1", "rule add from 10.5.0.0/16 table 77 priority 300")
     spaces.run("h1", "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
     def routes() -> tuple[str, ...]:
-        own = [spaces.ip("h1", f"{what} show") for what in ("route", "nexthop", "rule")]
+        own = [spaces.ip("h1", what) for what in ("route", "route show table 77", "-6 route", "nexthop", "rule")]
         return (*own, spaces.run("h1", "sysctl", "-n", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"))
 
     before = routes()
     one, _ = mesh(site, 1, 2)
     assert routes() == before
     spaces.ip("h1", "route del 10.77.0.0/16")
-    spaces.ip("h1", "route add 10.78.0.0/16 nhid 77 proto ospf")
+    spaces.ip("h1", "route add 10.78.0.0/16 nhid 77 proto ospf metric 20")
     changed = routes()
     assert set(one.settle(2).running) == {Program.ZEBRA, Program.BGPD}
     one.frr.end(Program.BGPD)

@@ -107,7 +107,7 @@ class FrrDaemons:
 
     def _arguments(self, program: Program, speaker: Speaker) -> list[str]:
         own = {
-            # -a, -r, -K: it leaves routes of others alone when they go, when it ends, and when it begins.
+            # Routes of others stay as it begins (-K); and as they go and as it ends, should it think them its own.
             Program.ZEBRA: ["-a", "-r", "-K", str(NEVER)],
             Program.BFDD: ["--bfdctl", str(self._directory / "bfdd.sock")],
             Program.BGPD: ["-l", speaker.address, "-p", str(speaker.port)],

@@ -13,7 +13,7 @@ from pvc.core.model import Finding, Node, Severity
 from pvc.core.runtime import Runtime, Signal
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.dataplane import Dataplane, DataplaneError, Link, Withdraw
-from pvc.plugins.networking.evpn.daemons import Daemons, FrrError, Program, Seen, Speaker
+from pvc.plugins.networking.evpn.daemons import Daemons, FrrError, Program, Speaker
 from pvc.plugins.networking.evpn.decide.bgp import (
     End,
     Start,
@@ -114,20 +114,19 @@ class EvpnService:
             for step in steps:
                 self._take(step, speaker)
                 self._log.info("evpn: %s", _in_words(step))
-            left = self._daemons.look() if steps else seen
-            self._say("", self._warned(left, nodes) if speaker else [])
+            self._say("", self._warned({} if steps else seen.peers, nodes) if speaker else [])
         except (FrrError, DataplaneError, ImportError) as error:
             self._say(str(error))
             return AGAIN
-        return AGAIN if steps or not all(left.peers.values()) else LOOK
+        return AGAIN if steps else LOOK
 
     def _peers(self, speaker: Speaker | None, nodes: Mapping[str, Node]) -> Sequence[str]:
         if speaker is None or self._evpn.neighbors:
             return self._evpn.neighbors
         return mesh(speaker, (node.address for node in nodes.values()))
 
-    def _warned(self, seen: Seen, nodes: Mapping[str, Node]) -> list[str]:
-        return warnings(self._links(), seen.peers, {node.address: name for name, node in nodes.items()})
+    def _warned(self, sessions: Mapping[str, bool], nodes: Mapping[str, Node]) -> list[str]:
+        return warnings(self._links(), sessions, {node.address: name for name, node in nodes.items()})
 
     def _take(self, step: Step, speaker: Speaker | None) -> None:
         match step:
