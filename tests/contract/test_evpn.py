@@ -21,6 +21,8 @@ from pvc.plugins.networking.evpn.daemons import Program, Seen, Speaker
 from pvc.plugins.networking.evpn.decide.bgp import End, Start, Tell, next_steps
 from pvc.plugins.networking.evpn.frr import PROGRAMS, FrrDaemons
 from pvc.plugins.networking.records import Network, NetworkKind
+from pvc.plugins.networking.requests import add
+from tests.contract import test_networks_between_hosts as networks
 from tests.contract.namespaces import RUN, DataplaneInside, Hosts
 
 pytestmark = [
@@ -60,11 +62,10 @@ class ProcessesInside:
 class Host:
     """One host: what the services `networks` and `evpn` do there, without tree and threads."""
 
-    def __init__(self, site: "Site", name: str, *, bfd: bool = False) -> None:
-        self.name, self._site = name, site
-        self.processes: Processes = ProcessesInside(site.lan.spaces.full(name))
-        self.directory = site.directory / name / "frr"
-        self.devices = DataplaneInside(site.lan.spaces, name)
+    def __init__(self, lan: Hosts, directory: Path, name: str, *, bfd: bool) -> None:
+        self.processes: Processes = ProcessesInside(lan.spaces.full(name))
+        self.directory = directory / name / "frr"
+        self.devices = DataplaneInside(lan.spaces, name)
         self.speaker = Speaker(f"10.99.0.{name[1:]}", bfd=bfd)
         self.frr = self.door()
 
@@ -137,8 +138,9 @@ class Site:
         self.directory.chmod(0o755)
         self.hosts: dict[str, Host] = {}
 
-    def host(self, name: str, *, bfd: bool = False) -> Host:
-        self.hosts[name] = Host(self, name, bfd=bfd)
+    def host(self, name: str, *, bfd: bool = False, among: Hosts | None = None) -> Host:
+        """A host on our LAN, or on another."""
+        self.hosts[name] = Host(among or self.lan, self.directory, name, bfd=bfd)
         return self.hosts[name]
 
     def until(self, condition: Callable[[], bool], what: Callable[[], object] = lambda: "") -> float:
@@ -168,6 +170,7 @@ class Site:
             sender.send((bytes([255] * 6) + own + bytes.fromhex("8035") + body).ljust(60, b"\0"))
 
     def close(self) -> None:
+        """Remove everything."""
         for host in self.hosts.values():
             host.close()
         self.lan.close()
@@ -327,3 +330,30 @@ def test_the_hosts_own_routes_survive_the_start_the_run_and_the_end(site: Site) 
     one.frr.end(Program.ZEBRA)
     assert routes() == changed != before
     assert one.frr.look() == Seen() and one.entries() == set()
+
+
+def test_pvcd_restarts_without_a_trace_and_ends_its_daemons_where_the_fabric_is_static_again(site: Site) -> None:
+    cluster = networks.Site()
+    try:
+        hosts = {name: site.host(name, among=cluster.lan) for name in ("h1", "h2")}
+        for name, host in hosts.items():
+            cluster.start(name, "{fabric: evpn}", host.frr)
+        add(cluster.admin, Network("lan", NetworkKind.MANAGED))
+        cluster.until_up("h1", "lan")
+        cluster.until_forwarding("h1", *networks.flood(2))
+        cluster.until_forwarding("h2", *networks.flood(1))
+        pids, links = hosts["h1"].pids(), cluster.lan.spaces.ip("h1", "link")
+        cluster.hosts.pop("h1").close()
+        assert hosts["h1"].pids() == pids
+        cluster.start("h1", "{fabric: evpn}", hosts["h1"].door())
+        cluster.until_up("h1", "lan")
+        cluster.until_forwarding("h1", *networks.flood(2))
+        assert (hosts["h1"].pids(), hosts["h2"].sessions_begun(1)) == (pids, 1)
+        assert cluster.lan.spaces.ip("h1", "link") == links
+
+        cluster.hosts.pop("h1").close()
+        cluster.start("h1", "{}", hosts["h1"].door())
+        cluster.until(lambda: hosts["h1"].frr.look() == Seen())
+        cluster.until_forwarding("h1", *networks.flood(2))
+    finally:
+        cluster.close()  # the daemons of pvc first: they would start FRR again

@@ -15,6 +15,7 @@ from pvc.core.runtime import Runtime
 from pvc.core.threads import ThreadRuntime
 from pvc.core.tree import tree_ops
 from pvc.plugins.networking.dataplane import FLOOD, Entry
+from pvc.plugins.networking.evpn.daemons import Daemons
 from pvc.plugins.networking.keys import STATE
 from pvc.plugins.networking.plugin import NetworkingPlugin
 from pvc.plugins.networking.records import Network, NetworkKind
@@ -33,13 +34,23 @@ PATIENCE = 15.0
 class Host:
     """One host's daemon, with networking alone, in a namespace."""
 
-    def __init__(self, name: str, address: str, hosts: Hosts, ensemble: FakeEnsemble, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        hosts: Hosts,
+        ensemble: FakeEnsemble,
+        runtime: Runtime,
+        networking: str,
+        frr: Daemons,
+    ) -> None:
         self.door = DataplaneInside(hosts.spaces, name)
         roles = "roles: {hypervisor: false, networking: true}\nplugins: {flushlock: false, consolelog: false}\n"
-        document = parse(f"node: {name}\naddress: {address}\n{roles}", "pvc.yaml")
+        section = f"networking: {networking}\n"
+        document = parse(f"node: {name}\naddress: {address}\n{roles}{section}", "pvc.yaml")
         log = logging.getLogger(f"pvc.{name}")
         self.plugins = Plugins(log)
-        own = NetworkingPlugin(FakeBridges, lambda: DataplaneInside(hosts.spaces, name), lambda _: FakeDaemons())
+        own = NetworkingPlugin(FakeBridges, lambda: DataplaneInside(hosts.spaces, name), lambda _: frr)
         self.plugins.load(["networking"], {"networking": own})
         config = validate(document, self.plugins.schemas(), sorted(installed()), host_name=name)
         session = ensemble.connect(name)
@@ -67,9 +78,10 @@ class Site:
         self.admin.commit(tree_ops())
         self.hosts: dict[str, Host] = {}
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, networking: str = "{}", frr: Daemons | None = None) -> None:
+        """Start a host's daemon; `networking` is that section of its configuration."""
         address = f"10.99.0.{name[1:]}"
-        self.hosts[name] = Host(name, address, self.lan, self.ensemble, self.runtime)
+        self.hosts[name] = Host(name, address, self.lan, self.ensemble, self.runtime, networking, frr or FakeDaemons())
 
     def until_forwarding(self, name: str, *entries: Entry) -> None:
         """Wait until a host's tunnel has exactly these entries."""
