@@ -239,6 +239,7 @@ class SimCluster:
         node = self.nodes[name]
         node.machine.boots += 1
         node.host.power_off()
+        node.frr.power_off()
 
     def power_on(self, name: str) -> None:
         """The host boots; its daemon starts."""

@@ -50,3 +50,8 @@ class FakeDaemons:
         self.running.pop(program, None)
         if program is Program.BGPD:
             self.peers.clear()
+
+    def power_off(self) -> None:
+        """The machine loses power."""
+        self.running.clear()
+        self.peers.clear()

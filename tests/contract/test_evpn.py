@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -254,6 +255,16 @@ def test_a_peer_that_comes_and_one_that_goes_cost_no_other_its_session(site: Sit
     site.until(partial(one.floods_to, 2), one.entries)
     assert (one.sessions_begun(2), two.sessions_begun(1)) == (1, 1)
     assert one.pids() == pids
+
+
+def test_hosts_that_talk_to_a_reflector_alone_know_of_each_other(site: Site) -> None:
+    one, two, three = (site.host(name) for name in ("h1", "h2", "h3"))
+    one.speaker = replace(one.speaker, reflects=True)
+    one.settle(2, 3)
+    two.settle(1)
+    three.settle(1)
+    site.until(partial(two.floods_to, 1, 3), two.entries)
+    site.until(partial(three.floods_to, 1, 2), three.entries)
 
 
 def test_a_new_door_finds_the_daemons_and_wants_nothing_changed(site: Site) -> None:

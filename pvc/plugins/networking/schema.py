@@ -45,8 +45,8 @@ _EVPN: dict[str, Any] = {
         },
         "default": [],
         "meta": {
-            "help": "Route reflectors that this node talks to, and to nobody else; without any it talks to every node "
-            "with the role."
+            "help": "Route reflectors that nodes talk to, and to nobody else; a node whose address is among them is "
+            "one. Without any every node with the role talks to every other."
         },
     },
     "port": {

@@ -36,6 +36,8 @@ class Speaker:
     port: int = 179
     """TCP port of BGP, its own and its peers'."""
     bfd: bool = False
+    reflects: bool = False
+    """It hands on to its peers what it hears from others of them (a route reflector)."""
 
 
 @dataclass(frozen=True, slots=True)

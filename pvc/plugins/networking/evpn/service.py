@@ -22,8 +22,8 @@ from pvc.plugins.networking.evpn.decide.bgp import (
     Tell,
     disagreement,
     fabric_in_words,
-    mesh,
     next_steps,
+    peers_of,
     problem,
     warnings,
 )
@@ -101,7 +101,7 @@ class EvpnService:
         if not self.on:
             return None
         own = nodes[self._me].address if self._me in nodes else ""
-        return Speaker(own, self._evpn.asn, self._evpn.port, self._evpn.bfd)
+        return Speaker(own, self._evpn.asn, self._evpn.port, self._evpn.bfd, own in self._evpn.neighbors)
 
     def _settle(self, speaker: Speaker | None, nodes: Mapping[str, Node]) -> float:
         """Take the steps there are; the seconds to the next look."""
@@ -110,7 +110,9 @@ class EvpnService:
             if speaker and (why := problem(speaker.address, {} if Program.ZEBRA in seen.running else self._links())):
                 self._say(why)
                 return LOOK
-            steps = next_steps(seen, speaker, self._peers(speaker, nodes))
+            addresses = [node.address for node in nodes.values()]
+            peers = peers_of(speaker, self._evpn.neighbors, addresses) if speaker else ()
+            steps = next_steps(seen, speaker, peers)
             for step in steps:
                 self._take(step, speaker)
                 self._log.info("evpn: %s", _in_words(step))
@@ -119,11 +121,6 @@ class EvpnService:
             self._say(str(error))
             return AGAIN
         return AGAIN if steps else LOOK
-
-    def _peers(self, speaker: Speaker | None, nodes: Mapping[str, Node]) -> Sequence[str]:
-        if speaker is None or self._evpn.neighbors:
-            return self._evpn.neighbors
-        return mesh(speaker, (node.address for node in nodes.values()))
 
     def _warned(self, sessions: Mapping[str, bool], nodes: Mapping[str, Node]) -> list[str]:
         return warnings(self._links(), sessions, {node.address: name for name, node in nodes.items()})

@@ -22,8 +22,8 @@ from pvc.plugins.networking.evpn.decide.bgp import (
     commands,
     disagreement,
     fabric_in_words,
-    mesh,
     next_steps,
+    peers_of,
     problem,
     texts,
     warnings,
@@ -78,7 +78,16 @@ def test_peers_that_come_and_go_are_told_and_nothing_else() -> None:
         "neighbor 10.0.0.2 peer-group fabric",
         "neighbor 10.0.0.2 port 1790",
     )
-    assert mesh(ME, ["10.0.0.1", "10.0.0.3", "10.0.0.2", "hv4", "", "2001:db8::1"]) == ["10.0.0.2", "10.0.0.3"]
+
+
+def test_all_nodes_are_peers_or_the_reflectors_and_of_a_reflector_all() -> None:
+    nodes = ["10.0.0.1", "10.0.0.3", "10.0.0.2", "hv4", "", "2001:db8::1"]
+    assert peers_of(ME, (), nodes) == ["10.0.0.2", "10.0.0.3"]
+    assert peers_of(ME, ["10.0.0.2", "10.9.9.9"], nodes) == ["10.0.0.2", "10.9.9.9"]
+    reflector = replace(ME, reflects=True)
+    assert peers_of(reflector, ["10.0.0.1", "10.9.9.9"], nodes) == ["10.0.0.2", "10.0.0.3", "10.9.9.9"]
+    assert "  neighbor fabric route-reflector-client" in bgpd_text(reflector).splitlines()
+    assert "reflector" not in bgpd_text(ME)
 
 
 START = (Start(ZEBRA, texts(ME)[ZEBRA]), Start(BGPD, texts(ME)[BGPD]))

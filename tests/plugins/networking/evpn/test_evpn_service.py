@@ -126,3 +126,12 @@ def test_route_reflectors_are_the_only_peers_and_an_ipv6_address_is_refused() ->
         assert cluster.run_until(lambda: cluster.nodes["hv1"].frr.peers == {"10.0.0.250"}, 30)
         assert cluster.run_until(lambda: "needs an IPv4 address" in findings(cluster, "hv2"), 30)
         assert not cluster.nodes["hv2"].frr.running
+
+
+def test_a_node_that_is_a_route_reflector_talks_to_all_and_the_others_to_it() -> None:
+    with SimCluster({f"hv{number}": node(number, evpn={"neighbors": ["10.0.0.1"]}) for number in (1, 2, 3)}) as cluster:
+        cluster.start()
+        frr = {name: cluster.nodes[name].frr for name in cluster.nodes}
+        assert cluster.run_until(lambda: frr["hv1"].peers == {"10.0.0.2", "10.0.0.3"}, 30)
+        assert cluster.run_until(lambda: frr["hv2"].peers == frr["hv3"].peers == {"10.0.0.1"}, 30)
+        assert "route-reflector-client" in frr["hv1"].running[Program.BGPD]

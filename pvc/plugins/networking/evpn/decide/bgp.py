@@ -77,6 +77,7 @@ def bgpd_text(speaker: Speaker) -> str:
         *([f" neighbor {GROUP} bfd 3 300 300"] if speaker.bfd else []),
         " address-family l2vpn evpn",
         f"  neighbor {GROUP} activate",
+        *([f"  neighbor {GROUP} route-reflector-client"] if speaker.reflects else []),
         "  advertise-all-vni",
         " exit-address-family",
     ]
@@ -94,9 +95,12 @@ def commands(speaker: Speaker, has: Iterable[str], wants: Iterable[str]) -> tupl
     return ("configure terminal", f"router bgp {speaker.asn}", *told) if told else ()
 
 
-def mesh(speaker: Speaker, addresses: Iterable[str]) -> list[str]:
-    """The peers of a node that talks to every other one: those that have an IPv4 address."""
-    return sorted(address for address in {*addresses} - {speaker.address} if _is_ipv4(address))
+def peers_of(speaker: Speaker, neighbors: Iterable[str], nodes: Iterable[str]) -> list[str]:
+    """Whom a node talks to, of the addresses of all: to the route reflectors if there are any, else and if it is one
+    itself to every other node that has an IPv4 address."""
+    reflectors = set(neighbors)
+    everybody = {address for address in nodes if _is_ipv4(address)} if not reflectors or speaker.reflects else set()
+    return sorted((reflectors | everybody) - {speaker.address})
 
 
 def next_steps(seen: Seen, speaker: Speaker | None, peers: Iterable[str]) -> tuple[Step, ...]:
