@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from pvc.core.process import Finished, Processes, Running
+from pvc.core.process import CommandFailed, Finished, Processes, Running, SystemProcesses
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.networking.dataplane import FLOOD, Withdraw
 from pvc.plugins.networking.decide.dataplane import View, plan
-from pvc.plugins.networking.evpn.daemons import Program, Seen, Speaker
-from pvc.plugins.networking.evpn.decide.bgp import End, Start, Tell, next_steps
+from pvc.plugins.networking.evpn.daemons import Daemons, FrrError, Program, Seen, Speaker
+from pvc.plugins.networking.evpn.decide.bgp import End, Start, Tell, commands, next_steps, texts
 from pvc.plugins.networking.evpn.frr import PROGRAMS, FrrDaemons
 from pvc.plugins.networking.records import Network, NetworkKind
 from pvc.plugins.networking.requests import add
+from pvc.testing.frr import FakeDaemons
 from tests.contract import test_networks_between_hosts as networks
 from tests.contract.namespaces import RUN, DataplaneInside, Hosts
 
@@ -123,6 +124,13 @@ class Host:
 
     def pids(self) -> dict[Program, str]:
         return {program: (self.directory / f"{program.value}.pid").read_text() for program in self.frr.look().running}
+
+    def is_bare(self) -> bool:
+        """Whether no daemon is left; one that is about to end does not answer."""
+        try:
+            return self.frr.look() == Seen()
+        except FrrError:
+            return False
 
     def close(self) -> None:
         for program in (Program.BGPD, Program.BFDD, Program.ZEBRA):
@@ -312,6 +320,58 @@ def test_a_pid_file_of_somebody_elses_process_is_no_daemon_of_ours(site: Site) -
         somebody.wait()
 
 
+class LastWords(SystemProcesses):
+    """Programs of which none can be run, and somebody dies of the try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.victim: Running | None = None
+
+    def check(self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> str:
+        if self.victim is not None:
+            self.victim.signal(signal.SIGKILL)
+            self.victim.wait()
+        raise CommandFailed("vtysh: failed to connect to any daemons")
+
+
+def test_a_bgpd_that_dies_while_it_is_asked_does_not_run_and_one_that_is_mute_is_an_error(tmp_path: Path) -> None:
+    pid_file, processes = tmp_path / "bgpd.pid", LastWords()
+    daemon = RUN.start(["sh", "-c", "sleep 600; exit", str(pid_file)], output=tmp_path / "output", new_session=False)
+    pid_file.write_text(f"{daemon.pid}\n")
+    door = FrrDaemons(processes, RUNTIME, tmp_path)
+    try:
+        with pytest.raises(FrrError, match="bgpd does not do as it is told"):
+            door.look()
+        processes.victim = daemon
+        assert door.look() == Seen()
+    finally:
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+def test_daemons_run_as_they_were_started_with_the_peers_they_were_told_until_they_are_ended(
+    kind: str, site: Site
+) -> None:
+    speaker = Speaker("10.99.0.1", port=1790)
+    daemons: Daemons = FakeDaemons() if kind == "fake" else site.host("h1").frr
+    with pytest.raises(FrrError, match=";"):
+        daemons.tell(commands(speaker, (), ["10.99.0.2"]))
+    for program, text in texts(speaker).items():
+        daemons.start(program, text, speaker)
+    assert daemons.look() == Seen(texts(speaker), {})
+    daemons.tell(commands(speaker, (), ["10.99.0.2", "10.99.0.3"]))
+    seen = daemons.look()
+    assert (seen.running, set(seen.peers)) == (texts(speaker), {"10.99.0.2", "10.99.0.3"})
+    daemons.tell(commands(speaker, seen.peers, ["10.99.0.3"]))
+    assert set(daemons.look().peers) == {"10.99.0.3"}
+    daemons.end(Program.BGPD)
+    assert daemons.look() == Seen({Program.ZEBRA: texts(speaker)[Program.ZEBRA]}, {})
+    daemons.end(Program.BGPD)
+    daemons.end(Program.ZEBRA)
+    assert daemons.look() == Seen()
+
+
 def test_the_hosts_own_routes_survive_the_start_the_run_and_the_end(site: Site) -> None:
     """As those of an FRR of the host's own: zebra takes routes and nexthop objects of these protocols for its own."""
     spaces = site.lan.spaces
@@ -364,7 +424,7 @@ def test_pvcd_restarts_without_a_trace_and_ends_its_daemons_where_the_fabric_is_
 
         cluster.hosts.pop("h1").close()
         cluster.start("h1", "{}", hosts["h1"].door())
-        cluster.until(lambda: hosts["h1"].frr.look() == Seen())
+        cluster.until(hosts["h1"].is_bare)
         cluster.until_forwarding("h1", *networks.flood(2))
     finally:
         cluster.close()  # the daemons of pvc first: they would start FRR again
