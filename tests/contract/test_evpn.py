@@ -138,6 +138,15 @@ class Host:
         self.devices.close()
 
 
+def until(condition: Callable[[], bool], what: Callable[[], object] = lambda: "") -> float:
+    """Wait until something is so; the milliseconds that took. If that is too long, `what` is shown."""
+    begun = RUNTIME.monotonic()
+    while not condition():
+        assert RUNTIME.monotonic() < begun + PATIENCE, what()
+        RUNTIME.sleep(0.005)
+    return (RUNTIME.monotonic() - begun) * 1000
+
+
 class Site:
     """Hosts on one LAN."""
 
@@ -152,21 +161,13 @@ class Site:
         self.hosts[name] = Host(among or self.lan, self.directory, name, bfd=bfd)
         return self.hosts[name]
 
-    def until(self, condition: Callable[[], bool], what: Callable[[], object] = lambda: "") -> float:
-        """Wait until something is so; the milliseconds that took."""
-        begun = RUNTIME.monotonic()
-        while not condition():
-            assert RUNTIME.monotonic() < begun + PATIENCE, what()
-            RUNTIME.sleep(0.005)
-        return (RUNTIME.monotonic() - begun) * 1000
-
     def until_reached(self, guest: str, address: str) -> float:
         """Wait until a guest has an answer; the milliseconds that took, in steps of ten."""
         with self.lan.spaces.inside(guest):
             pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         with pinger:
             pinger.settimeout(0.01)
-            return self.until(lambda: _answered(pinger, address))
+            return until(lambda: _answered(pinger, address))
 
     def announce(self, guest: str, mac: str) -> None:
         """Have a guest say once that it is there, as QEMU does for one that has arrived (RARP)."""
@@ -211,7 +212,7 @@ def mesh(site: Site, *numbers: int, bfd: bool = False) -> list[Host]:
     for host, number in zip(hosts, numbers, strict=True):
         host.settle(*{*numbers} - {number})
     for host, number in zip(hosts, numbers, strict=True):
-        site.until(partial(host.floods_to, *{*numbers} - {number}), host.entries)
+        until(partial(host.floods_to, *{*numbers} - {number}), host.entries)
     return hosts
 
 
@@ -222,12 +223,12 @@ def test_guests_reach_each_other_and_a_silent_one_that_moves_is_reached_again(
     site.lan.guest("ga", "h1", "pvb-lan", MACS["ga"], "172.16.9.1/24")
     site.lan.guest("gb", "h2", "pvb-lan", MACS["gb"], "172.16.9.2/24")
     assert site.lan.spaces.answers("ga", "172.16.9.2")
-    learned = site.until(partial(hosts[0].sends_to, 2, MACS["gb"]), hosts[0].entries)
+    learned = until(partial(hosts[0].sends_to, 2, MACS["gb"]), hosts[0].entries)
     assert all(host.settled() for host in hosts)
 
     site.lan.migrate("gb", "h2", "h3", "pvb-lan")
     reached = site.until_reached("ga", "172.16.9.2")
-    site.until(partial(hosts[0].sends_to, 3, MACS["gb"]), hosts[0].entries)
+    until(partial(hosts[0].sends_to, 3, MACS["gb"]), hosts[0].entries)
     assert all(host.settled() for host in hosts)
     with capsys.disabled():
         print(f"\nknown {learned:.0f} ms after the first answer; silent, reached {reached:.0f} ms after its move")
@@ -240,11 +241,11 @@ def test_a_guest_that_announces_itself_is_reached_though_its_old_port_is_still_t
     site.lan.guest("ga", "h1", "pvb-lan", MACS["ga"], "172.16.9.1/24")
     site.lan.guest("gb", "h2", "pvb-lan", MACS["gb"], "172.16.9.2/24")
     assert site.lan.spaces.answers("ga", "172.16.9.2")
-    site.until(partial(hosts[0].sends_to, 2, MACS["gb"]), hosts[0].entries)
+    until(partial(hosts[0].sends_to, 2, MACS["gb"]), hosts[0].entries)
     site.lan.guest("gc", "h3", "pvb-lan", MACS["gb"], "172.16.9.2/24")
     site.lan.spaces.ip("gb", "link set eth0 down")
     site.announce("gc", MACS["gb"])
-    moved = site.until(partial(hosts[0].sends_to, 3, MACS["gb"]), hosts[0].entries)
+    moved = until(partial(hosts[0].sends_to, 3, MACS["gb"]), hosts[0].entries)
     assert site.lan.spaces.answers("ga", "172.16.9.2")
     with capsys.disabled():
         print(f"\nannounced, known to another host after {moved:.0f} ms")
@@ -257,10 +258,10 @@ def test_a_peer_that_comes_and_one_that_goes_cost_no_other_its_session(site: Sit
     assert not one.floods_to(2, 3)
     seen = one.settle(2, 3)
     assert set(seen.peers) == {"10.99.0.2", "10.99.0.3"}
-    site.until(partial(one.floods_to, 2, 3), one.entries)
+    until(partial(one.floods_to, 2, 3), one.entries)
     pids = one.pids()
     assert set(one.settle(2).peers) == {"10.99.0.2"}
-    site.until(partial(one.floods_to, 2), one.entries)
+    until(partial(one.floods_to, 2), one.entries)
     assert (one.sessions_begun(2), two.sessions_begun(1)) == (1, 1)
     assert one.pids() == pids
 
@@ -271,13 +272,13 @@ def test_hosts_that_talk_to_a_reflector_alone_know_of_each_other(site: Site) -> 
     one.settle(2, 3)
     two.settle(1)
     three.settle(1)
-    site.until(partial(two.floods_to, 1, 3), two.entries)
-    site.until(partial(three.floods_to, 1, 2), three.entries)
+    until(partial(two.floods_to, 1, 3), two.entries)
+    until(partial(three.floods_to, 1, 2), three.entries)
 
 
 def test_a_new_door_finds_the_daemons_and_wants_nothing_changed(site: Site) -> None:
     one, _ = mesh(site, 1, 2)
-    site.until(lambda: all(one.frr.look().peers.values()))
+    until(lambda: all(one.frr.look().peers.values()))
     before = one.frr.look()
     one.frr = one.door()
     assert one.frr.look() == before and set(before.running) == {Program.ZEBRA, Program.BGPD}
@@ -288,20 +289,20 @@ def test_a_bgpd_that_was_killed_is_missed_and_comes_back_and_zebra_stays(site: S
     one, two = mesh(site, 1, 2)
     before = one.pids()
     os.kill(int(before[Program.BGPD]), signal.SIGKILL)
-    site.until(lambda: set(one.frr.look().running) == {Program.ZEBRA})
-    site.until(lambda: not two.entries(), two.entries)
+    until(lambda: set(one.frr.look().running) == {Program.ZEBRA})
+    until(lambda: not two.entries(), two.entries)
     one.settle(2)
-    site.until(partial(one.floods_to, 2), one.entries)
-    site.until(partial(two.floods_to, 1), two.entries)
+    until(partial(one.floods_to, 2), one.entries)
+    until(partial(two.floods_to, 1), two.entries)
     after = one.pids()
     assert after[Program.ZEBRA] == before[Program.ZEBRA] and after[Program.BGPD] != before[Program.BGPD]
 
 
 def test_a_host_that_is_cut_off_is_noticed_by_bfd(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     one, _ = mesh(site, 1, 2, bfd=True)
-    site.until(lambda: '"status":"up"' in one.ask("show bfd peers json", "bfdd").replace(" ", ""))
+    until(lambda: '"status":"up"' in one.ask("show bfd peers json", "bfdd").replace(" ", ""))
     site.lan.spaces.ip("lan", "link set p2 down")
-    noticed = site.until(lambda: not one.entries(), one.entries)
+    noticed = until(lambda: not one.entries(), one.entries)
     with capsys.disabled():
         print(f"\ncut off, noticed after {noticed:.0f} ms")
 
@@ -336,9 +337,11 @@ class LastWords(SystemProcesses):
 
 def test_a_bgpd_that_dies_while_it_is_asked_does_not_run_and_one_that_is_mute_is_an_error(tmp_path: Path) -> None:
     pid_file, processes = tmp_path / "bgpd.pid", LastWords()
-    daemon = RUN.start(["sh", "-c", "sleep 600; exit", str(pid_file)], output=tmp_path / "output", new_session=False)
+    pid_file.touch()
+    daemon = RUN.start(["tail", "-f", str(pid_file)], output=tmp_path / "output")
     pid_file.write_text(f"{daemon.pid}\n")
     door = FrrDaemons(processes, RUNTIME, tmp_path)
+    until(lambda: Path(f"/proc/{daemon.pid}/cmdline").read_bytes() != b"")  # it is there only a moment after exec
     try:
         with pytest.raises(FrrError, match="bgpd does not do as it is told"):
             door.look()
