@@ -1,6 +1,7 @@
 """Network devices in memory: the public fake of the networking role's `Dataplane`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from pvc.plugins.networking.dataplane import (
@@ -36,6 +37,8 @@ class FakeDataplane:
         """All that was asked for and done, in order."""
         self.looks = 0
         """How often somebody has looked."""
+        self.batches = 0
+        """How often many changes were asked for at once."""
         self.refusing = ""
         """Why the kernel refuses every change; empty: it does not."""
         if address:
@@ -51,6 +54,12 @@ class FakeDataplane:
             raise DataplaneError(self.refusing)
         self._apply(change)
         self.changes.append(change)
+
+    def apply_many(self, changes: Sequence[Change]) -> None:
+        self.batches += 1
+        for change in changes:
+            with suppress(DataplaneError):
+                self.apply(change)
 
     def close(self) -> None:
         """Everything stays."""

@@ -134,6 +134,10 @@ class DataplaneInside:
         with self._spaces.inside(self._name):
             self._door.apply(change)
 
+    def apply_many(self, changes: Sequence[Change]) -> None:
+        with self._spaces.inside(self._name):
+            self._door.apply_many(changes)
+
     def apply_all(self, changes: Sequence[Change]) -> None:
         """Make changes, one after another."""
         for change in changes:

@@ -33,6 +33,8 @@ LOOK = 15.0
 """Seconds between looks at the kernel when nothing else happens: somebody may have changed a device by hand."""
 AGAIN = 5.0
 """Seconds to the next look while a network cannot be used: what is wrong may have been put right."""
+MANY = 50
+"""Changes from which on they are made all at once, before what is left is made one by one, with a reason for each."""
 LATE = 1.0
 """Seconds to the next try after the tree has refused something."""
 HEARSAY = 30.0
@@ -154,6 +156,9 @@ class NetworkService:
             dataplane = self._opened()
             known = self._known(networks, here)
             first = plan(View(networks, dataplane.look(), **known))
+            if sum(map(len, first.changes.values())) >= MANY:
+                dataplane.apply_many([change for steps in first.changes.values() for change in steps])
+                first = plan(View(networks, dataplane.look(), **known))
             refused = {name: why for name in first.changes if (why := self._change(dataplane, name, first))}
             last = plan(View(networks, dataplane.look(), **known)) if first.changes else first
         except (DataplaneError, ImportError) as error:

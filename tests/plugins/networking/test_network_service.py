@@ -188,3 +188,20 @@ def test_a_definition_is_plugged_into_bridges_and_its_live_form_tells_the_mac_ad
     assert macs_of(changed) == {"lan": {MAC}}
     assert with_bridges("<domain><devices/></domain>", lambda name: (name, 0)) is None
     assert with_bridges("<domain", lambda name: (name, 0)) is None and networks_of("<domain") == ()
+
+
+def test_the_devices_of_many_networks_are_made_at_once_and_what_is_refused_is_told_all_the_same() -> None:
+    with SimCluster({"hv1": node(1)}) as cluster:
+        for number in range(20):
+            add(cluster.client, Network(f"net{number}", NetworkKind.MANAGED))
+        dataplane = cluster.nodes["hv1"].dataplane
+        dataplane.refusing = "no room for more devices; remove some"
+        cluster.start()
+        assert cluster.run_until(lambda: state(cluster, "hv1", "net19") == dataplane.refusing, 10)
+        dataplane.refusing = ""
+        assert cluster.run_until(lambda: state(cluster, "hv1", "net19") == "up", 10)
+        assert all(state(cluster, "hv1", f"net{number}") == "up" for number in range(20))
+        made = dataplane.batches
+        assert made >= 2
+        cluster.run(60)
+        assert dataplane.batches == made
