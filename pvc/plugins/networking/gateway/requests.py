@@ -96,6 +96,12 @@ def residents(coordinator: Coordinator, name: str) -> Residents:
     return Residents(defined, {mac: node for mac, (_, node) in turns.items()})
 
 
+def shared_macs(coordinator: Coordinator, name: str) -> list[dict[str, str | list[str]]]:
+    """The MAC addresses on a network that several VMs have by their definitions. Raises Disconnected."""
+    defined = residents(coordinator, name).defined
+    return [{"mac": mac, "vms": list(vms)} for mac, vms in sorted(defined.items()) if len(vms) > 1]
+
+
 def _mac_of(coordinator: Coordinator, network: Network, who: str) -> str:
     """The MAC address that was named, or that a VM has on the network. Raises NotFound, Refused, Disconnected."""
     if ":" in who:

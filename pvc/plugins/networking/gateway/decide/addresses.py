@@ -9,7 +9,7 @@ from functools import partial
 
 from pvc.core.model import Finding, Severity
 from pvc.plugins.networking.gateway.decide.pools import Pool, number_of, pools, why_no_host
-from pvc.plugins.networking.records import Lease, Network
+from pvc.plugins.networking.records import Lease, Network, Ports
 from pvc.plugins.networking.schema import SECTION
 
 MOST = 10_000
@@ -18,11 +18,13 @@ NAMED = 5
 """How many things a message names."""
 
 
-def allocate(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], now: float) -> dict[str, Lease]:
+def allocate(
+    network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], now: float, most: int = MOST
+) -> dict[str, Lease]:
     """The leases that are new or other than before, by MAC address; one without any address is to be deleted.
 
     `macs`: the MAC addresses on the network now, each with the name of its VM. `now`: seconds since the epoch. Applying
-    the answer from its first entry on never gives one address to two, even if it is done in parts.
+    the answer from its first entry on never gives one address to two, even if it is done in parts. `most`: leases.
     """
     if not network.dhcp:
         return {}
@@ -34,7 +36,7 @@ def allocate(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, s
     known = pools(network)
     for version in (4, 6):
         _settle(version, known.get(version), drafts, macs, now)
-    _forget(drafts, macs)
+    _forget(drafts, macs, most)
     changed = {mac: draft.lease for mac, draft in drafts.items() if draft.lease != leases.get(mac)}
     wanted = {mac: lease for mac, lease in changed.items() if mac in leases or has_address(lease)}
     return dict(sorted(wanted.items(), key=lambda each: (drafts[each[0]].gains, each[0])))
@@ -85,12 +87,29 @@ def shortages(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, 
     return found
 
 
-def findings(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str]) -> list[Finding]:
-    """What is wrong with a network's addresses, for the node that has its gateway."""
+def findings(
+    network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], ports: Mapping[str, Ports]
+) -> list[Finding]:
+    """What is wrong with a network's addresses, for the node that has its gateway. `ports`: by node."""
     texts = shortages(network, leases, macs)
     if lost := astray(network, leases):
         texts.append(f"network {network.name}: reservations that cannot be kept: {'; '.join(lost[:NAMED])}")
+    for mac, names in list(shared(ports).items())[:NAMED]:
+        texts.append(
+            f"network {network.name}: {' and '.join(names)} have the same MAC address {mac}, and share one address;"
+            " give each its own in its definition"
+        )
     return [Finding(SECTION, Severity.WARNING, text) for text in texts]
+
+
+def shared(ports: Mapping[str, Ports]) -> dict[str, tuple[str, ...]]:
+    """The MAC addresses that different VMs on different nodes have; a VM on its way is on two nodes by one name."""
+    found: dict[str, set[str]] = {}
+    for node in ports.values():
+        for mac, name in node.names.items():
+            if name and mac in node.macs:
+                found.setdefault(mac, set()).add(name)
+    return {mac: tuple(sorted(names)) for mac, names in sorted(found.items()) if len(names) > 1}
 
 
 @dataclass(slots=True)
@@ -170,10 +189,10 @@ def _reused(version: int, drafts: Mapping[str, _Draft], lapsed: Iterator[str]) -
     return number
 
 
-def _forget(drafts: Mapping[str, _Draft], macs: Mapping[str, str]) -> None:
+def _forget(drafts: Mapping[str, _Draft], macs: Mapping[str, str], most: int) -> None:
     """Take the addresses from the oldest leases of VMs that are gone, so that there are not more and more of them."""
     gone = [draft for mac, draft in drafts.items() if mac not in macs and not draft.lease.reserved]
-    excess = min(len(drafts) - MOST, len(gone))
+    excess = min(len(drafts) - most, len(gone))
     for draft in sorted(gone, key=lambda draft: draft.lease.since)[: max(excess, 0)]:
         draft.lease = replace(draft.lease, ipv4=None, ipv6=None)
 
