@@ -12,7 +12,7 @@ from pvc.core.records import decode, encode
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.decide.attachment import networks_of
 from pvc.plugins.networking.decide.networks import free_vni, problems, why_not_removed
-from pvc.plugins.networking.gateway.book import read_book
+from pvc.plugins.networking.gateway.book import BATCH, read_book
 from pvc.plugins.networking.gateway.decide.addresses import astray
 from pvc.plugins.networking.gateway.decide.checks import used_by
 from pvc.plugins.networking.records import Network, NetworkKind, read_networks, read_ports
@@ -70,6 +70,8 @@ def remove(coordinator: Coordinator, name: str) -> None:
         if name not in known:
             raise _missing(name, known)
         demand_unused(coordinator, name)
+        while len(macs := coordinator.children(keys.leases(name)) or ()) > BATCH:  # too many for one transaction
+            coordinator.commit([Delete(keys.lease(name, mac)) for mac in macs[:BATCH]])
         return None, [Delete(path) for path in _tree(coordinator, keys.network(name))]
 
     _changed(coordinator, attempt)
@@ -137,9 +139,9 @@ def _changed(coordinator: Coordinator, attempt: Callable[[Mapping[str, Network |
     for left in reversed(range(TRIES)):
         index = coordinator.get(keys.NETWORKS)
         known = {} if index is None else read_networks(coordinator)
-        answer, ops = attempt(known)
         guard: Op = Create(keys.NETWORKS) if index is None else Put(keys.NETWORKS, b"", index.version)
         try:
+            answer, ops = attempt(known)
             coordinator.commit([guard, *ops])
             return answer
         except Conflict:

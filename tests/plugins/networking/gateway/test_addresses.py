@@ -151,7 +151,7 @@ def test_a_network_that_is_full_says_for_whom_and_what_to_do() -> None:
     (text,) = shortages(LAN, leases, macs(*range(1, 8)))
     assert "network lan is full: 5 IPv4 addresses, and none for" in text
     assert "wider --dhcp-range or --ipv4 with `pvc network modify lan`" in text
-    assert shortages(LAN, leases, {at: "" for at in leases}) == []
+    assert shortages(LAN, leases, dict.fromkeys(leases, "")) == []
 
 
 def test_a_network_without_dhcp_or_gateway_gives_nothing() -> None:
