@@ -229,6 +229,30 @@ def test_a_network_that_changes_meanwhile_is_looked_at_again(clients: tuple[Fake
         reserve(late, "lan", "vm1", ("10.1.0.7",), 3.0)
 
 
+class Slow:
+    """A client that is overtaken after it has read the network, and before it reads the leases."""
+
+    def __init__(self, client: FakeCoordinator, other: Callable[[], object]) -> None:
+        self._client, self._others = client, [other]
+
+    def get(self, path: str) -> Any:
+        if path == keys.leases("lan") and self._others:
+            self._others.pop()()
+        return self._client.get(path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_leases_are_never_read_beside_a_network_that_was_another(
+    clients: tuple[FakeCoordinator, FakeCoordinator],
+) -> None:
+    one, two = clients
+    slow: Any = Slow(one, lambda: modify(two, "lan", {"ipv4_gateway": "10.1.0.7"}))
+    with pytest.raises(Refused, match=r"10\.1\.0\.7 is the gateway's"):
+        reserve(slow, "lan", "vm1", ("10.1.0.7",), 3.0)
+
+
 @pytest.mark.parametrize("before_leases", [False, True])
 def test_a_change_that_a_reservation_cannot_bear_is_refused_also_if_it_comes_at_the_same_moment(
     clients: tuple[FakeCoordinator, FakeCoordinator], before_leases: bool

@@ -94,8 +94,11 @@ def _parsed(texts: Sequence[str]) -> tuple[dict[int, Address], list[str]]:
 def _objections(network: Network, leases: Mapping[str, Lease], mac: str, address: Address) -> list[str]:
     found = [why] if (why := why_no_host(network, str(address), address.version)) else []
     for other in leases.values():
-        if other.mac != mac and number_of(address_of(other, address.version), address.version) == int(address):
-            whose = f"{other.name or 'nobody known'} ({other.mac})"
-            verb, how = ("is reserved for", "reservation remove") if other.reserved else ("belongs to", "lease release")
-            found.append(f"{address} {verb} {whose}; `pvc network {how} {network.name} {other.mac}` frees it")
+        if other.mac == mac or number_of(address_of(other, address.version), address.version) != int(address):
+            continue
+        whose, what = f"{other.name or 'nobody known'} ({other.mac})", f"{network.name} {other.mac}"
+        if other.reserved:
+            found.append(f"{address} is reserved for {whose}; `pvc network reservation remove {what}` frees it")
+        else:
+            found.append(f"{address} belongs to {whose}; `pvc network lease release {what}` frees it")
     return found
