@@ -10,7 +10,7 @@ from pvc.core.records import encode
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.records import Lease, Ports
 from pvc.testing.cluster import XML, SimCluster
-from tests.cli.conftest import Keyboard, Terminal, streams_put_back
+from tests.cli.conftest import Keyboard, Said, Terminal, streams_put_back
 
 UUID = "11111111-2222-4333-8444-55555555555{}"
 MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
@@ -30,14 +30,12 @@ def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
         yield keyboard
 
 
-def defined(keyboard: Keyboard, path: Path, number: int, mac: str) -> str:
-    """A VM on network lan that the cluster knows; its name."""
+def define(keyboard: Keyboard, path: Path, number: int, mac: str) -> Said:
+    """Have a VM on network lan defined."""
     interface = f"<interface type='network'><mac address='{mac}'/><source network='lan'/></interface>"
     xml = XML.format(name=f"vm{number}", uuid=UUID.format(number), memory=64)
     path.write_text(xml.replace("</domain>", f"<devices>{interface}</devices></domain>"))
-    said = keyboard.type("vm", "define", str(path), "--node", "hv1")
-    assert said.code == 0, said.err
-    return f"vm{number}"
+    return keyboard.type("vm", "define", str(path), "--node", "hv1")
 
 
 def test_a_gateway_is_described_changed_and_shown(keyboard: Keyboard) -> None:
@@ -111,8 +109,8 @@ def test_without_ipv4_there_is_no_range_either(keyboard: Keyboard) -> None:
 
 
 def test_addresses_are_reserved_listed_and_given_up(keyboard: Keyboard, tmp_path: Path) -> None:
-    vm = defined(keyboard, tmp_path / "vm.xml", 1, MAC)
-    said = keyboard.type("network", "reservation", "add", "lan", vm, "10.1.0.7")
+    assert define(keyboard, tmp_path / "vm.xml", 1, MAC).code == 0
+    said = keyboard.type("network", "reservation", "add", "lan", "vm1", "10.1.0.7")
     assert said.code == 0 and f"reserved on network lan for vm1 ({MAC}): 10.1.0.7" in said.out, said.err
     assert keyboard.type("network", "reservation", "add", "lan", OTHER).code == 0
     rows = keyboard.type("network", "reservation", "list", "--format", "json").rows
@@ -122,14 +120,14 @@ def test_addresses_are_reserved_listed_and_given_up(keyboard: Keyboard, tmp_path
     assert said.code == 1 and "the range 10.1.0.100-10.1.0.199 is not within" in said.err
     said = keyboard.type("network", "modify", "lan", "--ipv4-gateway", "10.1.0.7")
     assert said.code == 1 and f"reservations speak against that: vm1 ({MAC}): 10.1.0.7 is the gateway's" in said.err
-    said = keyboard.type("network", "lease", "release", "lan", vm)
+    said = keyboard.type("network", "lease", "release", "lan", "vm1")
     assert said.code == 1 and "are reserved" in said.err
-    said = keyboard.type("network", "reservation", "remove", "lan", vm)
+    said = keyboard.type("network", "reservation", "remove", "lan", "vm1")
     assert said.code == 0 and "it keeps 10.1.0.7 as any VM does" in said.out
     said = keyboard.type("network", "reservation", "remove", "lan", OTHER)
     assert said.code == 0 and "its addresses are free" in said.out
     assert keyboard.type("network", "reservation", "list", "lan", "--format", "json").rows == []
-    said = keyboard.type("network", "lease", "release", "lan", vm)
+    said = keyboard.type("network", "lease", "release", "lan", "vm1")
     assert (said.code, said.err) == (0, "") and "10.1.0.7" in said.out
     assert keyboard.type("network", "lease", "list", "--format", "json").rows == []
 
@@ -148,8 +146,13 @@ def test_who_releases_the_address_of_a_vm_that_runs_is_told_that_it_goes_on_usin
     session.close()
 
 
-def test_vms_that_share_a_mac_address_are_shown_with_the_network(keyboard: Keyboard, tmp_path: Path) -> None:
-    defined(keyboard, tmp_path / "one.xml", 1, MAC)
-    defined(keyboard, tmp_path / "two.xml", 2, MAC)
+def test_a_mac_address_that_another_vm_has_on_the_network_is_not_defined_again(
+    keyboard: Keyboard, tmp_path: Path
+) -> None:
+    assert define(keyboard, tmp_path / "one.xml", 1, MAC).code == 0
+    said = define(keyboard, tmp_path / "two.xml", 2, MAC.upper())
+    assert said.code == 1 and f"MAC address {MAC} is that of vm1 on network lan; give vm2 another" in said.err
+    assert keyboard.cluster.where().keys() == {"vm1"}
+    assert define(keyboard, tmp_path / "two.xml", 2, OTHER).code == 0
     row = keyboard.type("network", "info", "lan", "--format", "json").rows
-    assert row["shared_macs"] == [{"mac": MAC, "vms": ["vm1", "vm2"]}]
+    assert (row["vms"], row["shared_macs"]) == (["vm1", "vm2"], [])
