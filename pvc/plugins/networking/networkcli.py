@@ -73,16 +73,16 @@ def _add_changing(cli: CommandLine) -> None:
     ) -> None:
         """Make a network: bridged to a device of each node, or managed, with tunnels between the nodes."""
         typed = Typed(
-            dhcp,
-            dhcp_range,
-            domain,
-            tuple(dns or ()),
-            upstream,
-            upstream_ipv4,
-            upstream_ipv4_gateway,
-            upstream_ipv6,
-            upstream_ipv6_gateway,
-            nat,
+            dhcp=dhcp,
+            dhcp_range=dhcp_range,
+            domain=domain,
+            dns=tuple(dns or ()),
+            upstream=upstream,
+            upstream_ipv4=upstream_ipv4,
+            upstream_ipv4_gateway=upstream_ipv4_gateway,
+            upstream_ipv6=upstream_ipv6,
+            upstream_ipv6_gateway=upstream_ipv6_gateway,
+            nat=nat,
         )
         kind = NetworkKind.MANAGED if device is None else NetworkKind.BRIDGED
         wanted = Network(name, kind, device or "", vlan, vni, mtu, ipv4, ipv4_gateway, ipv6, ipv6_gateway)
@@ -133,17 +133,17 @@ def _add_changing(cli: CommandLine) -> None:
             changes["dhcp_range"] = None
         drops = {"dhcp_range": no_dhcp_range, "domain": no_domain, "dns": no_dns, "upstream": no_upstream}
         typed = Typed(
-            dhcp,
-            dhcp_range,
-            domain,
-            tuple(dns or ()),
-            upstream,
-            upstream_ipv4,
-            upstream_ipv4_gateway,
-            upstream_ipv6,
-            upstream_ipv6_gateway,
-            nat,
-            frozenset(field for field, drop in drops.items() if drop),
+            dhcp=dhcp,
+            dhcp_range=dhcp_range,
+            domain=domain,
+            dns=tuple(dns or ()),
+            upstream=upstream,
+            upstream_ipv4=upstream_ipv4,
+            upstream_ipv4_gateway=upstream_ipv4_gateway,
+            upstream_ipv6=upstream_ipv6,
+            upstream_ipv6_gateway=upstream_ipv6_gateway,
+            nat=nat,
+            dropped=frozenset(field for field, drop in drops.items() if drop),
         )
         if typed.contradictions():
             cli.fail("an option and its opposite: say one of them", USAGE)

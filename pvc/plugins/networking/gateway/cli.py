@@ -8,7 +8,7 @@ import typer
 from pvc.core.commands import CommandLine, Moment
 from pvc.core.coordination import Coordinator
 from pvc.plugins.networking.gateway.book import read_leases
-from pvc.plugins.networking.gateway.requests import release, reserve, residents, unreserve
+from pvc.plugins.networking.gateway.requests import places, release, reserve, unreserve
 from pvc.plugins.networking.keys import NETWORKS
 from pvc.plugins.networking.records import Lease, NetworkKind, read_networks
 from pvc.plugins.networking.requests import find_network
@@ -77,7 +77,7 @@ def add_lease_commands(cli: CommandLine) -> None:
         coordinator = cli.connect()
         lease = release(coordinator, network, who)
         cli.say(f"released on network {network} from {_whose(lease)}: {_addresses(lease) or 'what could not be read'}")
-        if node := residents(coordinator, network).nodes.get(lease.mac):
+        if node := places(coordinator, network).get(lease.mac):
             cli.note(f"pvc: it runs on {node}, uses its addresses until it asks again, and may get the same")
 
 
@@ -89,7 +89,7 @@ def _rows(coordinator: Coordinator, only: str | None) -> list[dict[str, Any]]:
     found = []
     for name in [name for name in managed if only in (None, name)]:
         leases = read_leases(coordinator, name)
-        nodes = residents(coordinator, name).nodes if leases else {}
+        nodes = places(coordinator, name) if leases else {}
         found += [_row(name, lease, nodes.get(mac)) for mac, lease in leases.items()]
     return found
 

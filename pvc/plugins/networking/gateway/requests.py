@@ -20,7 +20,7 @@ class Residents:
     defined: Mapping[str, tuple[str, ...]]
     """By MAC address the VMs whose definitions name it: more than one is a mistake."""
     nodes: Mapping[str, str]
-    """By MAC address of a VM that runs, its node; of several the one that claimed it last."""
+    """By MAC address of a VM that runs, its node."""
 
 
 def reserve(coordinator: Coordinator, name: str, who: str, addresses: tuple[str, ...], now: float) -> Lease:
@@ -89,11 +89,16 @@ def residents(coordinator: Coordinator, name: str) -> Residents:
         for mac in () if znode is None else dict.fromkeys(defined_macs(znode.data.decode(errors="replace"), name)):
             if mac:
                 defined[mac] = (*defined.get(mac, ()), vm.name)
+    return Residents(defined, places(coordinator, name))
+
+
+def places(coordinator: Coordinator, name: str) -> dict[str, str]:
+    """By MAC address of a running VM on a network, the node that claimed it last. Raises Disconnected."""
     turns: dict[str, tuple[int, str]] = {}
     for node, ports in read_ports(coordinator, name).items():
         for mac, turn in ports.macs.items():
             turns[mac] = max(turns.get(mac, (0, "")), (turn, node))
-    return Residents(defined, {mac: node for mac, (_, node) in turns.items()})
+    return {mac: node for mac, (_, node) in turns.items()}
 
 
 def shared_macs(coordinator: Coordinator, name: str) -> list[dict[str, str | list[str]]]:

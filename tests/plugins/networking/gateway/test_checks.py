@@ -43,6 +43,7 @@ def test_a_gateway_with_everything_is_not_refused_nor_beside_itself() -> None:
     assert problems(LAN, [*OTHERS, LAN]) == []
     assert problems(OLD, [OUT, LAN]) == []
     assert problems(OUT, [OUT, LAN, OLD]) == []
+    assert problems(up(ipv6_gateway="fe80::1"), OTHERS) == []
     only_ipv4 = replace(UP, ipv6=None, ipv6_gateway=None)
     assert problems(replace(LAN, upstream=only_ipv4), OTHERS) == []
     point_to_point = replace(only_ipv4, ipv4="192.0.2.10/31", ipv4_gateway="192.0.2.11")
@@ -81,6 +82,7 @@ def test_a_gateway_with_everything_is_not_refused_nor_beside_itself() -> None:
         (up(ipv4_gateway="192.0.2.255"), "192.0.2.255 is no address of a host in 192.0.2.0/24"),
         (up(ipv4_gateway="192.0.2.10"), "the upstream gateway 192.0.2.10 is our own address there"),
         (up(ipv4_gateway="router"), "the upstream gateway 'router' is no IPv4 address"),
+        (up(ipv4_gateway="169.254.0.1"), "169.254.0.1 is no address of a host in 192.0.2.0/24"),
         (up(ipv6_gateway="192.0.2.1"), "the upstream gateway '192.0.2.1' is no IPv6 address"),
         (up(ipv4=None), "the upstream gateway 192.0.2.1 needs an IPv4 address of our own there"),
         (replace(LAN, upstream=Upstream("out")), "an upstream needs an address of the gateway there"),

@@ -120,6 +120,8 @@ def _upstream_address(version: int, text: str | None, address: Interface | None,
         yield f"the upstream gateway {via!r} is no IPv{version} address"
     elif gateway == int(address.ip):
         yield f"the upstream gateway {via} is our own address there"
+    elif ip_address(via).is_link_local and version == 6:
+        return  # as routers of IPv6 announce themselves; it is looked for on the upstream network alone
     elif ip_address(via) not in address.network or not _is_host(address, gateway):
         yield f"the upstream gateway {via} is no address of a host in {address.network}"
 
