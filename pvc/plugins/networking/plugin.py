@@ -95,6 +95,12 @@ class NetworkingPlugin:
         cli.group("network", help="The cluster's networks, which VMs are plugged into.").later(
             ("add", "modify", "remove", "list", "info"), partial(_add_network_commands, cli)
         )
+        cli.group("network reservation", help="Addresses that belong to one VM for good.").later(
+            ("add", "remove", "list"), partial(_add_reservation_commands, cli)
+        )
+        cli.group("network lease", help="The addresses that VMs have got.").later(
+            ("list", "release"), partial(_add_lease_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -134,6 +140,18 @@ def _add_network_commands(cli: CommandLine) -> None:
     from pvc.plugins.networking.networkcli import add_commands
 
     add_commands(cli)
+
+
+def _add_reservation_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.gateway.cli import add_reservation_commands
+
+    add_reservation_commands(cli)
+
+
+def _add_lease_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.gateway.cli import add_lease_commands
+
+    add_lease_commands(cli)
 
 
 def _add_commands(cli: CommandLine) -> None:

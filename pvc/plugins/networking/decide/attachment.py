@@ -64,6 +64,14 @@ def networks_of(xml: str) -> tuple[str, ...]:
     return tuple(sorted({name for _, source in _attached(root) if (name := _name(source))}))
 
 
+def defined_macs(xml: str, network: str) -> tuple[str, ...]:
+    """The MAC addresses that a definition gives its interfaces on a network; empty text for each that has none."""
+    root = _parsed(xml)
+    interfaces = [] if root is None else [one for one, source in _attached(root) if _name(source) == network]
+    macs = [one.find("mac") for one in interfaces]
+    return tuple("" if mac is None else mac.get("address", "").strip().lower() for mac in macs)
+
+
 def needed(xml: str) -> tuple[str, ...]:
     """The same as a VM's record keeps them."""
     return tuple(f"{PREFIX}{name}" for name in networks_of(xml))
