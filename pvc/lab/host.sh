@@ -18,6 +18,7 @@ while [ $# -ge 2 ]; do
         mount --bind "$1" "$2"
         shift 2
 done
+echo 0 > /proc/sys/net/ipv4/ip_forward  # what the machine below has switched on is not passed on
 for switch in /proc/sys/net/bridge/bridge-nf-call-*; do
         [ ! -e "$switch" ] || echo 0 > "$switch"
 done
