@@ -43,7 +43,8 @@ def _add_life(cli: CommandLine) -> None:
             bool, typer.Option("--networking", help="Nodes with the networking role, and a host `upstream` outside.")
         ] = False,
         hypervisor_only: Annotated[
-            list[str] | None, typer.Option(help="A node without the networking role; may be given several times.")
+            list[str] | None,
+            typer.Option(metavar="HOST", help="A node without the networking role; may be given several times."),
         ] = None,
     ) -> None:
         """Make a lab, or repair what is missing of it."""

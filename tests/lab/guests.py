@@ -85,14 +85,15 @@ class Guest:
         assert done.code == 0, f"{self.name}: {command}: {done.code}\n{done.stdout}"
         return done.stdout
 
-    def address(self, *, seconds: float = 60.0) -> str:
-        """Wait until it has an IPv4 address on eth0, by DHCP or given: its address."""
+    def address(self, device: str = "eth0", *, seconds: float = 60.0) -> str:
+        """Wait until it has an IPv4 address on a device, by DHCP or given: its address."""
 
         def missing() -> str | None:
-            return None if self.run("test -s /run/lease", timeout=seconds).code == 0 else f"{self.name} has no address"
+            done = self.run(f"test -s /run/lease.{device}", timeout=seconds)
+            return None if done.code == 0 else f"{self.name} has no address on {device}"
 
         wait_until(self.runtime, seconds, missing)
-        return self.ok("cat /run/lease").split("/")[0]
+        return self.ok(f"cat /run/lease.{device}").split("/")[0]
 
     def _places(self) -> list[str]:
         nodes = [node.name for node in self.lab.shape.of_kind(Kind.NODE)]

@@ -49,7 +49,7 @@ class Site(RealCluster):
 
     def remove_guest(self, guest: Guest) -> None:
         """Power a VM off and forget it."""
-        self.ok("vm", "stop", guest.name)
+        self.ok("vm", "stop", guest.name, "--yes")
         self.ok("vm", "undefine", guest.name, "--yes")
 
     def reaches(self, seat: Seat, address: str) -> None:

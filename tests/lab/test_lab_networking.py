@@ -27,8 +27,9 @@ def dhcp(lab_site: Site) -> Iterator[None]:
     """A DHCP and name server in the outside world."""
     options = (
         "--user=root --conf-file=/dev/null --interface=eth1 --bind-interfaces --dhcp-authoritative --no-resolv "
-        "--no-hosts --dhcp-range=192.0.2.100,192.0.2.110,2m --dhcp-leasefile=/run/leases --domain=example.org "
-        "--local=/example.org/ --host-record=far.example.org,192.0.2.1 --pid-file=/run/dnsmasq.pid --dhcp-option=option:mtu,1400"
+        "--no-hosts --dhcp-range=192.0.2.100,192.0.2.110,2m --dhcp-leasefile=/run/leases --pid-file=/run/dnsmasq.pid "
+        "--no-ping --dhcp-option=option:mtu,1400 --domain=example.org --local=/example.org/ "
+        "--host-record=far.example.org,192.0.2.1"
     )
     started = lab_site.upstream.run(f"dnsmasq {options}")
     assert started.code == 0, started.stdout
@@ -77,6 +78,18 @@ def test_the_world_outside_is_reached_through_the_second_cable_and_passes_nothin
         hv3.run("ip address flush dev eth1 scope global")
 
 
+def test_a_host_that_dies_loses_both_cables_and_boots_without_what_was_made_on_it(lab_site: Site) -> None:
+    hv3 = lab_site.host("hv3")
+    assert hv3.run("ip address add 192.0.2.8/24 dev eth1; ip link add br9 type bridge; nft add table inet t").code == 0
+    lab_site.reaches(lab_site.upstream, "192.0.2.8")
+    lab_site.lab.kill("node", "hv3")
+    assert lab_site.upstream.run("busybox ping -c 1 -W 1 192.0.2.8").code != 0
+    lab_site.lab.start("node", "hv3")
+    assert hv3.run("ip link show br9").code != 0
+    assert hv3.run("nft list ruleset; ip -4 -oneline address show dev eth1").stdout == ""
+    assert hv3.run("busybox ping -c 1 -W 1 hv1").code == 0
+
+
 def test_a_vm_gets_address_mtu_names_and_a_way_by_dhcp(lab_site: Site, web: Guest) -> None:
     address = web.address()
     assert f"web eth0 {address}/24 via 192.0.2.1" in lab_site.ok("vm", "log", "web")
@@ -92,6 +105,16 @@ def test_what_a_command_in_a_vm_says_is_whole(web: Guest) -> None:
     assert "/missing" in done.stdout
     assert web.run("true").stdout == ""
     assert web.ok("seq 5000") == "".join(f"{n}\n" for n in range(1, 5001))
+
+
+def test_a_vm_uses_a_network_that_is_plugged_in_while_it_runs(lab_site: Site, web: Guest) -> None:
+    node, mac = lab_site.host(lab_site.vm("web")["node"]), "52:54:00:00:00:99"
+    plug = f"virsh attach-interface web bridge pvb-outside --model virtio --live --mac {mac}"
+    assert node.run(plug).code == 0
+    assert web.address("eth1") != web.address("eth0")
+    assert node.run(f"virsh detach-interface web bridge --live --mac {mac}").code == 0
+    lab_site.wait("it lets go", lambda: web.run("test -e /run/lease.eth1 || test -e /run/using.eth1").code != 0)
+    assert web.address("eth0")
 
 
 def test_a_vm_keeps_answering_while_it_is_moved(lab_site: Site, web: Guest) -> None:
