@@ -36,6 +36,8 @@ class Plans:
         self._deaf: set[str] = set()
         self._faults: dict[str, list[Fault]] = {}
         self._start_faults: dict[str, list[Fault]] = {}
+        self._plug_faults: dict[str, list[Fault]] = {}
+        self._clinging: set[str] = set()
         self._actions: dict[tuple[str, MigrationPhase], list[Action]] = {}
 
     def set_copy_seconds(self, uuid: str, seconds: float) -> None:
@@ -68,6 +70,15 @@ class Plans:
         """Let the next `times` starts (None: all) of guest `what`, or on host `what`, fail; 0 takes it back."""
         _plan(self._start_faults, what, Fault(error, MigrationPhase.BEGIN, times))
 
+    def fail_plug(self, what: str, error: str = PLANNED, times: int | None = 1) -> None:
+        """Let the next `times` devices (None: all) of guest `what`, or on host `what`, not be plugged in; 0 takes it
+        back."""
+        _plan(self._plug_faults, what, Fault(error, MigrationPhase.BEGIN, times))
+
+    def keeps_devices(self, uuid: str, keeps: bool = True) -> None:
+        """This guest takes no notice of requests to let go of a device."""
+        (self._clinging.add if keeps else self._clinging.discard)(uuid)
+
     def call_at(self, uuid: str, phase: MigrationPhase, action: Callable[[], None]) -> None:
         """Call `action` once, when a migration of that guest reaches `phase`."""
         self._actions.setdefault((uuid, phase), []).append(lambda _: action())
@@ -86,6 +97,10 @@ class Plans:
         """Whether the guest ignores requests to power off."""
         return uuid in self._deaf
 
+    def keeps_its_devices(self, uuid: str) -> bool:
+        """Whether the guest ignores requests to let go of a device."""
+        return uuid in self._clinging
+
     def take_actions(self, uuid: str, phase: MigrationPhase) -> list[Action]:
         """What was planned for this moment; it is planned no longer."""
         return self._actions.pop((uuid, phase), [])
@@ -93,6 +108,10 @@ class Plans:
     def fail_start_as_planned(self, uuid: str, host: str) -> None:
         """Raises HypervisorError if this start was planned to fail."""
         _raise_planned(self._start_faults, (uuid, host), MigrationPhase.BEGIN)
+
+    def fail_plug_as_planned(self, uuid: str, host: str) -> None:
+        """Raises HypervisorError if it was planned that this device cannot be plugged in."""
+        _raise_planned(self._plug_faults, (uuid, host), MigrationPhase.BEGIN)
 
     def fail_as_planned(self, concerned: Iterable[str], phase: MigrationPhase) -> None:
         """Raises HypervisorError if a migration with one of `concerned` was planned to fail at this phase."""

@@ -95,6 +95,10 @@ class NetworkingPlugin:
         cli.group("network", help="The cluster's networks, which VMs are plugged into.").later(
             ("add", "modify", "remove", "list", "info"), partial(_add_network_commands, cli)
         )
+        cli.group("vm")
+        cli.group("vm network", help="The networks that a VM is plugged into.").later(
+            ("add", "remove", "list"), partial(_add_vm_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -132,6 +136,12 @@ def _kernel() -> "Dataplane":
 
 def _add_network_commands(cli: CommandLine) -> None:
     from pvc.plugins.networking.networkcli import add_commands
+
+    add_commands(cli)
+
+
+def _add_vm_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.vmcli import add_commands
 
     add_commands(cli)
 
