@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
-from pvc.core.decide.devices import key_of, keys_of, with_device, without_device
+from pvc.core.decide.devices import BadDevice, key_of, keys_of, with_device, without_device
 from pvc.core.runtime import Runtime
 from pvc.plugins.hypervisor.host import (
     Capacity,
@@ -278,7 +278,7 @@ class FakeHypervisor:
         """See Hypervisor."""
         with self._call("plug"):
             guest = self._steady(uuid)
-            if key_of(device) in keys_of(guest.xml):
+            if _known(device) in keys_of(guest.xml):
                 raise HypervisorError(f"guest {guest.name} has this device already")
             self._fabric.fail_plug_as_planned(uuid, self.name)
             guest.xml = with_device(guest.xml, device)
@@ -287,10 +287,10 @@ class FakeHypervisor:
         """See Hypervisor. The guest lets go of it at once, or never (`keeps_devices`)."""
         with self._call("unplug"):
             guest = self._steady(uuid)
-            if key_of(device) not in keys_of(guest.xml):
+            if (key := _known(device)) not in keys_of(guest.xml):
                 raise HypervisorError(f"guest {guest.name} has no such device")
             if not self._fabric.keeps_its_devices(uuid):
-                guest.xml = without_device(guest.xml, key_of(device))
+                guest.xml = without_device(guest.xml, key)
 
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """See Hypervisor."""
@@ -472,3 +472,11 @@ class FakeHypervisor:
             if self._guests.get(guest.uuid) is guest:
                 self.remove(guest.uuid, EndReason.SHUTDOWN)
                 self._fabric.guest_gone(guest.uuid, self.name)
+
+
+def _known(device: str) -> str:
+    """What tells the device from others. Raises HypervisorError."""
+    try:
+        return key_of(device)
+    except BadDevice as error:
+        raise HypervisorError(f"the device cannot be used: {error}") from error
