@@ -30,6 +30,12 @@ def unmet(cluster: SimCluster, conditions: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def defined(cluster: SimCluster, vm: str) -> list[str]:
+    """The MAC addresses in a VM's definition."""
+    xml = cluster.client.get(keys.vm_xml(cluster.vm(vm).uuid))
+    return sorted(macs_in(xml.data.decode())) if xml else []
+
+
 def _compared(kind: str, name: str, wanted: Any, is_so: Any) -> list[str]:
     if isinstance(wanted, Mapping):
         return [text for part, value in wanted.items() for text in _compared(kind, part, value, is_so.get(part))]
@@ -83,12 +89,6 @@ def _xml(cluster: SimCluster, host: str, uuid: str) -> str:
     return cluster.fabric.host(host).guest(uuid).xml
 
 
-def _defined(cluster: SimCluster, vm: str) -> list[str]:
-    """The MAC addresses in a VM's definition."""
-    xml = cluster.client.get(keys.vm_xml(cluster.vm(vm).uuid))
-    return sorted(macs_in(xml.data.decode())) if xml else []
-
-
 def _device_changes(cluster: SimCluster, vm: str) -> list[str]:
     """What is still to be done to a VM's devices, and what has failed, with why."""
     changes = cluster.vm(vm).device_changes
@@ -118,7 +118,7 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "networks": _networks,
     "reached_at": _reached_at,
     "plugged": _plugged,
-    "defined": _defined,
+    "defined": defined,
     "device_changes": _device_changes,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
