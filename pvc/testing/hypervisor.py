@@ -280,8 +280,9 @@ class FakeHypervisor:
             guest = self._steady(uuid)
             if _known(device) in keys_of(guest.xml):
                 raise HypervisorError(f"guest {guest.name} has this device already")
-            self._fabric.fail_plug_as_planned(uuid, self.name)
+            self._fabric.fail_plug_as_planned(uuid, self.name, done=False)
             guest.xml = with_device(guest.xml, device)
+            self._fabric.fail_plug_as_planned(uuid, self.name, done=True)
 
     def unplug(self, uuid: str, device: str) -> None:
         """See Hypervisor. The guest lets go of it at once, or never (`keeps_devices`)."""

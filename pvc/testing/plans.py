@@ -70,10 +70,11 @@ class Plans:
         """Let the next `times` starts (None: all) of guest `what`, or on host `what`, fail; 0 takes it back."""
         _plan(self._start_faults, what, Fault(error, MigrationPhase.BEGIN, times))
 
-    def fail_plug(self, what: str, error: str = PLANNED, times: int | None = 1) -> None:
-        """Let the next `times` devices (None: all) of guest `what`, or on host `what`, not be plugged in; 0 takes it
-        back."""
-        _plan(self._plug_faults, what, Fault(error, MigrationPhase.BEGIN, times))
+    def fail_plug(self, what: str, error: str = PLANNED, times: int | None = 1, *, done: bool = False) -> None:
+        """Let plugging the next `times` devices (None: all) into guest `what`, or on host `what`, fail; with `done` the
+        device is there all the same. 0 takes it back."""
+        phase = MigrationPhase.CONFIRMED if done else MigrationPhase.BEGIN
+        _plan(self._plug_faults, what, Fault(error, phase, times))
 
     def keeps_devices(self, uuid: str, keeps: bool = True) -> None:
         """This guest takes no notice of requests to let go of a device."""
@@ -109,9 +110,9 @@ class Plans:
         """Raises HypervisorError if this start was planned to fail."""
         _raise_planned(self._start_faults, (uuid, host), MigrationPhase.BEGIN)
 
-    def fail_plug_as_planned(self, uuid: str, host: str) -> None:
-        """Raises HypervisorError if it was planned that this device cannot be plugged in."""
-        _raise_planned(self._plug_faults, (uuid, host), MigrationPhase.BEGIN)
+    def fail_plug_as_planned(self, uuid: str, host: str, *, done: bool) -> None:
+        """Raises HypervisorError if plugging a device in was planned to fail before, or once, it is `done`."""
+        _raise_planned(self._plug_faults, (uuid, host), MigrationPhase.CONFIRMED if done else MigrationPhase.BEGIN)
 
     def fail_as_planned(self, concerned: Iterable[str], phase: MigrationPhase) -> None:
         """Raises HypervisorError if a migration with one of `concerned` was planned to fail at this phase."""

@@ -183,21 +183,3 @@ def test_a_command_that_need_not_or_cannot_wait_says_so(keyboard: Keyboard) -> N
     keyboard.cluster.run(15)
     said = keyboard.type("vm", "network", "remove", "guest", MAC)
     assert said.code == 1 and "the daemon of hv1, where it was last, does not answer" in said.err
-
-
-def test_two_who_ask_at_once_do_not_get_one_mac_on_one_network(keyboard: Keyboard) -> None:
-    keyboard.cluster.define("other", "hv2")
-    keyboard.cluster.settle()
-    asked = [keyboard.begin("vm", "network", "add", name, "lan", "--mac", MAC) for name in ("guest", "other")]
-    assert keyboard.cluster.run_until(lambda: all(said.has_ended() for said in asked), 100)
-    assert sorted(said.code or 0 for said in asked) == [0, 1]
-    assert "choose another one" in "".join(said.err for said in asked)
-
-
-def test_a_network_is_not_removed_while_a_vm_is_being_plugged_into_it(keyboard: Keyboard) -> None:
-    plugs = keyboard.begin("vm", "network", "add", "guest", "lan")
-    removes = keyboard.begin("network", "remove", "lan", "--yes")
-    assert keyboard.cluster.run_until(lambda: plugs.has_ended() and removes.has_ended(), 100)
-    exists = keyboard.cluster.client.get("/networks/lan") is not None
-    assert (plugs.code, removes.code, exists) in ((0, 1, True), (1, 0, False)), (plugs.err, removes.err)
-    assert exists == ("<interface" in definition(keyboard))
