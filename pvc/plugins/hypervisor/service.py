@@ -307,12 +307,9 @@ class VmService:
             self._tell(records.vm, VmChange.ARRIVED if source else VmChange.ADOPTED, source)
 
     def _change_device(self, records: VmRecords, change: DeviceChange) -> float:
-        uuid = records.vm.uuid
-        if uuid in self._ended:  # it only has not left the hypervisor's list yet
-            return GOING
-        pause = self._devices.pause(uuid, change)
+        pause = self._devices.pause(records.vm.uuid, change)
         if not pause:
-            self._jobs.start(uuid, partial(self._devices.carry_out, records, change))
+            self._jobs.start(records.vm.uuid, partial(self._devices.carry_out, records, change))
         return pause or LOOK
 
     def _claim(self, records: VmRecords) -> tuple[Op, ...]:

@@ -523,7 +523,7 @@ def test_devices_of_a_vm_are_changed_only_where_it_runs_and_nothing_else_is_want
             assert seen.vm is not None and seen.vm.node == ME and seen.vm.state is VmState.RUNNING and not seen.busy
             assert seen.actual.node == ME and seen.actual.state is RUNNING
             assert seen.guest is not None and seen.guest.state is GuestState.RUNNING and not seen.guest.moving
-            assert action.change in seen.vm.device_changes and not action.change.failed
+            assert seen.ended is None and action.change in seen.vm.device_changes and not action.change.failed
 
 
 def test_changes_of_devices_are_made_in_order_and_those_that_failed_are_not_tried_again() -> None:
@@ -533,6 +533,23 @@ def test_changes_of_devices_are_made_in_order_and_those_that_failed_are_not_trie
     lost = replace(first, failed="no")
     assert next_action(view(vm=vm(device_changes=(lost, second)), **runs)) == ChangeDevice(second)
     assert next_action(view(vm=vm(device_changes=(lost,)), **runs)) == Wait()
+
+
+@pytest.mark.parametrize(
+    ("how", "action"),
+    [
+        ({"ended": EndReason.CRASHED}, Wait()),
+        ({"guest": guest(GuestState.SHUTTING_DOWN)}, Wait()),
+        ({"guest": guest(moving=True)}, Wait("a migration begun earlier goes on")),
+        ({"busy": True}, Wait("at work")),
+        ({"vm": vm(node=OTHER, device_changes=(change("1"),))}, Move(OTHER)),
+        ({"vm": vm(state=VmState.STOPPED, stop_now=True, device_changes=(change("1"),))}, PowerOff()),
+    ],
+)
+def test_a_change_of_a_device_waits_for_all_else(how: dict[str, Any], action: Action) -> None:
+    wanted = {"vm": vm(device_changes=(change("1"),)), "actual": VmActual(RUNNING, ME), "guest": guest()}
+    assert next_action(view(**wanted)) == ChangeDevice(change("1"))
+    assert next_action(view(**{**wanted, **how})) == action
 
 
 def test_a_start_needs_a_lease_that_is_free_or_ours_and_no_guest_and_no_other_who_may_have_it() -> None:

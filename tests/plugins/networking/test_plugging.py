@@ -103,8 +103,11 @@ def test_a_vm_that_starts_at_the_same_moment_gets_its_device_all_the_same(site: 
     stop(site.client, site.guest, now=True)
     assert site.run_until(lambda: site.actual("guest").node is None, 10)
 
+    site.nodes["hv1"].host.down()
+    start(site.client, site.guest)
+
     def starts() -> None:
-        start(site.client, site.guest)
+        site.nodes["hv1"].host.up()
         site.settle()
 
     change = site.wish(site.plug(), meanwhile=starts)

@@ -245,9 +245,9 @@ def _run(view: VmView, vm: Vm, guest: Guest) -> Action:
         return Move(vm.node)
     if vm.home == view.me or vm.guards:
         return Settle(view.actual, "is at home", vm=now_on(vm, view.me))
-    if guest.state is GuestState.RUNNING and (changes := waiting(vm)):
-        return ChangeDevice(changes[0])
-    return Wait()
+    alive = guest.state is GuestState.RUNNING and view.ended is None  # else it has only not left the list yet
+    changes = waiting(vm)
+    return ChangeDevice(changes[0]) if alive and changes else Wait()
 
 
 def _go_down(view: VmView, vm: Vm) -> Action:
