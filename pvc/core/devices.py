@@ -151,7 +151,7 @@ def _changed(
     if change.key in [known.key for known in before]:
         raise Refused(f"an earlier change of {change.key} of {vm.name} is not made yet; wait for that, or stop the VM")
     if len(before) >= MOST_WAITING:
-        raise Refused(f"{len(before)} changes of devices of {vm.name} wait for its node; see `pvc vm info {vm.name}`")
+        raise Refused(f"{len(before)} changes of devices of {vm.name} wait for its node; wait for them, or stop the VM")
     # What the VM runs with it still needs where it goes: a need ends when the device is gone.
     kept = used if plugs else vm.needs
     return replace(vm, needs=kept, device_changes=(*failed(vm)[-FAILED_KEPT:], *before, change)), xml
