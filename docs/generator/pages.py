@@ -64,6 +64,8 @@ PARTS: Sequence[tuple[str, str]] = (
     ("pvc.core.model", "OutcomeState"),
     ("pvc.core.model", "VmState"),
     ("pvc.core.model", "Policy"),
+    ("pvc.core.model", "DeviceChange"),
+    ("pvc.core.model", "DeviceStep"),
     ("pvc.core.model", "ActualState"),
     ("pvc.core.forecast", "Forecast"),
     ("pvc.core.forecast", "Prospect"),

@@ -207,8 +207,8 @@ def _blow(chance: random.Random, node: str) -> Step:
     return {chance.choice(BLOWS): node}
 
 
-def play(schedule: Schedule) -> Played:
-    """Play a schedule to its end and heal the cluster; what went wrong."""
+def play(schedule: Schedule, at_rest: Callable[[SimCluster], list[str]] = lambda _cluster: []) -> Played:
+    """Play a schedule to its end and heal the cluster; what went wrong. `at_rest` says what further is wrong then."""
     played = Played()
     with SimCluster(schedule.nodes, seed=schedule.seed) as cluster:
         invariants = Invariants(cluster)
@@ -226,7 +226,7 @@ def play(schedule: Schedule) -> Played:
                 _heal(cluster, invariants, steps)
         except AssertionError as error:
             invariants.broken.append(str(error))
-        played.problems = invariants.problems() or invariants.problems_at_rest()
+        played.problems = invariants.problems() or invariants.problems_at_rest() or at_rest(cluster)
         played.lines = invariants.journal.lines
     return played
 
@@ -276,6 +276,8 @@ def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> No
     for what in everything:
         fabric.fail_migration(what, times=0)
         fabric.fail_start(what, times=0)
+        fabric.fail_plug(what, times=0)
+        fabric.keeps_devices(what, False)
         fabric.ignores_shutdown(what, False)
         fabric.set_copy_seconds(what, 1.0)
         for phase in MigrationPhase:

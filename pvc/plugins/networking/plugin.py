@@ -101,6 +101,10 @@ class NetworkingPlugin:
         cli.group("network lease", help="The addresses that VMs have got.").later(
             ("list", "release"), partial(_add_lease_commands, cli)
         )
+        cli.group("vm")
+        cli.group("vm network", help="The networks that a VM is plugged into.").later(
+            ("add", "remove", "list"), partial(_add_vm_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -152,6 +156,12 @@ def _add_lease_commands(cli: CommandLine) -> None:
     from pvc.plugins.networking.gateway.cli import add_lease_commands
 
     add_lease_commands(cli)
+
+
+def _add_vm_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.vmcli import add_commands
+
+    add_commands(cli)
 
 
 def _add_commands(cli: CommandLine) -> None:

@@ -28,6 +28,16 @@ class NetworkUnusable(PvcError):
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """One interface of a definition on a network of the cluster."""
+
+    network: str
+    mac: str
+    """Empty: it has none, and gets another one at each start."""
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkState:
     """One network as a node publishes it."""
 
@@ -66,10 +76,23 @@ def networks_of(xml: str) -> tuple[str, ...]:
 
 def defined_macs(xml: str, network: str) -> tuple[str, ...]:
     """The MAC addresses that a definition gives its interfaces on a network; empty text for each that has none."""
+    return tuple(one.mac for one in attached_in(xml) if one.network == network)
+
+
+def attached_in(xml: str) -> tuple[Attached, ...]:
+    """The interfaces of a definition that are on networks, in its order; none if it cannot be read."""
     root = _parsed(xml)
-    interfaces = [] if root is None else [one for one, source in _attached(root) if _name(source) == network]
-    macs = [one.find("mac") for one in interfaces]
-    return tuple("" if mac is None else mac.get("address", "").strip().lower() for mac in macs)
+    return tuple(
+        Attached(_name(source), _attribute(one, "mac", "address").lower(), _attribute(one, "model", "type"))
+        for one, source in ([] if root is None else _attached(root))
+    )
+
+
+def macs_in(xml: str) -> frozenset[str]:
+    """All MAC addresses of a definition, whatever its interfaces are on."""
+    root = _parsed(xml)
+    interfaces = [] if root is None else root.findall("devices/interface")
+    return frozenset(mac for one in interfaces if (mac := _attribute(one, "mac", "address").lower()))
 
 
 def needed(xml: str) -> tuple[str, ...]:
@@ -156,6 +179,11 @@ def _attached(root: Element) -> list[tuple[Element, Element]]:
     """The interfaces on networks, each with the element that names its network."""
     interfaces = root.findall("devices/interface[@type='network']")
     return [(one, source) for one in interfaces if (source := one.find("source")) is not None and _name(source)]
+
+
+def _attribute(interface: Element, child: str, name: str) -> str:
+    part = interface.find(child)
+    return "" if part is None else part.get(name, "").strip()
 
 
 def _name(source: Element) -> str:
