@@ -21,7 +21,7 @@ from pvc.plugins.networking.records import Network, NetworkKind
 from pvc.plugins.networking.requests import add, remove
 from pvc.testing.bridges import FakeBridges
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
-from tests.contract.namespaces import DataplaneInside, Hosts
+from tests.contract.namespaces import DataplaneInside, FilterInside, Hosts
 
 pytestmark = pytest.mark.lab
 
@@ -38,7 +38,9 @@ class Host:
         document = parse(f"node: {name}\naddress: {address}\n{roles}", "pvc.yaml")
         log = logging.getLogger(f"pvc.{name}")
         self.plugins = Plugins(log)
-        own = NetworkingPlugin(FakeBridges, lambda: DataplaneInside(hosts.spaces, name))
+        own = NetworkingPlugin(
+            FakeBridges, lambda: DataplaneInside(hosts.spaces, name), lambda: FilterInside(hosts.spaces, name)
+        )
         self.plugins.load(["networking"], {"networking": own})
         config = validate(document, self.plugins.schemas(), sorted(installed()), host_name=name)
         session = ensemble.connect(name)
