@@ -8,8 +8,11 @@ import typer
 from pvc.core.commands import CommandLine
 from pvc.core.coordination import Coordinator
 from pvc.core.lookup import nodes_with_role, read_facts
+from pvc.core.records import Garbage
 from pvc.plugins.networking import requests
 from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.firewall.acl import read_acl
+from pvc.plugins.networking.firewall.rules import Direction
 from pvc.plugins.networking.keys import NETWORKS
 from pvc.plugins.networking.records import Network, NetworkKind, read_networks
 from pvc.plugins.networking.schema import SECTION
@@ -125,7 +128,8 @@ def _add_listing(cli: CommandLine) -> None:
             }
             for node, of_node in states.items()
         ]
-        row = {**_row(network, states), "vms": requests.users(coordinator, name), "nodes": nodes}
+        rules = _rules(coordinator, name)
+        row = {**_row(network, states), **rules, "vms": requests.users(coordinator, name), "nodes": nodes}
         cli.show([row], list(row), one=True)
 
 
@@ -153,6 +157,19 @@ def _row(network: Network, states: dict[str, dict[str, tuple[int, str]]]) -> dic
         "ipv6_gateway": network.ipv6_gateway,
         "up": up,
         "down": [node for node in states if node not in up],
+    }
+
+
+def _rules(coordinator: Coordinator, network: str) -> dict[str, Any]:
+    """How many rules the firewall has for a network, and what becomes of the rest; nothing of what cannot be read."""
+    try:
+        acl = read_acl(coordinator, network)
+    except Garbage:
+        return {f"{what}_{way.value}": None for what in ("rules", "default") for way in Direction}
+    sides = {way.value: acl.side(way) for way in Direction}
+    return {
+        **{f"rules_{way}": len(side.rules) for way, side in sides.items()},
+        **{f"default_{way}": side.default for way, side in sides.items()},
     }
 
 

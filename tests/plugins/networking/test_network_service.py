@@ -20,7 +20,8 @@ from pvc.plugins.networking.decide.attachment import (
     published_in,
     with_bridges,
 )
-from pvc.plugins.networking.decide.ports import Port, device_of, port_named, stable_mac
+from pvc.plugins.networking.decide.ports import device_of, port_named, stable_mac
+from pvc.plugins.networking.firewall.wanted import Port
 from pvc.plugins.networking.records import Network, NetworkKind, read_ports
 from pvc.plugins.networking.requests import Refused, add, remove
 from pvc.testing.cluster import SimCluster
