@@ -34,6 +34,7 @@ class Host:
 
     def __init__(self, name: str, address: str, hosts: Hosts, ensemble: FakeEnsemble, runtime: Runtime) -> None:
         self.door = DataplaneInside(hosts.spaces, name)
+        self.kernel = FilterInside(hosts.spaces, name)
         roles = "roles: {hypervisor: false, networking: true}\nplugins: {flushlock: false, consolelog: false}\n"
         document = parse(f"node: {name}\naddress: {address}\n{roles}", "pvc.yaml")
         log = logging.getLogger(f"pvc.{name}")
@@ -60,9 +61,9 @@ class Host:
 class Site:
     """The hosts, their daemons, and the tree between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: int = 3) -> None:
         self.runtime = ThreadRuntime()
-        self.lan = Hosts(3)
+        self.lan = Hosts(hosts)
         self.ensemble = FakeEnsemble(self.runtime)
         self.admin: FakeCoordinator = self.ensemble.connect("admin")
         self.admin.commit(tree_ops())
