@@ -44,7 +44,8 @@ def test_a_network_is_made_changed_shown_and_forgotten(keyboard: Keyboard) -> No
     keyboard.cluster.run(15)
     row = keyboard.type("network", "info", "lan", "--format", "json").rows
     assert (row["mtu"], row["ipv4"], row["ipv4_gateway"], row["vms"]) == (1400, None, None, [])
-    assert row["nodes"][0] == {"node": "hv1", "mtu": 1400, "interfaces": 0, "problem": None}
+    first = {key: value for key, value in row["nodes"][0].items() if "_" not in key}
+    assert first == {"node": "hv1", "mtu": 1400, "interfaces": 0, "problem": None}
     said = keyboard.type("network", "remove", "lan")
     assert said.code == 1 and "Forget network lan? Nobody is there to answer" in said.err
     assert keyboard.type("network", "remove", "lan", "--yes").code == 0

@@ -114,3 +114,18 @@ def test_the_hosts_own_rules_do_not_see_what_goes_between_vms(site: Site) -> Non
     change_acl(site.admin, "lan", lambda _old: (with_default(Acl(), Direction.OUT, Action.ACCEPT), None))
     site.until(lambda: site.hosts["h1"].kernel.intruders() == ())
     assert site.lan.spaces.answers("ga", ADDRESSES["gb"])
+
+
+def test_the_kernel_counts_what_a_vm_sends_and_receives_as_the_vm_sees_it(site: Site) -> None:
+    plug_in(site, "ga")
+    plug_in(site, "gb")
+    before = site.hosts["h1"].door.look().traffic[device_of(MACS["ga"])]
+    with site.lan.spaces.inside("ga"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(bytes(1000), (ADDRESSES["gb"], 9))
+        sender.sendto(bytes(1000), (ADDRESSES["gb"], 9))
+    site.until(
+        lambda: site.hosts["h1"].door.look().traffic[device_of(MACS["ga"])].sent_bytes > before.sent_bytes + 2000
+    )
+    after = site.hosts["h1"].door.look().traffic
+    assert after[device_of(MACS["ga"])].received_bytes < before.received_bytes + 2000
+    assert after[device_of(MACS["gb"])].received_bytes > 2000

@@ -32,6 +32,7 @@ from pvc.plugins.networking.dataplane import (
     StopLearning,
     Withdraw,
 )
+from pvc.plugins.networking.records import Traffic
 
 MARK = 0x707663
 """Number of the device group ("pvc") that marks what pvc has made; groups are set as a device is created."""
@@ -65,7 +66,8 @@ class NetlinkDataplane:
                     own.setdefault(address["index"], []).append(_address(address))
             seen = {link.get("ifname"): _link(link, names, tuple(own.get(link["index"], ()))) for link in links}
             tunnels = {index: name for index, name in names.items() if seen[name].owned and seen[name].kind == "vxlan"}
-            return Seen(seen, self._forwarding(tunnels))
+            traffic = {link.get("ifname"): _traffic(link) for link in links if link.get("master")}
+            return Seen(seen, self._forwarding(tunnels), traffic)
 
     def apply(self, change: Change) -> None:
         with _told(_in_words(change)):
@@ -141,6 +143,13 @@ def _link(link: Any, names: Mapping[int, str], addresses: tuple[str, ...]) -> Li
         speaks_ipv6=bool(ipv6) and not ipv6["disable_ipv6"],
         addresses=addresses,
     )
+
+
+def _traffic(link: Any) -> Traffic:
+    """What the host has received from a device, those behind it have sent."""
+    counted = link.get("stats64") or link.get("stats") or {}
+    names = ("tx_bytes", "tx_packets", "rx_bytes", "rx_packets")
+    return Traffic(*(int(counted.get(name, 0)) for name in names))
 
 
 def _address(message: Any) -> str:

@@ -1,6 +1,7 @@
 """`pvc network`: the cluster's networks. Talks to the tree only."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from pvc.plugins.networking.decide.attachment import published_in
 from pvc.plugins.networking.firewall.acl import read_acl
 from pvc.plugins.networking.firewall.rules import Direction
 from pvc.plugins.networking.keys import NETWORKS
-from pvc.plugins.networking.records import Network, NetworkKind, read_networks
+from pvc.plugins.networking.records import Network, NetworkKind, Traffic, read_networks, read_traffic
 from pvc.plugins.networking.schema import SECTION
 
 COLUMNS = ("name", "kind", "device", "vlan", "vni", "mtu", "ipv4", "ipv6", "up", "down")
@@ -119,12 +120,14 @@ def _add_listing(cli: CommandLine) -> None:
         network, _ = requests.find_network(coordinator, name)
         plugged = requests.plugged(coordinator, name)
         states = _states(coordinator)
+        traffic = read_traffic(coordinator, name)
         nodes = [
             {
                 "node": node,
                 "mtu": of_node[name][0] or None if name in of_node else None,
                 "interfaces": plugged.get(node, 0),
                 "problem": of_node[name][1] or None if name in of_node else "not set up yet",
+                **asdict(traffic.get(node, Traffic())),
             }
             for node, of_node in states.items()
         ]

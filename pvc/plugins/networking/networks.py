@@ -27,7 +27,7 @@ from pvc.plugins.networking.decide.attachment import (
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, bridge_of, plan
 from pvc.plugins.networking.decide.ports import port_named
-from pvc.plugins.networking.records import Network, Ports, read_networks, read_ports
+from pvc.plugins.networking.records import Network, Ports, Traffic, read_networks, read_ports
 from pvc.plugins.networking.schema import SECTION
 
 LOOK = 15.0
@@ -54,13 +54,20 @@ class Guard(Protocol):
         """Why VMs must not be on a network; empty: they may; None: not known yet."""
 
 
+class Meter(Protocol):
+    """Who adds up what VMs send and receive."""
+
+    def counted(self, now: Mapping[str, Mapping[str, Traffic]]) -> None:
+        """Hear what the kernel has counted so far, by network and device of a VM."""
+
+
 class NetworkService:
     """Service `networks`; also an observer of VMs, whose MAC addresses it tells the other nodes."""
 
     name = "networks"
     after: tuple[str, ...] = ("liveness",)
 
-    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane], guard: Guard) -> None:
+    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane], guard: Guard, meter: Meter) -> None:
         self.wake: Signal = context.runtime.signal()
         self._me = context.node
         self._context = context
@@ -73,7 +80,7 @@ class NetworkService:
         self._begun = context.runtime.monotonic()
         self._heard: set[str] = set()
         self._states: Mapping[str, NetworkState] | None = None
-        self._guard = guard
+        self._guard, self._meter = guard, meter
         guard.report_to(self.wake)
 
     def vm_changed(self, event: VmEvent) -> None:
@@ -178,7 +185,9 @@ class NetworkService:
             last = plan(View(networks, seen, **known)) if first.changes else first
         except (DataplaneError, ImportError) as error:
             return {name: NetworkState(problem=str(error)) for name in networks}
-        self._guard.plugged({name: _plugged(name, seen) for name in networks})
+        plugged = {name: _plugged(name, seen) for name in networks}
+        self._guard.plugged(plugged)
+        self._meter.counted({name: {device: seen.traffic[device] for device in plugged[name]} for name in networks})
         states = {name: _state(name, last, refused) for name in {**networks, **last.problems}}
         return dict(self._judged(states))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pvc.plugins.networking.firewall.service import FirewallService
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
+    from pvc.plugins.networking.traffic import TrafficService
 
 
 class NetworkingPlugin:
@@ -35,6 +36,7 @@ class NetworkingPlugin:
         self._open_dataplane = open_dataplane or _kernel
         self._open_filter = open_filter or _nftables
         self._firewall: FirewallService | None = None
+        self._traffic: TrafficService | None = None
         self._networks: NetworkService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
@@ -53,7 +55,10 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context), self._the_networks(context), self._the_firewall(context)]
+        return [
+            *(self._the_service(context), self._the_networks(context)),
+            *(self._the_firewall(context), self._the_traffic(context)),
+        ]
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
@@ -118,7 +123,9 @@ class NetworkingPlugin:
         if self._networks is None:
             from pvc.plugins.networking.networks import NetworkService
 
-            self._networks = NetworkService(context, self._open_dataplane, self._the_firewall(context))
+            self._networks = NetworkService(
+                context, self._open_dataplane, self._the_firewall(context), self._the_traffic(context)
+            )
         return self._networks
 
     def _the_firewall(self, context: Context) -> "FirewallService":
@@ -129,6 +136,13 @@ class NetworkingPlugin:
             settings = settings_from(context.config.section(SECTION))
             self._firewall = FirewallService(context, self._open_filter, settings)
         return self._firewall
+
+    def _the_traffic(self, context: Context) -> "TrafficService":
+        if self._traffic is None:
+            from pvc.plugins.networking.traffic import TrafficService
+
+            self._traffic = TrafficService(context)
+        return self._traffic
 
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
