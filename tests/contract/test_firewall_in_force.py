@@ -119,13 +119,12 @@ def test_the_hosts_own_rules_do_not_see_what_goes_between_vms(site: Site) -> Non
 def test_the_kernel_counts_what_a_vm_sends_and_receives_as_the_vm_sees_it(site: Site) -> None:
     plug_in(site, "ga")
     plug_in(site, "gb")
-    before = site.hosts["h1"].door.look().traffic[device_of(MACS["ga"])]
+    door, ga, gb = site.hosts["h1"].door, device_of(MACS["ga"]), device_of(MACS["gb"])
+    before = door.look().traffic[ga]
     with site.lan.spaces.inside("ga"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(bytes(1000), (ADDRESSES["gb"], 9))
         sender.sendto(bytes(1000), (ADDRESSES["gb"], 9))
-    site.until(
-        lambda: site.hosts["h1"].door.look().traffic[device_of(MACS["ga"])].sent_bytes > before.sent_bytes + 2000
-    )
-    after = site.hosts["h1"].door.look().traffic
-    assert after[device_of(MACS["ga"])].received_bytes < before.received_bytes + 2000
-    assert after[device_of(MACS["gb"])].received_bytes > 2000
+    site.until(lambda: door.look().traffic[ga].sent_bytes > before.sent_bytes + 2000)
+    after = door.look().traffic
+    assert after[ga].received_bytes < before.received_bytes + 2000
+    assert after[gb].received_bytes > 2000
