@@ -126,8 +126,8 @@ def _add_listing(cli: CommandLine) -> None:
                 "node": node,
                 "mtu": of_node[name][0] or None if name in of_node else None,
                 "interfaces": plugged.get(node, 0),
-                "problem": of_node[name][1] or None if name in of_node else "not set up yet",
                 **asdict(traffic.get(node, Traffic())),
+                "problem": of_node[name][1] or None if name in of_node else "not set up yet",
             }
             for node, of_node in states.items()
         ]

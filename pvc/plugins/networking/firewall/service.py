@@ -33,13 +33,16 @@ AGAIN = 5.0
 """Seconds to the next try while the rules cannot be put in force."""
 DEFINITIONS_AFRESH = 600.0
 """Seconds after which VMs' definitions are read again though no watch has fired: they are large."""
+ONE_MAC = "give each interface a MAC address of its own"
+RESTART = "it was not plugged in by its network's name, or by an older pvc; correct the definition, restart the VM"
+LEFT = "the host's own rules may drop what goes between VMs; unless they must, set networking.bridge_netfilter: disable"
 
 
 class FirewallService:
     """Service `firewall`."""
 
     name = "firewall"
-    after: tuple[str, ...] = ("liveness",)
+    after: tuple[str, ...] = ("networks",)
 
     def __init__(self, context: Context, open_filter: Callable[[], PacketFilter], settings: Settings) -> None:
         self.wake: Signal = context.runtime.signal()
@@ -185,11 +188,6 @@ class FirewallService:
             " and ".join(found),
         )
         return []
-
-
-ONE_MAC = "give each interface a MAC address of its own"
-RESTART = "it was not plugged in by its network's name, or by an older pvc; correct the definition, restart the VM"
-LEFT = "the host's own rules may drop what goes between VMs; unless they must, set networking.bridge_netfilter: disable"
 
 
 def _critical(text: str) -> Finding:
