@@ -1,6 +1,7 @@
 """Tells the cluster how much this node's VMs have sent and received on each network: once a minute, to nobody's bother.
 
-Nobody watches what it writes. What is counted between its last write and the daemon's end is lost.
+Nobody watches what it writes. What is counted between its last write and the daemon's end is lost; what was written
+although ZooKeeper's answer was lost is told twice.
 """
 
 import logging

@@ -1,6 +1,7 @@
 """What VMs send and receive: added up on each node, told once a minute, and shown."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from pvc.plugins.networking.decide.ports import device_of
 from pvc.plugins.networking.decide.traffic import growth
 from pvc.plugins.networking.records import Network, NetworkKind, Traffic, read_traffic
 from pvc.plugins.networking.requests import add, remove
+from pvc.plugins.networking.traffic import TrafficService
 from pvc.testing.cluster import SimCluster
 from pvc.testing.dataplane import FakeDataplane
 
@@ -85,8 +87,26 @@ def test_traffic_that_could_not_be_written_is_written_later_and_goes_with_its_ne
     cluster.ensemble.start()
     assert cluster.run_until(lambda: told(cluster) == told(cluster, "dmz") == SOME, 200)
     count(cluster, OTHER, MORE, "pvb-dmz")
+    dataplane(cluster).remove(OTHER)
     remove(cluster.client, "dmz")
     cluster.run(130)
-    assert told(cluster, "dmz") is None
+    add(cluster.client, Network("dmz", NetworkKind.MANAGED))
+    cluster.run(130)
+    assert told(cluster, "dmz") is None, "what is told is not of the network that had this name before"
     count(cluster, DEVICE, MORE)
     assert cluster.run_until(lambda: told(cluster) == MORE, 70)
+
+
+def test_what_a_failed_write_would_have_told_is_told_by_the_next(cluster: SimCluster) -> None:
+    daemon, session = cluster.nodes["hv1"].daemon, cluster.ensemble.connect("another")
+    assert daemon is not None
+    service = TrafficService(replace(daemon.context, coordinator=session))
+    service.counted({"lan": {}})
+    service.counted({"lan": {DEVICE: SOME}})
+    session.lose_next_commit(applied=False)
+    service.step()
+    assert told(cluster) is None
+    cluster.run(5)
+    service.counted({"lan": {DEVICE: MORE}})
+    service.step()
+    assert told(cluster) == MORE
