@@ -52,6 +52,7 @@ from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.dataplane import FakeDataplane
 from pvc.testing.directories import FakeDirectories
 from pvc.testing.hypervisor import FakeFabric, FakeHypervisor
+from pvc.testing.packetfilter import FakePacketFilter
 from pvc.testing.runtime import SimProcess, World
 
 SESSION_TIMEOUT = 10.0
@@ -100,6 +101,7 @@ class SimNode:
     directories: FakeDirectories
     config: Config
     dataplane: FakeDataplane = field(default_factory=FakeDataplane)
+    packetfilter: FakePacketFilter = field(default_factory=FakePacketFilter)
     process: SimProcess | None = None
     daemon: Daemon | None = None
     sessions: list[FakeCoordinator] = field(default_factory=list)
@@ -179,7 +181,7 @@ class SimCluster:
         plugins = Plugins(log)
         doors = {
             "hypervisor": HypervisorPlugin(lambda _context: node.host),
-            "networking": NetworkingPlugin(lambda: node.bridges, lambda: node.dataplane),
+            "networking": NetworkingPlugin(lambda: node.bridges, lambda: node.dataplane, lambda: node.packetfilter),
             "storage": StoragePlugin(lambda: node.directories),
         }
         plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})

@@ -23,6 +23,7 @@ from pvc.plugins.networking.dataplane import (
     StopLearning,
     Withdraw,
 )
+from pvc.plugins.networking.records import Traffic
 
 
 class FakeDataplane:
@@ -39,6 +40,8 @@ class FakeDataplane:
         """How often somebody has looked."""
         self.batches = 0
         """How often many changes were asked for at once."""
+        self.traffic: dict[str, Traffic] = {}
+        """What devices have counted; nothing if not said."""
         self.refusing = ""
         """Why the kernel refuses every change; empty: it does not."""
         if address:
@@ -47,7 +50,8 @@ class FakeDataplane:
     def look(self) -> Seen:
         self.looks += 1
         forwarding = {name: frozenset(entries) for name, entries in self._forwarding.items()}
-        return Seen(dict(self._links), forwarding)
+        ports = [name for name, link in self._links.items() if link.master]
+        return Seen(dict(self._links), forwarding, {name: self.traffic.get(name, Traffic()) for name in ports})
 
     def apply(self, change: Change) -> None:
         if self.refusing:

@@ -16,6 +16,7 @@ from pvc.core.model import DeviceChange, DeviceStep, Vm
 from pvc.core.needs import needs_with
 from pvc.core.observers import VmChange
 from pvc.core.records import Garbage
+from pvc.core.watchedparts import PluginFailed
 from pvc.plugins.hypervisor.host import Hypervisor, HypervisorError, HypervisorGone, NoSuchGuest
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
 
@@ -25,6 +26,9 @@ ASK_AGAIN = 6.0
 """Seconds after which a guest is asked again: one that is still booting overlooks it. QEMU refuses within five."""
 LETS_GO_WITHIN = 30.0
 """Seconds after which a guest is taken not to let go of a device."""
+PREPARED_WITHIN = 5.0
+"""Seconds that plugins have to make a device ready for this node: a daemon that has just begun may not have set up yet
+what the device needs."""
 TRIES = 5
 """How often the record of an outcome is tried again when somebody else writes at the same moment."""
 
@@ -107,16 +111,19 @@ class DeviceChanges:
     def _is_made(self, vm: Vm, change: DeviceChange, effort: _Effort) -> bool:
         """Take a step; whether the VM is as wanted. Raises what stopped it for good."""
         if change.step is DeviceStep.PLUG:
-            self._plug(vm, change)
-            return True
+            return self._is_plugged(vm, change, effort)
         return self._has_let_go(vm, change, effort)
 
-    def _plug(self, vm: Vm, change: DeviceChange) -> None:
+    def _is_plugged(self, vm: Vm, change: DeviceChange, effort: _Effort) -> bool:
         if found(self._hypervisor.xml(vm.uuid), change.key) is not None:
-            return
+            return True
         stored = self._definition(vm.uuid)[0]
-        # Plugins are given the whole definition, as at a start; of what they make of it one device is wanted.
-        device = found(self._context.plugins.vm_definition(vm, stored), change.key)
+        try:  # plugins are given the whole definition, as at a start; of what they make of it one device is wanted
+            device = found(self._context.plugins.vm_definition(vm, stored), change.key)
+        except PluginFailed:
+            if self._now() - effort.began < PREPARED_WITHIN:
+                return False
+            raise
         if device is None:
             raise Unmade("it is not in the definition any more")
         try:
@@ -126,6 +133,7 @@ class DeviceChanges:
         except HypervisorError:
             if found(self._hypervisor.xml(vm.uuid), change.key) is None:
                 raise
+        return True
 
     def _has_let_go(self, vm: Vm, change: DeviceChange, effort: _Effort) -> bool:
         device = found(self._hypervisor.xml(vm.uuid), change.key)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pvc.core.errors import PvcError
+from pvc.plugins.networking.records import Traffic
 
 FLOOD = "00:00:00:00:00:00"
 """As the MAC address of a forwarding entry: where frames go whose receiver has no entry of its own."""
@@ -60,6 +61,8 @@ class Seen:
     links: Mapping[str, Link] = field(default_factory=dict)
     forwarding: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     """Of each tunnel that bears pvc's mark."""
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """Of each device that is a port of a bridge what it has counted, as who is behind it sees that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,16 @@ def node_ports(name: str, node: str) -> str:
     return f"{NETWORKS}/{name}/ports/{node}"
 
 
+def traffic(name: str) -> str:
+    """Children: the nodes that have run VMs on the network. Nobody watches it."""
+    return f"{NETWORKS}/{name}/traffic"
+
+
+def node_traffic(name: str, node: str) -> str:
+    """What the VMs on the network have sent and received on this node."""
+    return f"{NETWORKS}/{name}/traffic/{node}"
+
+
 def gateway(name: str) -> str:
     """Where the gateway of a managed network is."""
     return f"{NETWORKS}/{name}/gateway"

@@ -1,7 +1,7 @@
 """`pvc network`: the cluster's networks. Talks to the tree only."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -9,13 +9,16 @@ import typer
 from pvc.core.commands import CommandLine
 from pvc.core.coordination import Coordinator
 from pvc.core.lookup import nodes_with_role, read_facts
+from pvc.core.records import Garbage
 from pvc.plugins.networking import requests
 from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.firewall.acl import read_acl
+from pvc.plugins.networking.firewall.rules import Direction
 from pvc.plugins.networking.gateway import options
 from pvc.plugins.networking.gateway.decide.typed import Typed
 from pvc.plugins.networking.gateway.requests import shared_macs
 from pvc.plugins.networking.keys import NETWORKS
-from pvc.plugins.networking.records import Network, NetworkKind, read_networks
+from pvc.plugins.networking.records import Network, NetworkKind, Traffic, read_networks, read_traffic
 from pvc.plugins.networking.schema import SECTION
 
 COLUMNS = ("name", "kind", "device", "vlan", "vni", "mtu", "ipv4", "ipv6", "up", "down")
@@ -183,17 +186,20 @@ def _add_listing(cli: CommandLine) -> None:
         network, _ = requests.find_network(coordinator, name)
         plugged = requests.plugged(coordinator, name)
         states = _states(coordinator)
+        traffic = read_traffic(coordinator, name)
         nodes = [
             {
                 "node": node,
                 "mtu": of_node[name][0] or None if name in of_node else None,
                 "interfaces": plugged.get(node, 0),
+                **asdict(traffic.get(node, Traffic())),
                 "problem": of_node[name][1] or None if name in of_node else "not set up yet",
             }
             for node, of_node in states.items()
         ]
         row = {
             **_row(network, states),
+            **_rules(coordinator, name),
             "vms": requests.users(coordinator, name),
             "shared_macs": shared_macs(coordinator, name),
             "nodes": nodes,
@@ -226,6 +232,19 @@ def _row(network: Network, states: dict[str, dict[str, tuple[int, str]]]) -> dic
         **options.shown(network),
         "up": up,
         "down": [node for node in states if node not in up],
+    }
+
+
+def _rules(coordinator: Coordinator, network: str) -> dict[str, Any]:
+    """How many rules the firewall has for a network, and what becomes of the rest; nothing of what cannot be read."""
+    try:
+        acl = read_acl(coordinator, network)
+    except Garbage:
+        return {f"{what}_{way.value}": None for what in ("rules", "default") for way in Direction}
+    sides = {way.value: acl.side(way) for way in Direction}
+    return {
+        **{f"rules_{way}": len(side.rules) for way, side in sides.items()},
+        **{f"default_{way}": side.default for way, side in sides.items()},
     }
 
 

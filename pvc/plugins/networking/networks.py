@@ -4,8 +4,8 @@ Everything stays in place when it stops: VMs go on talking while the daemon is a
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from pvc.core import keys as core
 from pvc.core.context import Context
@@ -16,7 +16,7 @@ from pvc.core.observers import HERE, VmEvent
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
 from pvc.plugins.networking import keys
-from pvc.plugins.networking.dataplane import Dataplane, DataplaneError
+from pvc.plugins.networking.dataplane import Dataplane, DataplaneError, Seen
 from pvc.plugins.networking.decide.attachment import (
     NetworkState,
     NetworkUnusable,
@@ -26,7 +26,8 @@ from pvc.plugins.networking.decide.attachment import (
 )
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, bridge_of, plan
-from pvc.plugins.networking.records import Network, Ports, read_networks, read_ports
+from pvc.plugins.networking.decide.ports import port_named
+from pvc.plugins.networking.records import Network, Ports, Traffic, read_networks, read_ports
 from pvc.plugins.networking.schema import SECTION
 
 LOOK = 15.0
@@ -42,13 +43,33 @@ HEARSAY = 30.0
 VMs that were here before are told one by one."""
 
 
+class Guard(Protocol):
+    """Who decides whether VMs may be on a network, as far as devices do not: the firewall."""
+
+    def report_to(self, listener: Signal) -> None:
+        """Set `listener` whenever a judgement is another one."""
+
+    def plugged(self, devices: Mapping[str, frozenset[str]]) -> None:
+        """Hear of the VMs' devices in the bridges, by network."""
+
+    def judgement(self, network: str) -> str | None:
+        """Why VMs must not be on a network; empty: they may; None: not known yet."""
+
+
+class Meter(Protocol):
+    """Who adds up what VMs send and receive."""
+
+    def counted(self, now: Mapping[str, Mapping[str, Traffic]]) -> None:
+        """Hear what the kernel has counted so far, by network and device of a VM."""
+
+
 class NetworkService:
     """Service `networks`; also an observer of VMs, whose MAC addresses it tells the other nodes."""
 
     name = "networks"
     after: tuple[str, ...] = ("liveness",)
 
-    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane]) -> None:
+    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane], guard: Guard, meter: Meter) -> None:
         self.wake: Signal = context.runtime.signal()
         self._me = context.node
         self._context = context
@@ -61,6 +82,8 @@ class NetworkService:
         self._begun = context.runtime.monotonic()
         self._heard: set[str] = set()
         self._states: Mapping[str, NetworkState] | None = None
+        self._guard, self._meter = guard, meter
+        guard.report_to(self.wake)
 
     def vm_changed(self, event: VmEvent) -> None:
         """See VmObserver."""
@@ -103,7 +126,9 @@ class NetworkService:
         """The bridge to plug a VM into, and its MTU. Raises NetworkUnusable. From any thread."""
         state = (self._states or {}).get(network)
         if state is None:
-            raise NetworkUnusable(f"there is no network {network} on this node; `pvc network list` shows them all")
+            raise NetworkUnusable(
+                f"network {network} is not set up on this node; `pvc network info {network}` says more"
+            )
         if state.problem:
             raise NetworkUnusable(f"network {network} cannot be used on this node: {state.problem}")
         return bridge_of(network), state.mtu
@@ -155,15 +180,29 @@ class NetworkService:
         try:
             dataplane = self._opened()
             known = self._known(networks, here)
-            first = plan(View(networks, dataplane.look(), **known))
+            before = dataplane.look()
+            first = plan(View(networks, before, **known))
             if sum(map(len, first.changes.values())) >= MANY:
                 dataplane.apply_many([change for steps in first.changes.values() for change in steps])
-                first = plan(View(networks, dataplane.look(), **known))
+                before = dataplane.look()
+                first = plan(View(networks, before, **known))
             refused = {name: why for name in first.changes if (why := self._change(dataplane, name, first))}
-            last = plan(View(networks, dataplane.look(), **known)) if first.changes else first
+            seen = dataplane.look() if first.changes else before
+            last = plan(View(networks, seen, **known)) if first.changes else first
         except (DataplaneError, ImportError) as error:
             return {name: NetworkState(problem=str(error)) for name in networks}
-        return {name: _state(name, last, refused) for name in {**networks, **last.problems}}
+        plugged = {name: _plugged(name, seen) for name in networks}
+        self._guard.plugged(plugged)
+        self._meter.counted({name: {device: seen.traffic[device] for device in plugged[name]} for name in networks})
+        states = {name: _state(name, last, refused) for name in {**networks, **last.problems}}
+        return dict(self._judged(states))
+
+    def _judged(self, states: Mapping[str, NetworkState]) -> Iterator[tuple[str, NetworkState]]:
+        """The states with what the guard says; without the networks that it does not know yet."""
+        for name, state in states.items():
+            why = "" if state.problem else self._guard.judgement(name)
+            if why is not None:
+                yield name, NetworkState(problem=why) if why else state
 
     def _opened(self) -> Dataplane:
         if self._dataplane is None:
@@ -219,3 +258,10 @@ def _state(name: str, seen: Plan, refused: Mapping[str, str]) -> NetworkState:
     if seen.changes.get(name):
         return NetworkState(problem=refused.get(name) or "a change did not take; look at `ip -details link`")
     return NetworkState(seen.mtus.get(name, 0), warning=warning)
+
+
+def _plugged(network: str, seen: Seen) -> frozenset[str]:
+    """The devices of VMs in a network's bridge: those that are named for one, and taps of whatever name."""
+    bridge = bridge_of(network)
+    links = [link for link in seen.links.values() if link.master == bridge]
+    return frozenset(link.name for link in links if port_named(link.name) or link.kind == "tun")

@@ -16,8 +16,11 @@ from pvc.core.service import Service
 if TYPE_CHECKING:
     from pvc.plugins.networking.bridges import Bridges
     from pvc.plugins.networking.dataplane import Dataplane
+    from pvc.plugins.networking.firewall.packetfilter import PacketFilter
+    from pvc.plugins.networking.firewall.service import FirewallService
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
+    from pvc.plugins.networking.traffic import TrafficService
 
 
 class NetworkingPlugin:
@@ -27,9 +30,13 @@ class NetworkingPlugin:
         self,
         open_bridges: "Callable[[], Bridges] | None" = None,
         open_dataplane: "Callable[[], Dataplane] | None" = None,
+        open_filter: "Callable[[], PacketFilter] | None" = None,
     ) -> None:
         self._open_bridges = open_bridges
         self._open_dataplane = open_dataplane or _kernel
+        self._open_filter = open_filter or _nftables
+        self._firewall: FirewallService | None = None
+        self._traffic: TrafficService | None = None
         self._networks: NetworkService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
@@ -48,7 +55,10 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context), self._the_networks(context)]
+        return [
+            *(self._the_service(context), self._the_networks(context)),
+            *(self._the_firewall(context), self._the_traffic(context)),
+        ]
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
@@ -60,7 +70,8 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return [*self._the_service(context).findings(), *self._the_networks(context).findings()]
+        parts = (self._the_service(context), self._the_networks(context), self._the_firewall(context))
+        return [finding for part in parts for finding in part.findings()]
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
@@ -73,7 +84,7 @@ class NetworkingPlugin:
     def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
         from pvc.plugins.networking.decide.attachment import with_bridges
 
-        return with_bridges(xml, self._the_networks(context).bridge)
+        return with_bridges(xml, vm.uuid, self._the_networks(context).bridge)
 
     @hookimpl
     def pvc_placement(self, context: Context, vm: Vm, nodes: Sequence[str]) -> Mapping[str, Verdict]:
@@ -105,6 +116,9 @@ class NetworkingPlugin:
         cli.group("vm network", help="The networks that a VM is plugged into.").later(
             ("add", "remove", "list"), partial(_add_vm_commands, cli)
         )
+        cli.group("network acl", help="What VMs of a network may receive and send.").later(
+            ("add", "list", "remove", "move", "default", "set"), partial(_add_acl_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -119,8 +133,26 @@ class NetworkingPlugin:
         if self._networks is None:
             from pvc.plugins.networking.networks import NetworkService
 
-            self._networks = NetworkService(context, self._open_dataplane)
+            self._networks = NetworkService(
+                context, self._open_dataplane, self._the_firewall(context), self._the_traffic(context)
+            )
         return self._networks
+
+    def _the_firewall(self, context: Context) -> "FirewallService":
+        if self._firewall is None:
+            from pvc.plugins.networking.firewall.service import FirewallService
+            from pvc.plugins.networking.schema import SECTION, settings_from
+
+            settings = settings_from(context.config.section(SECTION))
+            self._firewall = FirewallService(context, self._open_filter, settings)
+        return self._firewall
+
+    def _the_traffic(self, context: Context) -> "TrafficService":
+        if self._traffic is None:
+            from pvc.plugins.networking.traffic import TrafficService
+
+            self._traffic = TrafficService(context)
+        return self._traffic
 
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
@@ -138,6 +170,19 @@ def _kernel() -> "Dataplane":
     except ImportError as error:
         raise DataplaneError(f"pyroute2 is missing ({error}); install the extra `networking` of pvc") from error
     return NetlinkDataplane()
+
+
+def _nftables() -> "PacketFilter":
+    from pvc.core.process import SystemProcesses
+    from pvc.plugins.networking.firewall.nftables import NftProgram
+
+    return NftProgram(SystemProcesses())
+
+
+def _add_acl_commands(cli: CommandLine) -> None:
+    from pvc.plugins.networking.firewall.cli import add_commands
+
+    add_commands(cli)
 
 
 def _add_network_commands(cli: CommandLine) -> None:

@@ -79,6 +79,16 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What VMs of a network have sent and received on one node, as the VMs see it."""
+
+    received_bytes: int = 0
+    received_packets: int = 0
+    sent_bytes: int = 0
+    sent_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The addresses that belong to one MAC address of a managed network, until they are released."""
 
@@ -136,6 +146,15 @@ def read_ports(source: Coordinator | Mirror, network: str) -> dict[str, Ports]:
         if ports is not None:
             found[node] = ports
     return found
+
+
+def read_traffic(coordinator: Coordinator, network: str) -> dict[str, Traffic]:
+    """What VMs of a network have sent and received, by node. Raises Disconnected."""
+    nodes = coordinator.children(keys.traffic(network)) or ()
+    paths = [keys.node_traffic(network, node) for node in nodes]
+    found = zip(nodes, paths, coordinator.get_many(paths), strict=True)
+    read = {node: _decoded(Traffic, znode.data, path) for node, path, znode in found if znode is not None}
+    return {node: traffic for node, traffic in read.items() if traffic is not None}
 
 
 def _decoded(kind: type[T], data: bytes, path: str) -> T | None:

@@ -12,6 +12,9 @@ from pvc.plugins.networking.dataplane import FLOOD, AddTunnel, Change, Entry, Fo
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, plan
 from pvc.plugins.networking.decide.networks import free_vni, problems, why_not_removed
+from pvc.plugins.networking.firewall.acl import change_acl, read_acl
+from pvc.plugins.networking.firewall.decide.order import with_default
+from pvc.plugins.networking.firewall.rules import Acl, Action, Direction
 from pvc.plugins.networking.records import Network, NetworkKind, Ports, read_networks
 from pvc.plugins.networking.requests import Refused, add, modify, remove
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
@@ -153,8 +156,12 @@ def test_a_subnet_given_by_modify_is_checked_against_one_that_comes_at_the_same_
 def test_a_network_is_removed_with_all_that_is_below_it(clients: tuple[FakeCoordinator, FakeCoordinator]) -> None:
     one, _ = clients
     add(one, LAN)
+    change_acl(one, "lan", lambda acl: (with_default(acl, Direction.IN, Action.DROP), None))
     remove(one, "lan")
     assert one.children(keys.NETWORKS) == ()
+    add(one, LAN)
+    assert read_acl(one, "lan") == Acl(), "the next network of that name has none of its rules"
+    remove(one, "lan")
     with pytest.raises(NotFound, match="there is no network 'lan'"):
         remove(one, "lan")
     with pytest.raises(NotFound, match="network list"):
