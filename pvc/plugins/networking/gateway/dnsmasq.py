@@ -8,7 +8,7 @@ from signal import SIGHUP, SIGKILL, SIGTERM
 
 from pvc.core.process import CommandFailed, Processes
 from pvc.core.runtime import Runtime
-from pvc.plugins.networking.gateway.decide.dnsmasq import configuration, forgets, hosts, names
+from pvc.plugins.networking.gateway.decide.dnsmasq import configuration, forgets, hosts, names, servers
 from pvc.plugins.networking.gateway.routers import Router, RouterError
 
 PATIENCE = 10.0
@@ -48,15 +48,21 @@ class Dnsmasq:
         """
         return self._pid() != 0 and _read(self._directory / "dnsmasq.netns") == str(namespace)
 
-    def settle(self, router: Router, namespace: tuple[int, int]) -> None:
-        """Have it run and know what it should. It is only started anew if it has to forget something."""
-        old = _read(self._directory / "hosts")
-        anew = self._write("dnsmasq.conf", configuration(router, self._directory))
-        wakes = [self._write("hosts", hosts(router.services)), self._write("names", names(router.services))]
-        if anew or forgets(old, hosts(router.services)) or not self.alive(namespace):
+    def settle(self, router: Router, namespace: tuple[int, int], *, remind: bool) -> None:
+        """Have it run and know what it should. It is only started anew if it has to forget something.
+
+        `remind` it of its files also if they are as they should be: a daemon may have died when it had written them.
+        """
+        services = router.services
+        wanted = {"hosts": hosts(services), "names": names(services), "servers": servers(services)}
+        told = configuration(router, self._directory)
+        if _read(self._configuration) != told or forgets(_read(self._directory / "hosts"), wanted["hosts"]):
+            self._directory.joinpath("dnsmasq.netns").unlink(missing_ok=True)  # it is not believed to be alive any more
+        changed = [self._write(name, text) for name, text in {**wanted, "dnsmasq.conf": told}.items()]
+        if not self.alive(namespace):
             self.end()
             self._start(namespace)
-        elif any(wakes):
+        elif any(changed) or remind:
             _signal(self._pid(), SIGHUP)
 
     def end(self) -> None:
@@ -78,8 +84,6 @@ class Dnsmasq:
                     ["dnsmasq", f"--conf-file={self._configuration}"], timeout=PATIENCE, env={"LC_ALL": "C"}
                 )
         except CommandFailed as error:
-            # Whether it is this configuration that runs must not be believed from the file alone.
-            self._configuration.unlink(missing_ok=True)
             raise RouterError(f"{error}; it is in the package dnsmasq-base") from error
         self._write("dnsmasq.netns", str(namespace))
 

@@ -93,10 +93,10 @@ class Devices:
         """Remove a device, and its other end."""
         self._netlink.link("del", index=port.index)
 
-    def ready(self, name: str) -> bool:
-        """Whether frames pass: the other end is up, and the kernel has seen it."""
+    def sent(self, name: str) -> int:
+        """How many frames have left by a device."""
         (link,) = self._netlink.link("get", ifname=name)
-        return bool(link.get("operstate") == "UP")
+        return int(link.get("stats64")["tx_packets"])
 
     def fit(self, name: str, leg: Leg) -> None:
         """Have the inner end of a leg be as wanted, with its addresses, and up; what is so is not touched."""

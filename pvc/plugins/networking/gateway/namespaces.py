@@ -95,12 +95,9 @@ def set_kernel(values: Mapping[str, str]) -> None:
             raise RouterError(f"{file} cannot be set to {value}: {error.strerror}; pvcd needs root") from error
 
 
-def send(device: str, frames: Sequence[bytes]) -> None:
-    """Send frames by a device of the namespace that the thread is in. Raises OSError."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as packets:
-        packets.bind((device, 0))
-        for frame in frames:
-            packets.send(frame)
+def packets() -> socket.socket:
+    """To send whole frames by devices of the namespace that the thread is in. To close it takes up to 15 ms."""
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 
 
 def _enter(descriptor: int) -> None:

@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_interface
@@ -22,7 +21,7 @@ from pvc.plugins.networking.gateway.decide.silence import KINDS
 from pvc.plugins.networking.gateway.decide.translation import translation
 from pvc.plugins.networking.gateway.dnsmasq import Dnsmasq
 from pvc.plugins.networking.gateway.legs import Devices, devices, link_local
-from pvc.plugins.networking.gateway.namespaces import DIRECTORY, Namespaces, send, set_kernel
+from pvc.plugins.networking.gateway.namespaces import DIRECTORY, Namespaces, packets, set_kernel
 from pvc.plugins.networking.gateway.routers import Leg, Router, RouterError, RouterState
 from pvc.plugins.networking.gateway.silence import Switch, nft
 from pvc.plugins.networking.netlink import MARK
@@ -112,7 +111,7 @@ class NamespaceRouters:
         try:
             if router.active and known and not known.active and replace(known, active=True) == router:
                 self._switch_legs(router)  # it was ready: packets first, and then a look whether all is as it was
-            self._settle(router)
+            self._settle(router, remind=known is None)
         except OSError as error:
             raise RouterError(f"the router of {network}: {error}; look at {self._directory}") from error
         self._settled[network] = router
@@ -146,7 +145,7 @@ class NamespaceRouters:
     def close(self) -> None:
         """Nothing is held: every connection to the kernel is closed as soon as it has been used."""
 
-    def _settle(self, router: Router) -> None:
+    def _settle(self, router: Router, *, remind: bool) -> None:
         name = self._prefix + router.network
         legs = _legs(router)
         with devices(f"the legs of {router.network} cannot be looked at") as here:
@@ -157,14 +156,13 @@ class NamespaceRouters:
             for kind in KINDS:
                 self._fit_port(here, kind, router.network, legs.get(INNER[kind]))
         with self._namespaces.inside(name):
-            set_kernel(KERNEL)
             with devices(f"the router of {router.network} cannot be set up") as inner:
                 for device, leg in legs.items():
                     inner.fit(device, leg)
                 inner.lead(legs)
             self._translate(router)
         self._switch_legs(router)
-        self._dnsmasq(router.network).settle(router, self._namespaces.identity(name))
+        self._dnsmasq(router.network).settle(router, self._namespaces.identity(name), remind=remind)
 
     def _found(self, network: str) -> None:
         """Have its directory and namespace. Raises RouterError if one of this name is somebody else's."""
@@ -181,6 +179,7 @@ class NamespaceRouters:
             self._log.info("router of %s: made", network)
         _make(directory)
         with self._namespaces.inside(name), devices(f"{name} cannot be marked") as inner:
+            set_kernel(KERNEL)  # before there are legs, which begin with what is the default then
             lo = inner.port("lo")
             if lo and not (lo.owned and lo.up):
                 inner.mark("lo")
@@ -241,14 +240,17 @@ class NamespaceRouters:
                 self._announce(rising)
 
     def _announce(self, legs: Mapping[str, Leg]) -> None:
+        """In the namespace. What is sent before the kernel has seen that the other end is up is lost, and not told."""
+        frames = {name: _announcements(leg) for name, leg in legs.items()}
         until = self._runtime.monotonic() + READY
-        with devices("the legs cannot be looked at") as inner:
-            for name, leg in legs.items():
-                while not inner.ready(name) and self._runtime.monotonic() < until:
-                    self._runtime.sleep(TICK)  # until then what it sends is lost
-                own = {*(ip_interface(each) for each in leg.addresses), link_local(leg.mac)}
-                with suppress(OSError):  # an announcement that is lost costs a moment, the router is up all the same
-                    send(name, [announcement(leg.mac, each.ip) for each in own])
+        with devices("the legs cannot be announced") as inner, packets() as sender:
+            while frames and self._runtime.monotonic() < until:
+                before = {name: inner.sent(name) for name in frames}
+                for name, some in frames.items():
+                    for frame in some:
+                        sender.sendto(frame, (name, 0))
+                frames = {name: some for name, some in frames.items() if inner.sent(name) < before[name] + len(some)}
+                self._runtime.sleep(TICK)
 
     def _dnsmasq(self, network: str) -> Dnsmasq:
         inside = partial(self._namespaces.inside, self._prefix + network)
@@ -304,6 +306,11 @@ class NamespaceRouters:
 def _legs(router: Router) -> dict[str, Leg]:
     legs = (router.lan, router.transit, router.upstream)
     return {name: leg for name, leg in zip(INNER.values(), legs, strict=True) if leg}
+
+
+def _announcements(leg: Leg) -> list[bytes]:
+    own = {*map(ip_interface, leg.addresses), link_local(leg.mac)}
+    return [announcement(leg.mac, each.ip) for each in sorted(own, key=str)]
 
 
 def _make(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The words by which dnsmasq is told what a router does: pure texts. Chooses no address: all are those of `Services`."""
+"""The words by which dnsmasq is told what a router does: pure texts. All addresses are those of `Services`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-
 
 
 def configuration(router: Router, directory: Path) -> str:
-    """The configuration file. It names files in `directory` that are read again at SIGHUP: `hosts` and `names`."""
+    """The configuration file. It names files in `directory` that are read anew at SIGHUP: hosts, names, servers."""
     return "".join(f"{line}\n" for line in _lines(router, directory))
 
 
@@ -40,6 +40,15 @@ def names(services: Services) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def servers(services: Services) -> str:
+    """The file of who is asked for what this router does not know: nobody for what is in the cluster's domains."""
+    own = {services.domain, *(name.partition(".")[2] for name in services.names or ())}
+    lines = [f"server=/{each.lower().rstrip('.')}/" for each in sorted(own) if _NAME.fullmatch(each.rstrip("."))]
+    # Without anybody to ask, what is not known does not exist: a refusal makes some programs ask again and again.
+    lines += [f"server={each}" for each in services.forwarders] or ["server=/#/"]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def forgets(before: str, after: str) -> bool:
     """Whether a host of the old `hosts` is gone or has other addresses: dnsmasq would go on with its lease."""
     return not set(before.splitlines()) <= set(after.splitlines())
@@ -51,8 +60,7 @@ def _lines(router: Router, directory: Path) -> Iterator[str]:
     yield from ("no-resolv", "no-hosts", "no-poll", "no-ping", "domain-needed", "bogus-priv")
     yield from ("quiet-dhcp", "quiet-dhcp6", "quiet-ra")
     yield from (f"pid-file={directory}/dnsmasq.pid", f"addn-hosts={directory}/names")
-    yield from (f"domain={services.domain}", f"local=/{services.domain}/")
-    yield from (f"server={each}" for each in services.forwarders)
+    yield from (f"domain={services.domain}", f"servers-file={directory}/servers")
     own = [ip_interface(each) for each in router.lan.addresses]
     four = next((each for each in own if isinstance(each, IPv4Interface)), None)
     six = next((each for each in own if isinstance(each, IPv6Interface) and not each.is_link_local), None)
