@@ -1,5 +1,6 @@
 """Machines with routers in network namespaces, and guests that talk through them."""
 
+import json
 import os
 import shutil
 import socket
@@ -85,6 +86,8 @@ class Site:
                 self.spaces.ip("m1", f"link add {other}-{bridge} type veth peer name m1-{bridge} netns @{other}")
                 self.spaces.ip("m1", f"link set {other}-{bridge} master {bridge} up")
                 self.spaces.ip(other, f"link set m1-{bridge} master {bridge} up")
+        for machine in self.names:
+            self._await_ports(machine)
         self.routers = {name: RoutersInside(self.spaces, name, self.directory / name) for name in self.names}
 
     def guest(self, name: str, bridge: str, mac: str, *addresses: str, via: str = "", machine: str = "m1") -> None:
@@ -98,8 +101,21 @@ class Site:
         for address in addresses:
             self.spaces.ip(name, f"addr add {address} dev eth0{' nodad' if ':' in address else ''}")
         self.spaces.ip(name, "link set eth0 up")
+        self._await_ports(machine)
         if via:
             self.spaces.ip(name, f"route add default via {via}")
+
+    def _await_ports(self, machine: str) -> None:
+        """The kernel may take a second to see that a veth device is up, and bridges drop frames meanwhile."""
+
+        def forwarding() -> bool:
+            words = ["bridge", "-json", "-n", self.spaces.full(machine), "link"]
+            return all(
+                port["state"] == "forwarding" or port["ifname"].startswith("pv")
+                for port in json.loads(RUN.check(words, timeout=30) or "[]")
+            )
+
+        until(forwarding, "a port does not come up")
 
     def leases(self, guest: str, *options: str) -> str:
         """What a guest is given when it asks by DHCP; empty: nothing."""

@@ -22,6 +22,8 @@ NODAD = 0x02
 STATIC = 4
 """Origin of a route: set by an administrator, or by us (linux/rtnetlink.h)."""
 MAIN = 254
+FORWARDING = 3
+"""State of a bridge's port (linux/if_bridge.h)."""
 LINK_LOCAL = int(ip_address("fe80::"))
 
 
@@ -92,6 +94,12 @@ class Devices:
     def remove(self, port: Port) -> None:
         """Remove a device, and its other end."""
         self._netlink.link("del", index=port.index)
+
+    def forwarding(self, name: str) -> bool:
+        """Whether the bridge has seen that a port is up: until then it drops what comes from it."""
+        (link,) = self._netlink.link("get", ifname=name)
+        bridge = link.get(("linkinfo", "slave_data"))
+        return bool(bridge and bridge.get("state") == FORWARDING)
 
     def sent(self, name: str) -> int:
         """How many frames have left by a device."""

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_interface
@@ -32,7 +32,7 @@ BY_SYSTEMD = ("systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--")
 """Runs a program as a unit of its own: what a sandboxed daemon mounts itself nobody else would see."""
 PATIENCE = 20.0
 READY = 1.0
-"""Seconds for the kernel to see that a leg is up: it takes less than a millisecond, unless it is busy."""
+"""Seconds for the kernel to see that a leg is up: it takes a millisecond or two, unless it is busy."""
 TICK = 0.0005
 INNER = dict(zip(KINDS, ("lan", "transit", "upstream"), strict=True))
 """The name of a leg inside the namespace, by how the name of its port begins."""
@@ -225,32 +225,44 @@ class NamespaceRouters:
         """Have the ports up or down as wanted. Those that go up are announced: to bridges, and to neighbours."""
         if router.active and not self._switch.sure():
             self._switch.define()  # without it nothing would silence the router
-        rising = {}
+        turned: dict[str, Leg] = {}
         with devices(f"the legs of {router.network} cannot be switched") as here:
             for kind in KINDS:
-                port = here.own(f"{kind}-{router.network}")
-                leg = _legs(router).get(INNER[kind])
+                port, leg = here.own(f"{kind}-{router.network}"), _legs(router).get(INNER[kind])
                 if port and leg and port.up != router.active:
                     here.switch(port, router.active)
-                    rising[INNER[kind]] = leg
-        if rising:
+                    turned[kind] = leg
+            if turned and router.active:
+                ports = [f"{kind}-{router.network}" for kind in turned]
+                self._await(lambda: all(here.forwarding(port) for port in ports))
+        if turned:
             self._log.info("router of %s: legs %s", router.network, "up" if router.active else "down")
-        if rising and router.active:
+        if turned and router.active:
             with self._namespaces.inside(self._prefix + router.network):
-                self._announce(rising)
+                self._announce({INNER[kind]: leg for kind, leg in turned.items()})
 
     def _announce(self, legs: Mapping[str, Leg]) -> None:
         """In the namespace. What is sent before the kernel has seen that the other end is up is lost, and not told."""
-        frames = {name: _announcements(leg) for name, leg in legs.items()}
-        until = self._runtime.monotonic() + READY
+        silent = {name: _announcements(leg) for name, leg in legs.items()}
+
+        def heard() -> bool:
+            before = {name: inner.sent(name) for name in silent}
+            for name, frames in silent.items():
+                for frame in frames:
+                    sender.sendto(frame, (name, 0))
+            for name in before:
+                if inner.sent(name) >= before[name] + len(silent[name]):
+                    del silent[name]
+            return not silent
+
         with devices("the legs cannot be announced") as inner, packets() as sender:
-            while frames and self._runtime.monotonic() < until:
-                before = {name: inner.sent(name) for name in frames}
-                for name, some in frames.items():
-                    for frame in some:
-                        sender.sendto(frame, (name, 0))
-                frames = {name: some for name, some in frames.items() if inner.sent(name) < before[name] + len(some)}
-                self._runtime.sleep(TICK)
+            self._await(heard)
+
+    def _await(self, condition: Callable[[], bool]) -> None:
+        """Until something is so, or it has taken too long: then a router is found a moment later, but it works."""
+        until = self._runtime.monotonic() + READY
+        while not condition() and self._runtime.monotonic() < until:
+            self._runtime.sleep(TICK)
 
     def _dnsmasq(self, network: str) -> Dnsmasq:
         inside = partial(self._namespaces.inside, self._prefix + network)
