@@ -127,6 +127,20 @@ class Site:
             return self.spaces.run(guest, *words).strip()
         return ""
 
+    def asks_by_dhcp6(self, guest: str, mac: str) -> bytes:
+        """What a server says to a guest that solicits an address (RFC 8415), whose identity is its MAC address."""
+        with self.spaces.inside(guest):
+            client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            index = socket.if_nametoindex("eth0")
+        with client:
+            client.bind(("::", 546))
+            client.settimeout(PATIENCE)
+            identity = b"\0\x03\0\x01" + bytes.fromhex(mac.replace(":", ""))
+            options = {1: identity, 3: b"\0\0\0\x01" + bytes(8), 8: b"\0\0", 14: b""}
+            body = b"".join(struct.pack("!HH", code, len(data)) + data for code, data in options.items())
+            client.sendto(b"\x01pvc" + body, ("ff02::1:2", 547, 0, index))
+            return client.recv(2048)
+
     def resolves(self, guest: str, name: str, server: str) -> str:
         """What a name server says to a guest."""
         words = ["ip", "netns", "exec", self.spaces.full(guest), "busybox", "nslookup", name, server]

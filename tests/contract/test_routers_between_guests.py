@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -18,6 +18,8 @@ VM, STRANGER = "52:54:00:00:00:0a", "52:54:00:00:00:0c"
 LAN = Leg("lan-a", "02:00:00:00:01:01", MTU, ("10.1.0.1/24", "fd00:1::1/64"))
 LAN_B = Leg("lan-b", "02:00:00:00:02:01", MTU, ("10.2.0.1/24", "fd00:2::1/64"))
 HOSTS = (Host(VM, "vm1", "10.1.0.7", "fd00:1::7"),)
+ADDRESS_OPTION = b"\0\x05\0\x18"
+"""Code and length of what gives an IPv6 address in DHCPv6."""
 NAMES = {"vm2.b.internal": ("10.2.0.7",)}
 A = Router("a", LAN, Services("a.internal", True, True, 3600, HOSTS, NAMES), active=True)
 UPSTREAM = Leg(
@@ -50,6 +52,8 @@ def test_a_guest_gets_its_own_address_and_names_and_a_stranger_gets_none(site: S
     site.guest("vm", "lan-a", VM)
     site.guest("stranger", "lan-a", STRANGER)
     assert site.leases("vm").split() == ["10.1.0.7/24", "10.1.0.1", "10.1.0.1", "a.internal", "vm1", "1450", "3600"]
+    assert IPv6Address("fd00:1::7").packed in site.asks_by_dhcp6("vm", VM)
+    assert ADDRESS_OPTION not in site.asks_by_dhcp6("stranger", STRANGER)
     assert site.leases("stranger") == ""
     assert site.leases("stranger", "-r", "10.1.0.7") == ""
     site.spaces.ip("vm", "addr add 10.1.0.7/24 dev eth0")
