@@ -157,7 +157,13 @@ class Devices:
     def _route(self, how: str, subnet: str, index: int, via: str) -> None:
         crossing = ip_network(subnet).version == 4 and ip_address(via).version == 6
         way = {"via": {"family": AF_INET6, "addr": via}} if crossing else {"gateway": via}
-        self._netlink.route(how, dst=subnet, oif=index, proto=STATIC, table=MAIN, **way)
+        try:
+            self._netlink.route(how, dst=subnet, oif=index, proto=STATIC, table=MAIN, **way)
+        except NetlinkError as error:
+            raise RouterError(
+                f"the kernel takes no route to {subnet} by {via}: {_said(error)};"
+                " the next router must be in a subnet of the leg, and not the leg itself"
+            ) from error
 
     def _there(self, name: str) -> Port:
         found = self.port(name)
@@ -173,10 +179,13 @@ def devices(what: str) -> Iterator[Devices]:
         with IPRoute() as netlink:
             yield Devices(netlink)
     except NetlinkError as error:
-        said = error.args[1] if len(error.args) > 1 else error
-        raise RouterError(f"{what}: the kernel refuses: {said}; look at `ip -details link`") from error
+        raise RouterError(f"{what}: the kernel refuses: {_said(error)}; look at `ip -details link`") from error
     except OSError as error:
         raise RouterError(f"{what}: {error.strerror or error}; look at `ip -details link`") from error
+
+
+def _said(error: NetlinkError) -> str:
+    return str(error.args[1] if len(error.args) > 1 else error)
 
 
 def link_local(mac: str) -> IPv6Interface:
