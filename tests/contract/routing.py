@@ -150,6 +150,11 @@ class Site:
         """Run a program in a router's namespace; what it prints."""
         return RUN.check(["ip", "netns", "exec", self.routers[machine].prefix + network, *words], timeout=60)
 
+    def came_in(self, machine: str, network: str) -> dict[str, int]:
+        """How many frames have come into a router, by device."""
+        links = json.loads(self.inside_router(machine, network, "ip", "-json", "-statistics", "link"))
+        return {link["ifname"]: link["stats64"]["rx"]["packets"] for link in links}
+
     def dnsmasq(self, machine: str, network: str) -> int:
         """The number of a router's dnsmasq."""
         return int((self.directory / machine / network / "dnsmasq.pid").read_text())

@@ -154,7 +154,7 @@ def test_not_one_frame_passes_when_nobody_holds_and_all_do_again_when_somebody_d
             routers.hold(["a"], 0.2)
             until(lambda: not routers.look()["a"].held, "it is held for ever")
             vm.frames(LAN.mac), world.frames(UPSTREAM.mac)
-            sent = established.sent
+            sent, came_in = established.sent, site.came_in("m1", "a")
             site.inside_router("m1", "a", "ip", "neigh", "flush", "all")
             assert not site.spaces.answers("world", "192.0.2.10")
             vm.send(announcement(VM, IPv4Address("10.1.0.7")))
@@ -164,6 +164,7 @@ def test_not_one_frame_passes_when_nobody_holds_and_all_do_again_when_somebody_d
                 site.inside_router("m1", "a", "busybox", "ping", "-c", "1", "-W", "1", "10.1.0.7")
             until(lambda: established.sent > sent + 20, "the flow has ended")
             assert (vm.frames(LAN.mac), world.frames(UPSTREAM.mac)) == ([], [])
+            assert site.came_in("m1", "a") == came_in
             answered = len(established.answered)
             routers.hold(["a"], 60.0)
             until(lambda: len(established.answered) > answered, "it does not come back")
