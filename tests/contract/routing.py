@@ -5,12 +5,12 @@ import os
 import shutil
 import socket
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from pvc.core.process import CommandFailed
+from pvc.core.process import CommandFailed, Finished, Processes, SystemProcesses
 from pvc.core.runtime import Task
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.networking.gateway.netns import NamespaceRouters
@@ -32,6 +32,22 @@ def until(condition: Callable[[], bool], what: str) -> None:
         RUNTIME.sleep(0.002)
 
 
+class Lacking(SystemProcesses):
+    """Programs of a machine on which some are not installed."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.ran: list[Sequence[str]] = []
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        self.ran.append(command)
+        if command[0] in self.names:
+            raise CommandFailed(f"cannot run {command[0]}: No such file or directory; is it installed?")
+        return super().run(command, timeout=timeout, env=env, stdin=stdin)
+
+
 class RoutersInside:
     """The real routers of a machine that is a namespace."""
 
@@ -40,9 +56,9 @@ class RoutersInside:
         self.prefix = spaces.full(f"{machine}-")
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, programs: Processes = RUN, outside: tuple[str, ...] = ()) -> None:
         """A new daemon, which knows nothing."""
-        self._door = NamespaceRouters(RUN, RUNTIME, self._directory, prefix=self.prefix, outside=())
+        self._door = NamespaceRouters(programs, RUNTIME, self._directory, prefix=self.prefix, outside=outside)
 
     def look(self) -> Mapping[str, RouterState]:
         with self._spaces.inside(self._machine):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pvc.plugins.networking.gateway.routers import Host, Leg, Route, Router, RouterError, Routers, RouterState, Services
 from pvc.testing.routers import FakeRouters
 from tests.contract.namespaces import RUN
-from tests.contract.routing import MTU, RUNTIME, Site, until
+from tests.contract.routing import MTU, RUNTIME, Lacking, Site, until
 
 LAN = Leg("lan-a", "02:00:00:00:01:01", MTU, ("10.1.0.1/24", "fd00:1::1/64"))
 TRANSIT = Leg("transit", "02:00:00:00:01:02", MTU, ("fe80::1/64",), (Route("10.2.0.0/24", "fe80::2"),))
@@ -238,3 +239,83 @@ def test_whatever_others_have_made_of_the_dead_mans_switch_it_is_put_right(site:
         assert listed() != before
         mend()
         assert listed() == before
+
+
+@pytest.mark.lab
+def test_routers_that_nothing_would_silence_are_switched_off(site: Site) -> None:
+    routers = site.routers["m1"]
+    for meet in (lambda: routers.hold(["a"], 60.0), routers.look):
+        routers.restart()
+        routers.settle(A)
+        routers.hold(["a"], 60.0)
+        assert routers.look()["a"] == RouterState(active=True, held=True)
+        routers.restart(Lacking("nft"))
+        with suppress(RouterError):
+            meet()
+        ports = site.spaces.ip("m1", "-brief link show up")
+        assert "pvg-a" not in ports and "pvr-a" not in ports
+    assert "package nftables" in routers.look()["a"].problem
+    with pytest.raises(RouterError, match="package nftables"):
+        routers.hold(["a"], 60.0)
+    with pytest.raises(RouterError, match="package nftables"):
+        routers.settle(A)
+    assert "pvg-a" not in site.spaces.ip("m1", "-brief link show up")
+    routers.restart()
+
+
+@pytest.mark.lab
+def test_one_call_of_nft_that_fails_does_not_switch_off_what_the_kernel_still_counts_for(site: Site) -> None:
+    routers, programs = site.routers["m1"], Lacking()
+    routers.restart(programs)
+    routers.hold(["a"], 60.0)
+    routers.settle(A)
+    programs.names = ("nft",)
+    with pytest.raises(RouterError, match="package nftables"):
+        routers.hold(["a"], 60.0)
+    assert "package nftables" in routers.look()["a"].problem
+    assert routers.look()["a"].active
+    routers.restart()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("program, package", [("dnsmasq", "dnsmasq-base"), ("ip", "iproute2")])
+def test_a_program_that_is_missing_is_named_with_its_package(site: Site, program: str, package: str) -> None:
+    routers = site.routers["m1"]
+    routers.restart(Lacking(program))
+    with pytest.raises(RouterError, match=f"package {package}"):
+        routers.settle(A)
+    routers.restart()
+
+
+@pytest.mark.lab
+def test_namespaces_are_made_outside_of_the_daemons_own_mounts(site: Site) -> None:
+    routers, programs = site.routers["m1"], Lacking()
+    routers.restart(programs, ("env", "--"))
+    routers.settle(A)
+    routers.remove("a")
+    name = routers.prefix + "a"
+    assert [words for words in programs.ran if "netns" in words] == [
+        ["env", "--", "ip", "netns", "add", name],
+        ["env", "--", "ip", "netns", "delete", name],
+    ]
+
+
+def test_faults_of_the_fake_are_errors_and_problems() -> None:
+    fake = FakeRouters(RUNTIME)
+    fake.settle(A)
+    fake.hold(["a"], 60.0)
+    fake.failing["b"] = "no bridge; make one"
+    with pytest.raises(RouterError, match="no bridge"):
+        fake.settle(B)
+    fake.spoil("a", "dnsmasq does not run")
+    assert fake.look() == {"a": RouterState(active=True, held=True, problem="dnsmasq does not run")}
+    assert fake.passes("a") and not fake.passes("b")
+    fake.mute = "nft is gone"
+    with pytest.raises(RouterError, match="nft is gone"):
+        fake.hold(["a"], 1.0)
+    assert not fake.passes("a")
+    fake.boot()
+    assert fake.look() == {}
+    fake.unavailable = "no root"
+    with pytest.raises(RouterError, match="no root"):
+        fake.look()

@@ -139,7 +139,7 @@ class NamespaceRouters:
         try:
             self._switch.hold(frozenset(networks), seconds)
         except RouterError:
-            self._all_down()
+            self._fail_closed()
             raise
 
     def close(self) -> None:
@@ -290,8 +290,8 @@ class NamespaceRouters:
             return "", self._switch.held()
         except RouterError as error:
             if any(ports.values()):
-                self._all_down()
-            return f"nothing would silence it, so its legs are down: {error}", frozenset()
+                self._fail_closed()
+            return f"nothing may silence it, and without that its legs are switched off: {error}", frozenset()
 
     def _ports(self) -> dict[str, bool]:
         """All ports of routers that bear our mark, and whether they are up. By one program, however many there are."""
@@ -306,8 +306,12 @@ class NamespaceRouters:
             if link.get("ifname", "")[:4] in {f"{kind}-" for kind in KINDS}
         }
 
-    def _all_down(self) -> None:
-        """Switch all routers off: by a program, since this may be any thread."""
+    def _fail_closed(self) -> None:
+        """Switch all routers off, unless the kernel still counts from a call that went well.
+
+        By a program, since this may be any thread."""
+        if self._switch.sure():
+            return
         up = [name for name, state in self._ports().items() if state]
         if up:
             text = "".join(f"link set {name} down\n" for name in up)
