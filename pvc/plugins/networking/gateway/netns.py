@@ -109,8 +109,9 @@ class NamespaceRouters:
         network = router.network
         known = self._settled.pop(network, None)
         try:
-            if router.active and known and not known.active and replace(known, active=True) == router:
-                self._switch_legs(router)  # it was ready: packets first, and then a look whether all is as it was
+            prepared = known is not None and replace(known, active=True) == router and not known.active
+            if prepared or not router.active:
+                self._switch_legs(router)  # somebody waits for it: first this, and then a look whether all is as it was
             self._settle(router, remind=known is None)
         except OSError as error:
             raise RouterError(f"the router of {network}: {error}; look at {self._directory}") from error
