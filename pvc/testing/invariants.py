@@ -92,6 +92,7 @@ class Invariants:
         return [
             *self.broken,
             *(f"a VM ran twice: {text}" for text in cluster.fabric.twice),
+            *(f"a network had two gateways: {text}" for text in cluster.gateways.twice),
             *(f"a task failed: {error!r}" for error in cluster.world.failures),
             *(f"a defect: {text}" for text in self.journal.defects),
         ]

@@ -122,6 +122,7 @@ class Steps:
             first.directories,
             first.config,
             first.dataplane,
+            first.routers,
         )
         self.cluster.start_daemon("twin")
 

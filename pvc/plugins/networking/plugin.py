@@ -16,6 +16,9 @@ from pvc.core.service import Service
 if TYPE_CHECKING:
     from pvc.plugins.networking.bridges import Bridges
     from pvc.plugins.networking.dataplane import Dataplane
+    from pvc.plugins.networking.gateway.routers import Routers
+    from pvc.plugins.networking.gateway.service import GatewayService
+    from pvc.plugins.networking.gateway.step import GatewayMoves
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
 
@@ -27,10 +30,13 @@ class NetworkingPlugin:
         self,
         open_bridges: "Callable[[], Bridges] | None" = None,
         open_dataplane: "Callable[[], Dataplane] | None" = None,
+        open_routers: "Callable[[], Routers] | None" = None,
     ) -> None:
         self._open_bridges = open_bridges
         self._open_dataplane = open_dataplane or _kernel
+        self._open_routers = open_routers
         self._networks: NetworkService | None = None
+        self._gateways: GatewayService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
 
@@ -48,7 +54,14 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context), self._the_networks(context)]
+        gateways = self._the_gateways(context)
+        return [self._the_service(context), self._the_networks(context), gateways, gateways.tenure]
+
+    @hookimpl
+    def pvc_flush_steps(self, context: Context) -> "Sequence[GatewayMoves]":
+        from pvc.plugins.networking.gateway.step import GatewayMoves
+
+        return [GatewayMoves(context)]
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
@@ -60,7 +73,8 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return [*self._the_service(context).findings(), *self._the_networks(context).findings()]
+        parts = (self._the_service(context), self._the_networks(context), self._the_gateways(context))
+        return [finding for part in parts for finding in part.findings()]
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
@@ -112,12 +126,26 @@ class NetworkingPlugin:
             self._networks = NetworkService(context, self._open_dataplane)
         return self._networks
 
+    def _the_gateways(self, context: Context) -> "GatewayService":
+        if self._gateways is None:
+            from pvc.plugins.networking.gateway.service import GatewayService
+
+            routers = (self._open_routers or _no_routers)()
+            self._gateways = GatewayService(context, self._the_networks(context), routers)
+        return self._gateways
+
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
             return self._open_bridges()
         from pvc.plugins.networking.sysfs import SysfsBridges
 
         return SysfsBridges()
+
+
+def _no_routers() -> "Routers":
+    from pvc.plugins.networking.gateway.absent import AbsentRouters
+
+    return AbsentRouters("this version of pvc makes no routers yet; remove the gateway's address from the network")
 
 
 def _kernel() -> "Dataplane":

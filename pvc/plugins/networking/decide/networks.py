@@ -11,8 +11,8 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,9}[a-z0-9])?")
 DEVICE = re.compile(r"[^\s/:]{1,15}")
 OURS = ("pvb-", "pvx-", "pvv-")
 """How the names of the devices begin that pvc makes: bridge, tunnel, VLAN."""
-VNIS = range(1, 2**24)
-"""VXLAN network identifiers, 24 bits (RFC 7348)."""
+VNIS = range(1, 2**24 - 1)
+"""VXLAN network identifiers, 24 bits (RFC 7348); the last one is that of the network between gateways."""
 FIRST_VNI = 100
 """Where looking for a free one begins; the low ones are left to those who choose."""
 VLANS = range(1, 4095)
