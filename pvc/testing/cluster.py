@@ -102,7 +102,7 @@ class SimNode:
     directories: FakeDirectories
     config: Config
     dataplane: FakeDataplane = field(default_factory=FakeDataplane)
-    routers: FakeRouters = field(default_factory=lambda: FakeRouters(float))
+    routers: FakeRouters = field(default_factory=lambda: FakeRouters(World().process("nobody")))
     process: SimProcess | None = None
     daemon: Daemon | None = None
     sessions: list[FakeCoordinator] = field(default_factory=list)
@@ -243,7 +243,7 @@ class SimCluster:
         node = self.nodes[name]
         node.machine.boots += 1
         node.host.power_off()
-        node.routers.reboot()
+        node.routers.boot()
 
     def power_on(self, name: str) -> None:
         """The host boots; its daemon starts."""
@@ -411,7 +411,7 @@ class SimCluster:
         dataplane = FakeDataplane(config.address or "")
         if config.address:
             self.fabric.register_address(config.address, name)
-        routers = FakeRouters(self.client_process.monotonic)
+        routers = FakeRouters(self.world.process(f"kernel of {name}"))
         self.gateways.add(name, routers)
         machine, host = SimMachine(name), self.fabric.host(name)
         return SimNode(name, machine, host, bridges, directories, config, dataplane, routers)

@@ -1,12 +1,16 @@
 """What the tree knows of the addresses in managed networks: read when they have changed, written under a version."""
 
 from collections.abc import Mapping
+from itertools import islice
 
-from pvc.core.coordination import Conflict, Coordinator, Create, Op, Put
+from pvc.core.coordination import Conflict, Coordinator, Create, Delete, Op, Put
 from pvc.core.mirror import Mirror
 from pvc.core.records import encode
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.records import Lease, decoded
+
+MOST = 1000
+"""Leases that one transaction writes: about 300 KB."""
 
 
 class LeaseBook:
@@ -28,12 +32,14 @@ class LeaseBook:
         return self._known[network][1]
 
     def write(self, network: str, leases: Mapping[str, Lease]) -> bool:
-        """Write new or changed leases; whether nobody else has changed any meanwhile. Raises Disconnected."""
+        """Write new or changed leases, and forget those without any address; whether nobody else has changed any
+        meanwhile. Raises Disconnected."""
         path = keys.leases(network)
         known, index = self.of(network), self._mirror.get(path)
         guard: Op = Create(path) if index is None else Put(path, b"", index.version)
+        first = islice(leases.items(), MOST)  # the rest with the next step
         try:
-            self._coordinator.commit([guard, *(_op(network, mac, lease, known) for mac, lease in leases.items())])
+            self._coordinator.commit([guard, *(_op(network, mac, lease, known) for mac, lease in first)])
         except Conflict:
             return False
         finally:
@@ -51,4 +57,6 @@ class LeaseBook:
 
 def _op(network: str, mac: str, lease: Lease, known: Mapping[str, Lease]) -> Op:
     path = keys.lease(network, mac)
+    if mac in known and lease.ipv4 is None and lease.ipv6 is None:
+        return Delete(path)
     return Put(path, encode(lease)) if mac in known else Create(path, encode(lease))

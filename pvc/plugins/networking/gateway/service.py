@@ -29,6 +29,7 @@ from pvc.plugins.networking.gateway.decide.election import (
     allot,
     load_of,
     next_act,
+    ranked,
 )
 from pvc.plugins.networking.gateway.decide.wanted import Books, has_gateway, router
 from pvc.plugins.networking.gateway.leases import LeaseBook
@@ -46,6 +47,8 @@ ORPHANED = 5.0
 """Seconds between looks for a node while a gateway has none."""
 LONELY = 30.0
 """Seconds without any gateway after which that is a finding."""
+FAILING = 10.0
+"""Seconds after which a gateway that cannot be made here is offered to others."""
 HERE = frozenset({Act.HOLD, Act.TAKE, Act.RENEW, Act.HAND_OVER, Act.RECALL})
 """What the node does that is the gateway, or becomes it now."""
 
@@ -85,6 +88,12 @@ class GatewayService:
         self._doubtful: set[str] = set()
         """Those that may have been changed since."""
         self._ailing: dict[str, str] = {}
+        self._unable = ""
+        """Why this node can make no router at all; empty: it can."""
+        self._failing: dict[str, float] = {}
+        """Since when a gateway that this node has cannot be made."""
+        self._tried: dict[str, set[str]] = {}
+        """Who was asked to have it instead."""
         self._looked = -LOOK
         self._orphans: dict[str, tuple[int | None, float]] = {}
         self._asked: dict[str, tuple[str, float]] = {}
@@ -108,6 +117,7 @@ class GatewayService:
         problems = _orphans(cases, acts)
         done = [self._do(name, act, cases[name], books, problems) for name, act in acts.items()]
         self._remove((self._settled.keys() | there) - kept - unreadable)
+        done += [self._pass_on(name, cases[name], books, acts[name] is Act.HOLD and name in problems) for name in cases]
         self._note(problems)
         if not all(done):
             self._mirror.forget()
@@ -189,7 +199,7 @@ class GatewayService:
     def _acts(self, books: Books, cases: Mapping[str, _Case]) -> dict[str, Act]:
         acts = {name: next_act(self._me, case.standing) for name, case in cases.items()}
         orphans = [name for name, act in acts.items() if act is Act.ELECT]
-        if orphans and self._may_be_elected():
+        if orphans and not self._unable and self._may_be_elected():
             for name, node in self._allotted(orphans, books, cases).items():
                 acts[name] = Act.TAKE if node == self._me else Act.ELECT
         return acts
@@ -301,6 +311,34 @@ class GatewayService:
         self.tenure.leave(name)
         note(self._log, f"gateway {name}", self._me, str(old.next), "handed over")
 
+    def _pass_on(self, name: str, case: _Case, books: Books, fails: bool) -> bool:
+        """Ask another node to have a gateway that cannot be made here, one after the other; whether that is written."""
+        if not fails and case.standing.record.next is None:
+            self._failing.pop(name, None)
+            self._tried.pop(name, None)
+        if not fails:
+            return True
+        now = self._runtime.monotonic()
+        if now - self._failing.setdefault(name, now) < FAILING:
+            return True
+        tried = self._tried.setdefault(name, {self._me})
+        upstream = books.networks[name].upstream
+        others = read_candidates(self._coordinator, tried)
+        order = ranked(Wanted(name, upstream.network if upstream else ""), others, {})
+        if not order:
+            tried.intersection_update({self._me})
+            self._failing[name] = now
+            return True
+        tried.add(order[0])
+        try:
+            self._coordinator.commit(self._put(name, case, replace(case.standing.record, next=order[0])))
+        except Conflict:
+            return False
+        finally:
+            self._mirror.drop(keys.gateway(name))
+        self._log.info("gateway %s: ordered from %s to %s", name, self._me, order[0])
+        return True
+
     def _recall(self, name: str, case: _Case) -> None:
         old = case.standing.record
         gone: list[Op] = [Delete(keys.gateway_ready(name))] if case.ready else []
@@ -360,8 +398,13 @@ class GatewayService:
         now = self._runtime.monotonic()
         if now - self._looked < LOOK:
             return set()
-        there = self._routers.look()
         self._looked = now
+        try:
+            there = self._routers.look()
+        except RouterError as error:
+            self._unable = str(error)
+            return set()
+        self._unable = ""
         self._doubtful = set(self._settled)
         self._ailing = {name: state.problem for name, state in there.items() if state.problem}
         return set(there)

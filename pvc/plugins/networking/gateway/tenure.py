@@ -25,9 +25,9 @@ AGAIN = 1.0
 
 
 class Tenure:
-    """Service `gateway tenure`: proves every few seconds that the tickets of this node's gateways are its own."""
+    """Service `tenure`: proves every few seconds that the tickets of this node's gateways are its own."""
 
-    name = "gateway tenure"
+    name = "tenure"
     after: tuple[str, ...] = ("liveness",)
 
     def __init__(self, context: Context, routers: Routers, lost: Signal) -> None:
