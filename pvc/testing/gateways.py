@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from pvc.core.runtime import Runtime
 from pvc.plugins.networking.gateway.routers import Router, Routers, RouterState
+from pvc.testing.routers import FakeRouters
 
 
 class GatewayWatch:
@@ -12,16 +13,15 @@ class GatewayWatch:
     def __init__(self) -> None:
         self.twice: list[str] = []
         """What must not be: each time with the network and the nodes."""
-        self._of: dict[str, Routers] = {}
+        self._of: dict[str, FakeRouters] = {}
 
-    def add(self, node: str, routers: Routers) -> None:
+    def add(self, node: str, routers: FakeRouters) -> None:
         """Another node, or another machine of that name."""
         self._of[node] = routers
 
     def acting(self, network: str) -> list[str]:
         """The nodes whose router of a network is up and lets frames pass."""
-        looks = {node: routers.look().get(network, RouterState()) for node, routers in self._of.items()}
-        return sorted(node for node, state in looks.items() if state.active and state.held)
+        return sorted(node for node, routers in self._of.items() if routers.passes(network))
 
     def look(self, when: float, networks: Collection[str]) -> None:
         """Take note of every one of these networks that has two gateways."""

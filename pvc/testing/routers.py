@@ -17,6 +17,8 @@ class FakeRouters:
         """By network, as last settled."""
         self.settled: list[Router] = []
         """All that was settled, in order."""
+        self.held: list[tuple[frozenset[str], float]] = []
+        """All calls of `hold`."""
         self.unavailable = ""
         """Why nothing can be asked or done; empty: it can."""
         self.failing: dict[str, str] = {}
@@ -40,10 +42,16 @@ class FakeRouters:
 
     def hold(self, networks: Collection[str], seconds: float) -> None:
         self._ask("")
+        self.held.append((frozenset(networks), seconds))
         self._held = dict.fromkeys(networks, self._monotonic() + seconds)
 
     def close(self) -> None:
         """Everything stays."""
+
+    def passes(self, network: str) -> bool:
+        """Whether frames come through this machine's router of the network."""
+        router = self.routers.get(network)
+        return router is not None and router.active and self._held.get(network, 0.0) > self._monotonic()
 
     def boot(self) -> None:
         """The machine starts anew, without routers."""

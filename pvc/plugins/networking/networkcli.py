@@ -10,6 +10,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.lookup import nodes_with_role, read_facts
 from pvc.plugins.networking import requests
 from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.gateway.shown import gateway_row
 from pvc.plugins.networking.keys import NETWORKS
 from pvc.plugins.networking.records import Network, NetworkKind, read_networks
 from pvc.plugins.networking.schema import SECTION
@@ -125,7 +126,12 @@ def _add_listing(cli: CommandLine) -> None:
             }
             for node, of_node in states.items()
         ]
-        row = {**_row(network, states), "vms": requests.users(coordinator, name), "nodes": nodes}
+        row = {
+            **_row(network, states),
+            "gateway": gateway_row(coordinator, network),
+            "vms": requests.users(coordinator, name),
+            "nodes": nodes,
+        }
         cli.show([row], list(row), one=True)
 
 

@@ -35,7 +35,8 @@ def _candidate(
     published = None if facts is None else decoded(NodeFacts, facts.data, core.node_facts(name))
     states = {} if published is None else published_in(published)
     problems = {network: state.problem for network, state in states.items()}
-    return Candidate(name, _why_not(node, session, operation), problems, record.version)
+    returns = session is not None and node.state is NodeState.UNFLUSHING
+    return Candidate(name, _why_not(node, session, operation), returns, problems, record.version)
 
 
 def _why_not(node: Node, session: Znode | None, operation: Znode | None) -> str:

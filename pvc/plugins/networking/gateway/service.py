@@ -45,6 +45,8 @@ LATE = 1.0
 """Seconds to the next try after the tree has refused something."""
 ORPHANED = 5.0
 """Seconds between looks for a node while a gateway has none."""
+ROUNDING = 0.01
+"""Seconds added to a pause up to a moment: a pause too short by a rounding error would be over before the moment."""
 LONELY = 30.0
 """Seconds without any gateway after which that is a finding."""
 FAILING = 10.0
@@ -208,7 +210,7 @@ class GatewayService:
         """Only who may be elected need look at all the others."""
         znode = self._mirror.get(core.node(self._me))
         node = decoded(Node, znode.data, core.node(self._me)) if znode else None
-        return node is not None and node.state is NodeState.READY
+        return node is not None and node.state in (NodeState.READY, NodeState.UNFLUSHING)
 
     def _allotted(self, orphans: Sequence[str], books: Books, cases: Mapping[str, _Case]) -> dict[str, str]:
         held = [case.standing.record.node for case in cases.values() if case.ticket is not None]
@@ -216,9 +218,8 @@ class GatewayService:
         for name in orphans:
             standing, upstream = cases[name].standing, books.networks[name].upstream
             waited = standing.orphaned - standing.record.patience
-            ready = standing.ready if standing.ready == standing.record.next else ""
-            way_out = upstream.network if upstream else ""
-            wanted.append(Wanted(name, way_out, ready, int(max(0.0, waited) // TAKEN_WITHIN)))
+            passed = int(max(0.0, waited) // TAKEN_WITHIN)
+            wanted.append(Wanted(name, upstream.network if upstream else "", standing.record.next or "", passed))
         candidates = read_candidates(self._coordinator)
         return allot(wanted, candidates, load_of([node for node in held if node]))
 
@@ -316,7 +317,7 @@ class GatewayService:
         if not fails and case.standing.record.next is None:
             self._failing.pop(name, None)
             self._tried.pop(name, None)
-        if not fails:
+        if not fails or case.standing.record.next is not None:
             return True
         now = self._runtime.monotonic()
         if now - self._failing.setdefault(name, now) < FAILING:
@@ -460,7 +461,7 @@ def _pause(standing: Standing, act: Act) -> float:
     if act is Act.ELECT:
         return LATE if standing.orphaned < TAKEN_WITHIN else ORPHANED
     if standing.ticket is Ticket.NONE and standing.orphaned < standing.record.patience:
-        return standing.record.patience - standing.orphaned
+        return standing.record.patience - standing.orphaned + ROUNDING
     if standing.ticket is Ticket.OURS and standing.record.next:
-        return max(0.0, READY_WITHIN - standing.asked)
+        return max(0.0, READY_WITHIN - standing.asked) + ROUNDING
     return LOOK

@@ -7,7 +7,7 @@ from pvc.plugins.networking.records import Lease, Network
 
 
 def allocate(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], now: float) -> dict[str, Lease]:
-    """New or changed leases for these MAC addresses, each with its VM's name: the next addresses after the gateway's."""
+    """New or changed leases for these MAC addresses, each with its VM's name: the next free addresses."""
     if network.ipv4 is None:
         return {}
     taken = {lease.ipv4 for lease in leases.values()} | {network.ipv4_gateway}

@@ -99,6 +99,8 @@ class Candidate:
     name: str
     why_not: str = ""
     """Why it takes no gateway at all; empty: it may."""
+    returns: bool = False
+    """That is only because it is being unflushed: it may have what it was asked to take."""
     problems: Mapping[str, str] | None = None
     """Of each network that it has set up: why it cannot be used there, or nothing."""
     version: int = 0
@@ -113,14 +115,14 @@ class Wanted:
     upstream: str = ""
     """The network that leads out of the cluster; empty: none."""
     first: str = ""
-    """The node that is to have it if it can, whatever it has already."""
+    """The node that was asked to take it over: it has it if it can, whatever else it has."""
     passed: int = 0
     """How many nodes had their chance and did not take it."""
 
 
-def objection(candidate: Candidate, network: str) -> str:
-    """Why a node cannot be a network's gateway; empty: it can."""
-    if candidate.why_not:
+def objection(candidate: Candidate, network: str, *, asked: bool = False) -> str:
+    """Why a node cannot be a network's gateway; empty: it can. `asked`: it was asked to."""
+    if candidate.why_not and not (asked and candidate.returns):
         return candidate.why_not
     problem = (candidate.problems or {}).get(network)
     if problem is None:
@@ -145,7 +147,7 @@ def allot(wanted: Sequence[Wanted], candidates: Sequence[Candidate], load: Mappi
 
 def ranked(wanted: Wanted, candidates: Sequence[Candidate], load: Mapping[str, int]) -> list[str]:
     """The nodes that can be its gateway, best first: with the way out, and with the fewest gateways."""
-    able = [candidate for candidate in candidates if not objection(candidate, wanted.network)]
+    able = [one for one in candidates if not objection(one, wanted.network, asked=one.name == wanted.first)]
     return [
         candidate.name
         for candidate in sorted(
