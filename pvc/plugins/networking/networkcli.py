@@ -10,7 +10,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.lookup import nodes_with_role, read_facts
 from pvc.plugins.networking import requests
 from pvc.plugins.networking.decide.attachment import published_in
-from pvc.plugins.networking.gateway.shown import gateway_row
+from pvc.plugins.networking.gateway.shown import gateway_fields
 from pvc.plugins.networking.keys import NETWORKS
 from pvc.plugins.networking.records import Network, NetworkKind, read_networks
 from pvc.plugins.networking.schema import SECTION
@@ -128,7 +128,7 @@ def _add_listing(cli: CommandLine) -> None:
         ]
         row = {
             **_row(network, states),
-            "gateway": gateway_row(coordinator, network),
+            **gateway_fields(coordinator, network),
             "vms": requests.users(coordinator, name),
             "nodes": nodes,
         }
