@@ -301,10 +301,7 @@ class GatewayService:
     def _hand_over(self, name: str, case: _Case) -> None:
         """Be silent first: from the transaction on the other node may begin. Others leave it alone for a while."""
         old = case.standing.record
-        if name in self._settled:
-            self._settle(replace(self._settled[name], active=False))
-        else:
-            self._routers.remove(name)
+        self._silence(name)
         patience = self._context.config.zookeeper.session_timeout
         new = replace(old, node=old.next, since=self._runtime.now(), next=None, patience=patience)
         gone = [Delete(keys.gateway_ready(name)), Delete(keys.gateway_ticket(name))]
@@ -348,8 +345,7 @@ class GatewayService:
         self._log.info("gateway %s: stays here, for %s %s", name, old.next, why)
 
     def _release(self, name: str, case: _Case) -> None:
-        if name in self._settled:
-            self._settle(replace(self._settled[name], active=False))
+        self._silence(name)
         self._coordinator.commit([Delete(keys.gateway_ticket(name))])
         self.tenure.leave(name)
         note(self._log, f"gateway {name}", self._me, "none", "the network has no gateway any more")
@@ -410,9 +406,20 @@ class GatewayService:
         self._ailing = {name: state.problem for name, state in there.items() if state.problem}
         return set(there)
 
+    def _silence(self, name: str) -> None:
+        """Take a router's legs down; one that this daemon has not made goes altogether. Raises RouterError."""
+        if name in self._settled:
+            self._settle(replace(self._settled[name], active=False))
+        else:
+            self._routers.remove(name)
+
     def _remove(self, networks: Collection[str]) -> None:
         for name in sorted(networks):
-            self._routers.remove(name)
+            try:
+                self._routers.remove(name)
+            except RouterError as error:  # nothing passes: it is not held
+                self._ailing[name] = f"its router, which is not wanted here, cannot be removed: {error}"
+                continue
             self._settled.pop(name, None)
             self._doubtful.discard(name)
             self._ailing.pop(name, None)
@@ -430,10 +437,13 @@ class GatewayService:
         """Without the session whose tickets they were nobody may be a gateway."""
         if self._coordinator.state is SessionState.SUSPENDED or self._coordinator.session_id == self._session:
             return
-        for name, known in self._settled.items():
-            if known.active:
-                self._settle(replace(known, active=False))
-                note(self._log, f"gateway {name}", self._me, "silent", "the session is lost")
+        for name in [name for name, known in self._settled.items() if known.active]:
+            note(self._log, f"gateway {name}", self._me, "silent", "the session is lost")
+            try:
+                self._silence(name)
+            except RouterError as error:  # nothing passes: it is not held
+                self._ailing[name] = str(error)
+                self._settled.pop(name)
 
     def _ask_for_patience(self, name: str) -> None:
         patience = self._context.config.zookeeper.session_timeout

@@ -12,6 +12,7 @@ from pvc.plugins.networking.gateway.routers import Host, Leg, Route, Router
 from pvc.plugins.networking.records import Gateway, Network, NetworkKind, Upstream
 from pvc.plugins.networking.requests import add, modify, remove
 from pvc.testing.cluster import SESSION_TIMEOUT, SimCluster
+from pvc.testing.invariants import Invariants
 
 MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 LAN = Network("lan", NetworkKind.MANAGED, ipv4="10.1.0.0/24", ipv4_gateway="10.1.0.1")
@@ -96,10 +97,12 @@ def test_what_is_sent_to_the_gateway_goes_to_its_node_and_to_all_while_it_moves(
 
 
 def test_a_handover_leaves_the_network_without_gateway_for_moments_only(cluster: SimCluster) -> None:
+    invariants = Invariants(cluster)
     gaps: list[float] = []
     cluster.on_commit(lambda *_: gaps.append(cluster.world.time) if not cluster.gateways.acting("lan") else None)
     cluster.ask("flush", "hv1")
     assert cluster.finish("hv1").phase.value == "done"
+    assert not invariants.problems()
     assert gaps and max(gaps) - min(gaps) < 0.1, gaps
     first = next(number for number, made in enumerate(cluster.nodes["hv2"].routers.settled) if made.active)
     assert first > 0, "it was made ready before it was the gateway"
