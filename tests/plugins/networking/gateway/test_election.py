@@ -147,6 +147,7 @@ def test_a_flush_asks_one_node_after_the_other_and_then_says_that_it_stays() -> 
     assert flush(MINE, replace(asked, tries=("hv3",)), "hv2", "hv3") == ("kept", "hv3, hv2 could not take it over")
     assert flush(MINE) == ("kept", "hv2 is not alive")
     assert flush(MINE, None, "hv2", stopping=True) == ("kept", "its turn had not come")
+    assert flush(replace(OTHERS, patience=10.0), asked) == ("moving", "hv2")
     assert flush(OTHERS, asked) == ("moved", "hv2")
 
 

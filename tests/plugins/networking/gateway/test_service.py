@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pvc.core import keys as core
-from pvc.core.coordination import Delete
-from pvc.core.records import decode
+from pvc.core.coordination import Create, Delete, Put
+from pvc.core.records import decode, encode
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.gateway.routers import Host, Leg, Route, Router
 from pvc.plugins.networking.records import Gateway, Network, NetworkKind, Upstream
@@ -138,6 +138,16 @@ def test_a_ticket_that_is_not_of_the_own_session_silences_the_router_at_once(clu
     comes_to(cluster, "hv1", within=1)
 
 
+def test_a_ticket_of_another_session_is_noticed_though_no_watch_tells_of_it(cluster: SimCluster) -> None:
+    cluster.run(5)
+    cluster.nodes["hv1"].sessions[0].lose_events(10)
+    path = keys.gateway_ticket("lan")
+    stolen = [Delete(path), Create(path, ephemeral=True), Put(keys.gateway("lan"), encode(Gateway("elsewhere")))]
+    cluster.client.commit(stolen)
+    cluster.run(3)
+    assert cluster.gateways.acting("lan") == []
+
+
 def test_a_daemon_that_cannot_make_its_router_offers_the_gateway_to_others(cluster: SimCluster) -> None:
     cluster.nodes["hv1"].routers.failing["lan"] = "no dnsmasq; install it"
     assert cluster.run_until(
@@ -177,3 +187,39 @@ def test_the_network_between_gateways_is_nobodys_to_see(cluster: SimCluster) -> 
 def test_a_router_that_somebody_removed_is_made_again(cluster: SimCluster) -> None:
     cluster.nodes["hv1"].routers.boot()
     comes_to(cluster, "hv1")
+
+
+def test_of_two_candidates_at_once_one_has_it_and_the_other_looks_again(cluster: SimCluster) -> None:
+    slow = cluster.nodes["hv2"].sessions[0]
+    cluster.power_off("hv1")
+    cluster.run(9)
+    slow.latency = lambda: 3.5  # its turn comes first, but the other has passed it over when its ticket is drawn
+    comes_to(cluster, "hv3")
+    holder = record(cluster).since
+    cluster.run(30)
+    slow.latency = float
+    cluster.run(30)
+    assert cluster.gateways.acting("lan") == ["hv3"]
+    assert record(cluster).since == holder
+    assert not cluster.nodes["hv2"].routers.routers
+
+
+def test_a_node_that_is_not_ready_in_time_is_asked_no_longer(cluster: SimCluster) -> None:
+    cluster.nodes["hv2"].routers.failing["lan"] = "no dnsmasq; install it"
+    cluster.ask("flush", "hv1")
+    assert cluster.run_until(lambda: record(cluster).next == "hv2", 5)
+    cluster.run(15)
+    assert cluster.gateways.acting("lan") == ["hv1"]
+    assert cluster.finish("hv1").phase.value == "done"
+    comes_to(cluster, "hv3", within=1)
+    assert next(iter(cluster.operation("hv1").outcomes.values())).tries == ("hv2",)
+
+
+def test_a_cancelled_flush_leaves_the_gateway_where_it_is(cluster: SimCluster) -> None:
+    cluster.nodes["hv2"].routers.failing["lan"] = "no dnsmasq; install it"
+    cluster.ask("flush", "hv1")
+    assert cluster.run_until(lambda: record(cluster).next == "hv2", 5)
+    cluster.cancel("hv1", "now")
+    assert cluster.finish("hv1", 10).phase.value == "cancelled"
+    assert cluster.gateways.acting("lan") == ["hv1"]
+    assert record(cluster).next is None

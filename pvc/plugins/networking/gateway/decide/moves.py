@@ -8,6 +8,8 @@ from pvc.plugins.networking.records import Gateway
 
 WHAT = "gateway"
 """Of the outcomes and in their keys."""
+BEGUN_WITHIN = 60.0
+"""Seconds after which a gateway that was handed over is left to the other nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +96,7 @@ def _arrived(before: Outcome | None, record: Gateway, now: float) -> Outcome | N
     """It is where it should be; `before`: None if this operation has not moved it."""
     if before is None or before.state is OutcomeState.MOVED:
         return before
+    if record.patience and before.since is not None and now - before.since < BEGUN_WITHIN:
+        return before  # it was handed over, and the other has not begun yet
     seconds = None if before.since is None else max(0.0, now - before.since)
     return replace(before, state=OutcomeState.MOVED, target=record.node, seconds=seconds, why="")
