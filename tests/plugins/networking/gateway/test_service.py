@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pvc.core import keys as core
-from pvc.core.coordination import Create, Delete, Put
+from pvc.core.coordination import Create, Delete, Op, Put
 from pvc.core.records import decode, encode
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.gateway.routers import Host, Leg, Route, Router
@@ -13,6 +13,7 @@ from pvc.plugins.networking.records import Gateway, Network, NetworkKind, Upstre
 from pvc.plugins.networking.requests import add, modify, remove
 from pvc.testing.cluster import SESSION_TIMEOUT, SimCluster
 from pvc.testing.invariants import Invariants
+from pvc.testing.steps import Steps
 
 MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 LAN = Network("lan", NetworkKind.MANAGED, ipv4="10.1.0.0/24", ipv4_gateway="10.1.0.1")
@@ -142,7 +143,11 @@ def test_a_ticket_of_another_session_is_noticed_though_no_watch_tells_of_it(clus
     cluster.run(5)
     cluster.nodes["hv1"].sessions[0].lose_events(10)
     path = keys.gateway_ticket("lan")
-    stolen = [Delete(path), Create(path, ephemeral=True), Put(keys.gateway("lan"), encode(Gateway("elsewhere")))]
+    stolen: list[Op] = [
+        Delete(path),
+        Create(path, ephemeral=True),
+        Put(keys.gateway("lan"), encode(Gateway("elsewhere"))),
+    ]
     cluster.client.commit(stolen)
     cluster.run(3)
     assert cluster.gateways.acting("lan") == []
@@ -187,6 +192,15 @@ def test_the_network_between_gateways_is_nobodys_to_see(cluster: SimCluster) -> 
 def test_a_router_that_somebody_removed_is_made_again(cluster: SimCluster) -> None:
     cluster.nodes["hv1"].routers.boot()
     comes_to(cluster, "hv1")
+
+
+def test_who_has_not_heard_that_patience_was_asked_for_takes_nothing(cluster: SimCluster) -> None:
+    cluster.run(5)
+    cluster.nodes["hv2"].sessions[0].lose_events(1)
+    Steps(cluster).perform({"stop": "hv1"})
+    cluster.run(2)
+    assert cluster.gateways.acting("lan") == ["hv1"]
+    comes_to(cluster, "hv2")
 
 
 def test_of_two_candidates_at_once_one_has_it_and_the_other_looks_again(cluster: SimCluster) -> None:
