@@ -1,4 +1,4 @@
-"""What stands where this machine's routers cannot be made: it has none, and refuses with the reason."""
+"""What stands where this machine's routers cannot be made: it refuses with the reason, so it is given no gateway."""
 
 from collections.abc import Collection, Mapping
 
@@ -12,7 +12,7 @@ class AbsentRouters:
         self._why = why
 
     def look(self) -> Mapping[str, RouterState]:
-        return {}
+        raise RouterError(self._why)
 
     def settle(self, router: Router) -> None:
         raise RouterError(self._why)

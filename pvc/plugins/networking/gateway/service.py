@@ -117,6 +117,8 @@ class GatewayService:
         kept = {name for name, act in acts.items() if act in HERE or act is Act.PREPARE}
         self._networks.route(kept)
         problems = _orphans(cases, acts)
+        if self._unable and books.networks:
+            problems[""] = f"this node makes no gateways: {self._unable}"
         done = [self._do(name, act, cases[name], books, problems) for name, act in acts.items()]
         self._remove((self._settled.keys() | there) - kept - unreadable)
         done += [self._pass_on(name, cases[name], books, acts[name] is Act.HOLD and name in problems) for name in cases]
@@ -139,10 +141,10 @@ class GatewayService:
 
     def findings(self) -> list[Finding]:
         """What is wrong with the gateways that this node knows of."""
-        found = {**self._problems}
+        texts = [self._problems[name] for name in sorted(self._problems)]
         if self.tenure.problem:
-            found[""] = f"no gateway of this node lets anything pass: {self.tenure.problem}"
-        return [Finding(SECTION, Severity.CRITICAL, text) for _, text in sorted(found.items())]
+            texts.append(f"no gateway of this node lets anything pass: {self.tenure.problem}")
+        return [Finding(SECTION, Severity.CRITICAL, text) for text in texts]
 
     def _books(self, networks: Mapping[str, Network | None]) -> Books:
         wanted = {name: network for name, network in networks.items() if network is not None and has_gateway(network)}

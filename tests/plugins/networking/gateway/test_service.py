@@ -163,8 +163,9 @@ def test_a_daemon_that_cannot_make_its_router_offers_the_gateway_to_others(clust
 
 
 def test_a_machine_that_makes_no_routers_is_given_no_gateway(cluster: SimCluster) -> None:
-    cluster.nodes["hv2"].routers.unavailable = "no nftables"
+    cluster.nodes["hv2"].routers.unavailable = "no nftables; install it"
     cluster.run(20)
+    assert any("this node makes no gateways: no nftables" in finding.text for finding in cluster.health("hv2"))
     cluster.power_off("hv1")
     comes_to(cluster, "hv3", within=60)
 
