@@ -5,11 +5,11 @@ Nobody acts as a gateway without a ticket of its own session; how long frames pa
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pvc.core import keys as core
 from pvc.core.context import Context
-from pvc.core.coordination import Check, Conflict, CoordinationError, Create, Delete, Op, Put, SessionState, Znode
+from pvc.core.coordination import Check, Conflict, CoordinationError, Create, Delete, Op, Put, SessionState
 from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, Node, NodeState, Severity
 from pvc.core.records import encode
@@ -18,6 +18,7 @@ from pvc.core.states import note
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.decide.attachment import NetworkUnusable
 from pvc.plugins.networking.gateway.candidates import read_candidates
+from pvc.plugins.networking.gateway.cases import Case, CaseBook
 from pvc.plugins.networking.gateway.decide.addresses import allocate
 from pvc.plugins.networking.gateway.decide.election import (
     READY_WITHIN,
@@ -55,18 +56,6 @@ HERE = frozenset({Act.HOLD, Act.TAKE, Act.RENEW, Act.HAND_OVER, Act.RECALL})
 """What the node does that is the gateway, or becomes it now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One gateway as it was read."""
-
-    standing: Standing
-    version: int | None
-    """Of the record; None: there is none yet."""
-    ticket: Znode | None
-    ready: bool
-    """Somebody says that it is ready."""
-
-
 class GatewayService:
     """Service `gateways`."""
 
@@ -97,8 +86,7 @@ class GatewayService:
         self._tried: dict[str, set[str]] = {}
         """Who was asked to have it instead."""
         self._looked = -LOOK
-        self._orphans: dict[str, tuple[int | None, float]] = {}
-        self._asked: dict[str, tuple[str, float]] = {}
+        self._casebook = CaseBook(context.node, self._mirror, context.runtime)
         self._session = 0
         self._problems: Mapping[str, str] = {}
         networks.follow(self.wake)
@@ -153,54 +141,14 @@ class GatewayService:
         )
         return Books(wanted, {name: self._leases.of(name) for name in wanted})
 
-    def _cases(self, books: Books, unreadable: Collection[str]) -> dict[str, _Case]:
+    def _cases(self, books: Books, unreadable: Collection[str]) -> dict[str, Case]:
         names = {*books.networks, *self._settled, *self.tenure.joined()}
-        return {name: self._case(name, name in books.networks) for name in sorted(names.difference(unreadable))}
+        return {
+            name: self._casebook.of(name, name in books.networks, self._session)
+            for name in sorted(names.difference(unreadable))
+        }
 
-    def _case(self, name: str, wanted: bool) -> _Case:
-        znode, ticket = self._mirror.get(keys.gateway(name)), self._mirror.get(keys.gateway_ticket(name))
-        record = (decoded(Gateway, znode.data, keys.gateway(name)) if znode else None) or Gateway()
-        version = znode.version if znode else None
-        ready = self._mirror.get(keys.gateway_ready(name)) if record.next else None
-        said = decoded(Ready, ready.data, keys.gateway_ready(name)) if ready else None
-        standing = Standing(
-            wanted=wanted,
-            record=record,
-            ticket=self._whose(ticket, record),
-            ready=said.node if said else "",
-            orphaned=self._orphaned(name, version, ticket),
-            asked=self._asked_for(name, record.next),
-            next_lives=bool(record.next and self._mirror.get(core.node_session(record.next))),
-        )
-        return _Case(standing, version, ticket, ready is not None)
-
-    def _whose(self, ticket: Znode | None, record: Gateway) -> Ticket:
-        if ticket is None:
-            return Ticket.NONE
-        if ticket.owner == self._session:
-            return Ticket.OURS
-        return Ticket.STALE if record.node == self._me else Ticket.THEIRS
-
-    def _orphaned(self, name: str, version: int | None, ticket: Znode | None) -> float:
-        """Counted anew when anybody has written the record meanwhile."""
-        now = self._runtime.monotonic()
-        if ticket is not None:
-            self._orphans.pop(name, None)
-            return 0.0
-        if name not in self._orphans or self._orphans[name][0] != version:
-            self._orphans[name] = (version, now)
-        return now - self._orphans[name][1]
-
-    def _asked_for(self, name: str, chosen: str | None) -> float:
-        now = self._runtime.monotonic()
-        if chosen is None:
-            self._asked.pop(name, None)
-            return 0.0
-        if name not in self._asked or self._asked[name][0] != chosen:
-            self._asked[name] = (chosen, now)
-        return now - self._asked[name][1]
-
-    def _acts(self, books: Books, cases: Mapping[str, _Case]) -> dict[str, Act]:
+    def _acts(self, books: Books, cases: Mapping[str, Case]) -> dict[str, Act]:
         acts = {name: next_act(self._me, case.standing) for name, case in cases.items()}
         orphans = [name for name, act in acts.items() if act is Act.ELECT]
         if orphans and not self._unable and self._may_be_elected():
@@ -214,7 +162,7 @@ class GatewayService:
         node = decoded(Node, znode.data, core.node(self._me)) if znode else None
         return node is not None and node.state in (NodeState.READY, NodeState.UNFLUSHING)
 
-    def _allotted(self, orphans: Sequence[str], books: Books, cases: Mapping[str, _Case]) -> dict[str, str]:
+    def _allotted(self, orphans: Sequence[str], books: Books, cases: Mapping[str, Case]) -> dict[str, str]:
         held = [case.standing.record.node for case in cases.values() if case.ticket is not None]
         wanted = []
         for name in orphans:
@@ -225,7 +173,7 @@ class GatewayService:
         candidates = read_candidates(self._coordinator)
         return allot(wanted, candidates, load_of([node for node in held if node]))
 
-    def _do(self, name: str, act: Act, case: _Case, books: Books, problems: dict[str, str]) -> bool:
+    def _do(self, name: str, act: Act, case: Case, books: Books, problems: dict[str, str]) -> bool:
         """Do it; whether the tree has taken it."""
         try:
             wanted = router(name, books, self._networks.bridge) if act in HERE or act is Act.PREPARE else None
@@ -246,7 +194,7 @@ class GatewayService:
                 if act not in (Act.LEAVE, Act.HOLD, Act.ELECT):
                     self._mirror.drop(path)
 
-    def _change(self, name: str, act: Act, case: _Case, wanted: Router | None) -> bool:
+    def _change(self, name: str, act: Act, case: Case, wanted: Router | None) -> bool:
         match act:
             case Act.TAKE:
                 self._take(name, case)
@@ -269,7 +217,7 @@ class GatewayService:
                 self._settle(wanted)
         return act not in HERE or self._give_addresses(name)
 
-    def _take(self, name: str, case: _Case) -> None:
+    def _take(self, name: str, case: Case) -> None:
         """Draw the ticket; from this moment on this node is the gateway."""
         old = case.standing.record
         new = Gateway(node=self._me, since=self._runtime.now(), home=old.home or self._me)
@@ -291,7 +239,7 @@ class GatewayService:
         znode = self._mirror.get(core.node(self._me))
         return Check(core.node(self._me), znode.version if znode else -1)
 
-    def _renew(self, name: str, case: _Case) -> None:
+    def _renew(self, name: str, case: Case) -> None:
         assert case.ticket is not None and case.version is not None
         ops = [Check(core.node_session(self._me)), Check(keys.gateway(name), case.version)]
         old = Delete(keys.gateway_ticket(name), case.ticket.version)
@@ -300,7 +248,7 @@ class GatewayService:
         self.tenure.join(name, self._session, sent)
         self._log.info("gateway %s: its ticket is renewed", name)
 
-    def _hand_over(self, name: str, case: _Case) -> None:
+    def _hand_over(self, name: str, case: Case) -> None:
         """Be silent first: from the transaction on the other node may begin. Others leave it alone for a while."""
         old = case.standing.record
         self._silence(name)
@@ -311,7 +259,7 @@ class GatewayService:
         self.tenure.leave(name)
         note(self._log, f"gateway {name}", self._me, str(old.next), "handed over")
 
-    def _pass_on(self, name: str, case: _Case, books: Books, fails: bool) -> bool:
+    def _pass_on(self, name: str, case: Case, books: Books, fails: bool) -> bool:
         """Ask another node to have a gateway that cannot be made here, one after the other; whether that is written."""
         if not fails and case.standing.record.next is None:
             self._failing.pop(name, None)
@@ -339,20 +287,20 @@ class GatewayService:
         self._log.info("gateway %s: ordered from %s to %s", name, self._me, order[0])
         return True
 
-    def _recall(self, name: str, case: _Case) -> None:
+    def _recall(self, name: str, case: Case) -> None:
         old = case.standing.record
         gone: list[Op] = [Delete(keys.gateway_ready(name))] if case.ready else []
         self._coordinator.commit([*self._put(name, case, replace(old, next=None)), *gone])
         why = "is not ready in time" if case.standing.next_lives else "is not alive"
         self._log.info("gateway %s: stays here, for %s %s", name, old.next, why)
 
-    def _release(self, name: str, case: _Case) -> None:
+    def _release(self, name: str, case: Case) -> None:
         self._silence(name)
         self._coordinator.commit([Delete(keys.gateway_ticket(name))])
         self.tenure.leave(name)
         note(self._log, f"gateway {name}", self._me, "none", "the network has no gateway any more")
 
-    def _say_ready(self, name: str, case: _Case) -> None:
+    def _say_ready(self, name: str, case: Case) -> None:
         if case.standing.ready == self._me:
             return
         path, data = keys.gateway_ready(name), encode(Ready(self._me))
@@ -361,7 +309,7 @@ class GatewayService:
             [Check(keys.gateway(name), case.version or 0), *old, Create(path, data, ephemeral=True)]
         )
 
-    def _put(self, name: str, case: _Case, new: Gateway) -> list[Op]:
+    def _put(self, name: str, case: Case, new: Gateway) -> list[Op]:
         path = keys.gateway(name)
         if case.version is None:
             return [Create(path, encode(new))]
@@ -459,7 +407,7 @@ class GatewayService:
         self.tenure.join(name, self._session, sent)
 
 
-def _orphans(cases: Mapping[str, _Case], acts: Mapping[str, Act]) -> dict[str, str]:
+def _orphans(cases: Mapping[str, Case], acts: Mapping[str, Act]) -> dict[str, str]:
     """By network, what to say of a gateway that no node takes."""
     return {
         name: f"network {name} has no gateway: no node that is in service can be it; see `pvc network info {name}`"
