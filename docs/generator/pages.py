@@ -34,6 +34,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/networks/<name>/ports/<node>": ("pvc.plugins.networking.records", "Ports"),
     "/networks/<name>/traffic/<node>": ("pvc.plugins.networking.records", "Traffic"),
     "/networks/<name>/gateway": ("pvc.plugins.networking.records", "Gateway"),
+    "/networks/<name>/gateway/ready": ("pvc.plugins.networking.records", "Ready"),
     "/networks/<name>/leases/<mac>": ("pvc.plugins.networking.records", "Lease"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }

@@ -205,6 +205,8 @@ class Outcome:
     """How long its move took."""
     memory: int | None = None
     """MiB of a VM: past moves tell how long a move of so much takes."""
+    what: str = "VM"
+    """What kind of thing it is, in one word; VMs are the hypervisor role's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pvc.core.decide.roles import described
 from pvc.core.lookup import read_facts
 from pvc.plugins.flushlock.tickets import read_queue
 from pvc.plugins.networking.decide.attachment import macs_in, published_in
+from pvc.plugins.networking.keys import gateway
+from pvc.plugins.networking.records import Gateway, decoded
 from pvc.testing.cluster import SimCluster
 
 
@@ -95,6 +97,17 @@ def _device_changes(cluster: SimCluster, vm: str) -> list[str]:
     return [f"{each.step.value} {each.key}" + (f": {each.failed}" if each.failed else "") for each in changes]
 
 
+def _gateway(cluster: SimCluster, network: str) -> str:
+    """The nodes whose router of the network lets frames pass, joined by a comma."""
+    return ",".join(cluster.gateways.acting(network))
+
+
+def _gateway_record(cluster: SimCluster, network: str) -> dict[str, Any]:
+    znode = cluster.client.get(gateway(network))
+    record = (decoded(Gateway, znode.data, gateway(network)) if znode else None) or Gateway()
+    return {"node": record.node, "next": record.next, "home": record.home}
+
+
 _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "phase": lambda cluster, node: cluster.operation(node).phase.value,
     "message": lambda cluster, node: cluster.operation(node).message,
@@ -120,6 +133,8 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "plugged": _plugged,
     "defined": defined,
     "device_changes": _device_changes,
+    "gateway": _gateway,
+    "gateway_record": _gateway_record,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
 _WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings", "networks"})

@@ -27,7 +27,7 @@ class FakeRouters:
         self.unavailable = ""
         """Why nothing can be asked or done; empty: it can."""
         self.failing: dict[str, str] = {}
-        """Why settling and removing fails, by network."""
+        """Why settling fails, by network."""
         self.slow: dict[str, float] = {}
         """Seconds that settling takes, by network."""
         self.mute = ""
@@ -50,7 +50,7 @@ class FakeRouters:
         self.routers[router.network] = router
 
     def remove(self, network: str) -> None:
-        self._ask(network)
+        self._ask()
         self.removed.append(network)
         self._problems.pop(network, None)
         self.routers.pop(network, None)

@@ -124,6 +124,8 @@ class Steps:
             first.directories,
             first.config,
             first.dataplane,
+            first.packetfilter,
+            first.routers,
         )
         self.cluster.start_daemon("twin")
 

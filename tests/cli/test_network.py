@@ -1,5 +1,6 @@
 """`pvc network`, and VMs that name networks."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_a_network_is_made_changed_shown_and_forgotten(keyboard: Keyboard) -> No
     assert said.code == 1 and "Forget network lan? Nobody is there to answer" in said.err
     assert keyboard.type("network", "remove", "lan", "--yes").code == 0
     assert [row["name"] for row in keyboard.type("network", "list", "--format", "json").rows] == ["dmz"]
+
+
+def test_the_gateway_of_a_network_is_shown(keyboard: Keyboard) -> None:
+    keyboard.type("network", "add", "lan", "--ipv4", "10.1.0.0/24", "--ipv4-gateway", "10.1.0.1")
+    keyboard.type("network", "add", "plain")
+    assert keyboard.cluster.run_until(lambda: keyboard.cluster.gateways.acting("lan") == ["hv1"], 10)
+    row = keyboard.type("network", "info", "lan", "--format", "json").rows
+    assert (row["gateway"], row["gateway_next"], row["gateway_home"]) == ("hv1", None, "hv1")
+    assert row["gateway_since"] > 1_000_000_000
+    row = keyboard.type("network", "info", "plain", "--format", "json").rows
+    assert (row["gateway"], row["gateway_since"], row["gateway_home"]) == (None, None, None)
+    assert re.search("gateway since: +2023-", keyboard.type("network", "info", "lan").out)
+    keyboard.cluster.kill_daemon("hv1")
+    keyboard.cluster.kill_daemon("hv2")
+    keyboard.cluster.run(15)
+    row = keyboard.type("network", "info", "lan", "--format", "json").rows
+    assert (row["gateway"], row["gateway_since"], row["gateway_home"]) == (None, None, "hv1")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ def gateway_ticket(name: str) -> str:
     return f"{NETWORKS}/{name}/gateway/ticket"
 
 
+def gateway_ready(name: str) -> str:
+    """Ephemeral: the node that was asked to take over has made everything ready."""
+    return f"{NETWORKS}/{name}/gateway/ready"
+
+
 def leases(name: str) -> str:
     """Children: MAC addresses, each with the addresses that belong to it. Every change of any of them rewrites it at
     the version it was read at, so an address never belongs to two."""

@@ -17,6 +17,7 @@ from pvc.plugins.networking.firewall.rules import Direction
 from pvc.plugins.networking.gateway import options
 from pvc.plugins.networking.gateway.decide.typed import Typed
 from pvc.plugins.networking.gateway.requests import shared_macs
+from pvc.plugins.networking.gateway.shown import gateway_fields
 from pvc.plugins.networking.keys import NETWORKS
 from pvc.plugins.networking.records import Network, NetworkKind, Traffic, read_networks, read_traffic
 from pvc.plugins.networking.schema import SECTION
@@ -199,6 +200,7 @@ def _add_listing(cli: CommandLine) -> None:
         ]
         row = {
             **_row(network, states),
+            **gateway_fields(coordinator, network),
             **_rules(coordinator, name),
             "vms": requests.users(coordinator, name),
             "shared_macs": shared_macs(coordinator, name),

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pvc.plugins.networking.dataplane import Dataplane
     from pvc.plugins.networking.firewall.packetfilter import PacketFilter
     from pvc.plugins.networking.firewall.service import FirewallService
+    from pvc.plugins.networking.gateway.routers import Routers
+    from pvc.plugins.networking.gateway.service import GatewayService
+    from pvc.plugins.networking.gateway.step import GatewayMoves
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
     from pvc.plugins.networking.traffic import TrafficService
@@ -31,13 +34,16 @@ class NetworkingPlugin:
         open_bridges: "Callable[[], Bridges] | None" = None,
         open_dataplane: "Callable[[], Dataplane] | None" = None,
         open_filter: "Callable[[], PacketFilter] | None" = None,
+        open_routers: "Callable[[], Routers] | None" = None,
     ) -> None:
         self._open_bridges = open_bridges
         self._open_dataplane = open_dataplane or _kernel
         self._open_filter = open_filter or _nftables
+        self._open_routers = open_routers or _namespaces
         self._firewall: FirewallService | None = None
         self._traffic: TrafficService | None = None
         self._networks: NetworkService | None = None
+        self._gateways: GatewayService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
 
@@ -55,10 +61,18 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
+        gateways = self._the_gateways(context)
         return [
             *(self._the_service(context), self._the_networks(context)),
             *(self._the_firewall(context), self._the_traffic(context)),
+            *(gateways, gateways.tenure),
         ]
+
+    @hookimpl
+    def pvc_flush_steps(self, context: Context) -> "Sequence[GatewayMoves]":
+        from pvc.plugins.networking.gateway.step import GatewayMoves
+
+        return [GatewayMoves(context)]
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
@@ -70,7 +84,10 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        parts = (self._the_service(context), self._the_networks(context), self._the_firewall(context))
+        parts = (
+            *(self._the_service(context), self._the_networks(context)),
+            *(self._the_firewall(context), self._the_gateways(context)),
+        )
         return [finding for part in parts for finding in part.findings()]
 
     @hookimpl
@@ -154,12 +171,31 @@ class NetworkingPlugin:
             self._traffic = TrafficService(context)
         return self._traffic
 
+    def _the_gateways(self, context: Context) -> "GatewayService":
+        if self._gateways is None:
+            from pvc.plugins.networking.gateway.service import GatewayService
+
+            self._gateways = GatewayService(context, self._the_networks(context), self._open_routers())
+        return self._gateways
+
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
             return self._open_bridges()
         from pvc.plugins.networking.sysfs import SysfsBridges
 
         return SysfsBridges()
+
+
+def _namespaces() -> "Routers":
+    from pvc.core.process import SystemProcesses
+    from pvc.core.threads import ThreadRuntime
+    from pvc.plugins.networking.gateway.absent import AbsentRouters
+
+    try:
+        from pvc.plugins.networking.gateway.netns import NamespaceRouters
+    except ImportError as error:
+        return AbsentRouters(f"pyroute2 is missing ({error}); install the extra `networking` of pvc")
+    return NamespaceRouters(SystemProcesses(), ThreadRuntime())
 
 
 def _kernel() -> "Dataplane":

@@ -120,6 +120,13 @@ class Gateway:
     on for less than that, and the daemon may come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Who has made a gateway's router ready, in order to take it over."""
+
+    node: str
+
+
 def read_networks(source: Coordinator | Mirror) -> dict[str, Network | None]:
     """All networks by name; None for one whose record cannot be read. Raises Disconnected."""
     names = source.children(keys.NETWORKS) or ()
@@ -129,7 +136,7 @@ def read_networks(source: Coordinator | Mirror) -> dict[str, Network | None]:
     for name in names:
         znode = source.get(keys.network(name))
         if znode is not None:
-            found[name] = _decoded(Network, znode.data, keys.network(name))
+            found[name] = decoded(Network, znode.data, keys.network(name))
     return found
 
 
@@ -142,7 +149,7 @@ def read_ports(source: Coordinator | Mirror, network: str) -> dict[str, Ports]:
     for node in nodes:
         path = keys.node_ports(network, node)
         znode = source.get(path)
-        ports = None if znode is None else _decoded(Ports, znode.data, path)
+        ports = None if znode is None else decoded(Ports, znode.data, path)
         if ports is not None:
             found[node] = ports
     return found
@@ -153,11 +160,12 @@ def read_traffic(coordinator: Coordinator, network: str) -> dict[str, Traffic]:
     nodes = coordinator.children(keys.traffic(network)) or ()
     paths = [keys.node_traffic(network, node) for node in nodes]
     found = zip(nodes, paths, coordinator.get_many(paths), strict=True)
-    read = {node: _decoded(Traffic, znode.data, path) for node, path, znode in found if znode is not None}
+    read = {node: decoded(Traffic, znode.data, path) for node, path, znode in found if znode is not None}
     return {node: traffic for node, traffic in read.items() if traffic is not None}
 
 
-def _decoded(kind: type[T], data: bytes, path: str) -> T | None:
+def decoded(kind: type[T], data: bytes, path: str) -> T | None:
+    """The record; None if it cannot be read."""
     try:
         return decode(kind, data, path)
     except Garbage:
