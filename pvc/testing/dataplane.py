@@ -21,6 +21,7 @@ from pvc.plugins.networking.dataplane import (
     Resize,
     Seen,
     StopLearning,
+    Traffic,
     Withdraw,
 )
 
@@ -39,6 +40,8 @@ class FakeDataplane:
         """How often somebody has looked."""
         self.batches = 0
         """How often many changes were asked for at once."""
+        self.counted: dict[str, Traffic] = {}
+        """What `traffic` answers, by device; nothing counted: zeros."""
         self.refusing = ""
         """Why the kernel refuses every change; empty: it does not."""
         if address:
@@ -48,6 +51,10 @@ class FakeDataplane:
         self.looks += 1
         forwarding = {name: frozenset(entries) for name, entries in self._forwarding.items()}
         return Seen(dict(self._links), forwarding)
+
+    def traffic(self, name: str) -> Traffic:
+        self._there(name)
+        return self.counted.get(name, Traffic())
 
     def apply(self, change: Change) -> None:
         if self.refusing:

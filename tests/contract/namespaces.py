@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pvc.core.process import CommandFailed, SystemProcesses
 from pvc.core.threads import ThreadRuntime
-from pvc.plugins.networking.dataplane import Change, Seen
+from pvc.plugins.networking.dataplane import Change, Seen, Traffic
 from pvc.plugins.networking.netlink import NetlinkDataplane
 
 RUN = SystemProcesses()
@@ -129,6 +129,10 @@ class DataplaneInside:
     def look(self) -> Seen:
         with self._spaces.inside(self._name):
             return self._door.look()
+
+    def traffic(self, name: str) -> Traffic:
+        with self._spaces.inside(self._name):
+            return self._door.traffic(name)
 
     def apply(self, change: Change) -> None:
         with self._spaces.inside(self._name):

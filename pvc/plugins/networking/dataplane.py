@@ -54,6 +54,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a device has counted since it was made. Of a VM's port, received is what the VM has sent."""
+
+    received_packets: int = 0
+    received_bytes: int = 0
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    dropped: int = 0
+    """Packets of either direction that it could not take."""
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What the kernel has."""
 
@@ -155,6 +167,9 @@ class Dataplane(Protocol):
 
     def look(self) -> Seen:
         """What there is now. Raises DataplaneError."""
+
+    def traffic(self, name: str) -> Traffic:
+        """What one device has counted. Apart from `look`, because counters take long to read. Raises DataplaneError."""
 
     def apply(self, change: Change) -> None:
         """Make one change. Raises DataplaneError; what was refused has changed nothing."""

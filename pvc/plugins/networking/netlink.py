@@ -33,6 +33,7 @@ from pvc.plugins.networking.dataplane import (
     Resize,
     Seen,
     StopLearning,
+    Traffic,
     Withdraw,
 )
 from pvc.plugins.networking.decide.batches import batches
@@ -75,6 +76,17 @@ class NetlinkDataplane:
             seen = {names[link["index"]]: _link(link, names, tuple(own.get(link["index"], ()))) for link in links}
             tunnels = {index: name for index, name in names.items() if seen[name].owned and seen[name].kind == "vxlan"}
             return Seen(seen, self._forwarding(tunnels))
+
+    def traffic(self, name: str) -> Traffic:
+        with _told(f"the counters of {name} cannot be read"):
+            counted = next(iter(self._netlink.get_links(self._index(name)))).get("stats64")
+        return Traffic(
+            counted["rx_packets"],
+            counted["rx_bytes"],
+            counted["tx_packets"],
+            counted["tx_bytes"],
+            counted["rx_dropped"] + counted["tx_dropped"],
+        )
 
     def apply(self, change: Change) -> None:
         with _told(_in_words(change)):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pvc.plugins.networking.dataplane import Dataplane
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
+    from pvc.plugins.networking.trace.desk import TraceDesk
 
 
 class NetworkingPlugin:
@@ -33,6 +34,7 @@ class NetworkingPlugin:
         self._networks: NetworkService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
+        self._desk: TraceDesk | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
@@ -48,11 +50,11 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context), self._the_networks(context)]
+        return [self._the_service(context), self._the_networks(context), self._the_desk(context)]
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
-        return [self._the_networks(context)]
+        return [self._the_networks(context), self._the_desk(context)]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
@@ -95,6 +97,7 @@ class NetworkingPlugin:
         cli.group("network", help="The cluster's networks, which VMs are plugged into.").later(
             ("add", "modify", "remove", "list", "info"), partial(_add_network_commands, cli)
         )
+        cli.group("network").later(("trace",), partial(_add_trace, cli))
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -111,6 +114,13 @@ class NetworkingPlugin:
 
             self._networks = NetworkService(context, self._open_dataplane)
         return self._networks
+
+    def _the_desk(self, context: Context) -> "TraceDesk":
+        if self._desk is None:
+            from pvc.plugins.networking.trace.desk import TraceDesk
+
+            self._desk = TraceDesk(context, self._open_dataplane)
+        return self._desk
 
     def _bridges(self) -> "Bridges":
         if self._open_bridges is not None:
@@ -132,6 +142,12 @@ def _kernel() -> "Dataplane":
 
 def _add_network_commands(cli: CommandLine) -> None:
     from pvc.plugins.networking.networkcli import add_commands
+
+    add_commands(cli)
+
+
+def _add_trace(cli: CommandLine) -> None:
+    from pvc.plugins.networking.trace.cli import add_commands
 
     add_commands(cli)
 
