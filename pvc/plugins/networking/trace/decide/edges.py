@@ -63,7 +63,9 @@ def lease(hop: Hop) -> Iterator[Step]:
             yield hop.broken("lease", f"no address belongs to {mac}", advice)
             continue
         told = f"{mac} has {' and '.join(_said(known))}" + (", reserved" if known.reserved else "")
-        if seen is None or seen.hosts is None:
+        if found.node is None:  # which is told already
+            yield hop.ok("lease", told)
+        elif seen is None or seen.hosts is None:
             yield hop.unknown("lease", f"{told}; whether DHCP knows that is not known", node=found.node)
         elif mac not in seen.hosts:
             yield hop.broken("lease", f"{told}, and DHCP of {found.node} does not know it", PUT_RIGHT, found.node)
