@@ -42,8 +42,8 @@ class _Asking:
 
     def look(self, mirror: Mirror) -> bool | None:
         """Ask, and take what was answered; True when nobody is left to be waited for."""
-        for node in sorted(self._waiting):
-            self._look_at(node, mirror)
+        while self._asked(mirror):  # an answer may have come before it was watched for
+            continue
         return None if self._waiting else True
 
     def withdraw(self) -> None:
@@ -60,31 +60,36 @@ class _Asking:
         """By node."""
         return {**{node: self._late.get(node, SILENT) for node in self._waiting}, **self._found}
 
-    def _look_at(self, node: str, mirror: Mirror) -> None:
+    def _asked(self, mirror: Mirror) -> bool:
+        """Take what is there; whether something was written, so that it must be read again."""
+        mirror.prefetch(path(node) for node in self._waiting for path in (core.node_session, keys.node_trace))
+        written = [self._look_at(node, mirror) for node in sorted(self._waiting)]
+        return any(written)
+
+    def _look_at(self, node: str, mirror: Mirror) -> bool:
         if mirror.get(core.node_session(node)) is None:
             self._end(node, DEAD)
-            return
+            return False
         path = keys.node_trace(node)
         znode = mirror.get(path)
         if znode is None:
             self._put(node, path)
             mirror.drop(path)
-            mirror.get(path)
-            return
-        question = _question(znode.data, path)
-        if question is None or question.id != self._waiting[node].id:
+            return True
+        inquiry = _inquiry(znode.data, path)
+        if inquiry is None or inquiry.id != self._waiting[node].id:
             self._late[node] = BUSY
-            return
+            return False
         self._late.pop(node, None)
-        if not question.open:
+        if not inquiry.open:
             self._remove(path)
-            self._end(node, question.answer if question.answer is not None else question.error)
+            self._end(node, inquiry.answer if inquiry.answer is not None else inquiry.error)
+        return False
 
     def _put(self, node: str, path: str) -> None:
         try:
             self._coordinator.commit([Create(path, encode(self._waiting[node]), ephemeral=True)])
-            self._late.pop(node, None)
-        except Conflict:  # somebody else asks: the next look waits for that; or the node is being forgotten
+        except Conflict:  # somebody else asks at this moment
             self._late[node] = BUSY
         except TooLarge as error:
             self._end(node, str(error))
@@ -100,7 +105,7 @@ class _Asking:
         self._waiting.pop(node, None)
 
 
-def _question(data: bytes, path: str) -> Inquiry | None:
+def _inquiry(data: bytes, path: str) -> Inquiry | None:
     try:
         return decode(Inquiry, data, path)
     except Garbage:  # of another version
@@ -108,5 +113,5 @@ def _question(data: bytes, path: str) -> Inquiry | None:
 
 
 def _id(data: bytes, node: str) -> str:
-    question = _question(data, keys.node_trace(node))
-    return "" if question is None else question.id
+    inquiry = _inquiry(data, keys.node_trace(node))
+    return "" if inquiry is None else inquiry.id

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pvc.core.context import Context
-from pvc.core.coordination import Conflict, Disconnected, Put, Znode
+from pvc.core.coordination import Conflict, Disconnected, Put, TooLarge
 from pvc.core.errors import PvcError
 from pvc.core.mirror import Mirror
 from pvc.core.observers import HERE, VmEvent
@@ -76,47 +76,48 @@ class TraceDesk:
         if not self._context.registered():
             return LATE
         znode = self._mirror.get(self._path)
-        question = None if znode is None else _question(znode.data, self._path)
-        if znode is not None and question is not None and question.open:
-            self._answer(question, znode)
+        inquiry = None if znode is None else _inquiry(znode.data, self._path)
+        if znode is not None and inquiry is not None and inquiry.open:
+            self._answer(inquiry, znode.version)
         return LOOK
 
     def stop(self) -> None:
         """Nothing is held between answers."""
 
-    def _answer(self, question: Inquiry, znode: Znode) -> None:
+    def _answer(self, inquiry: Inquiry, version: int) -> None:
         try:
-            answered = replace(question, answer=self._seen(question))
-        except Disconnected:  # the question stays open until there is a connection again, or goes with its client
+            answered = replace(inquiry, answer=self._seen(inquiry))
+        except Disconnected:  # it stays open until there is a connection again, or goes with its client
             raise
         except PvcError as error:
-            answered = replace(question, error=str(error))
+            answered = replace(inquiry, error=str(error))
         except Exception as error:  # the one who asked must not wait in vain
             self._log.exception("trace")
-            answered = replace(question, error=f"it failed with {error!r}; see its log")
+            answered = replace(inquiry, error=f"it failed with {error!r}; see its log")
         try:
-            self._context.coordinator.commit([Put(self._path, encode(answered), znode.version)])
+            self._put(answered, version)
+        except TooLarge as error:
+            self._put(replace(inquiry, error=str(error)), version)
+
+    def _put(self, answered: Inquiry, version: int) -> None:
+        try:
+            self._context.coordinator.commit([Put(self._path, encode(answered), version)])
         except Conflict:  # whoever asked has gone
             self._log.debug("the question was withdrawn")
-        except PvcError as error:  # an answer too large to be sent
-            if isinstance(error, Disconnected):
-                raise
-            short = replace(question, error=str(error))
-            self._context.coordinator.commit([Put(self._path, encode(short), znode.version)])
         self._mirror.drop(self._path)
 
-    def _seen(self, question: Inquiry) -> Answer:
+    def _seen(self, inquiry: Inquiry) -> Answer:
         """Raises DataplaneError, Disconnected."""
         with closing(self._open()) as dataplane:
             seen = dataplane.look()
-            ports = tuple(self._ports(question, seen, dataplane))
+            ports = tuple(self._ports(inquiry, seen, dataplane))
         counts, routers = _told(self._parts.counts), _told(self._parts.routers)
-        return Answer(ports, {name: self._network(name, question, seen, counts, routers) for name in question.macs})
+        return Answer(ports, {name: self._network(name, inquiry, seen, counts, routers) for name in inquiry.macs})
 
-    def _ports(self, question: Inquiry, seen: Seen, dataplane: Dataplane) -> Iterator[PortSeen]:
+    def _ports(self, inquiry: Inquiry, seen: Seen, dataplane: Dataplane) -> Iterator[PortSeen]:
         for uuid, (vm, interfaces) in sorted(self._guests.items()):
             for one in interfaces:
-                if uuid in question.vms or one.mac in question.macs.get(one.network, ()):
+                if uuid in inquiry.vms or one.mac in inquiry.macs.get(one.network, ()):
                     link = seen.links.get(one.device)
                     traffic = None if link is None else _traffic(dataplane, one.device)
                     yield PortSeen(uuid, vm, one.network, one.mac, one.device, link, traffic)
@@ -124,12 +125,12 @@ class TraceDesk:
     def _network(
         self,
         name: str,
-        question: Inquiry,
+        inquiry: Inquiry,
         seen: Seen,
         counts: Mapping[str, Count] | None,
         routers: Mapping[str, RouterState] | None,
     ) -> NetworkSeen:
-        macs, tunnel = question.macs[name], f"{TUNNEL}{name}"
+        macs, tunnel = inquiry.macs[name], f"{TUNNEL}{name}"
         entries = sorted(seen.forwarding.get(tunnel, ()), key=lambda entry: (entry.mac, entry.address))
         refusal, hosts = self._parts.refusal, self._parts.hosts
         known = None if hosts is None else _told(lambda: hosts(name))
@@ -180,7 +181,7 @@ def _told(ask: Callable[[], T] | None) -> T | None:
         return None
 
 
-def _question(data: bytes, path: str) -> Inquiry | None:
+def _inquiry(data: bytes, path: str) -> Inquiry | None:
     try:
         return decode(Inquiry, data, path)
     except Garbage:  # of another version: it goes with its client

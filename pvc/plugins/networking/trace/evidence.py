@@ -18,7 +18,7 @@ from pvc.plugins.networking.firewall.rules import Acl
 from pvc.plugins.networking.records import Gateway, Lease, Network, NetworkKind, Ports, read_networks, read_ports
 from pvc.plugins.networking.schema import SECTION
 from pvc.plugins.networking.trace.asking import ask
-from pvc.plugins.networking.trace.decide.case import Case, End
+from pvc.plugins.networking.trace.decide.case import Address, Case, End, addresses_of
 from pvc.plugins.networking.trace.decide.interfaces import interfaces_of
 from pvc.plugins.networking.trace.records import Inquiry
 
@@ -53,8 +53,9 @@ def gather(coordinator: Coordinator, runtime: Runtime, wish: Wish, gateway_mac: 
     """Everything that is known of the way. Raises NotFound, NotTraceable, Garbage, Disconnected."""
     known = read_networks(coordinator)
     vm = find_vm(coordinator, wish.vm)
-    leases = _leases(coordinator, known) if _is_address(wish.to) else {}
-    other, address = _destination(coordinator, wish.to, leases)
+    address = _address(wish.to)
+    leases = {} if address is None else _leases(coordinator, known)
+    other = _destination(coordinator, wish.to, address, leases)
     if other is not None and other.uuid == vm.uuid:
         raise NotTraceable(f"{wish.to} is {vm.name} itself; name another VM, or leave --to out")
     ends = [_end(coordinator, one) for one in (vm, other) if one is not None]
@@ -73,7 +74,7 @@ def gather(coordinator: Coordinator, runtime: Runtime, wish: Wish, gateway_mac: 
         if gateway_mac is not None and network is not None and network.vni is not None
     }
     asked = {name: (*found, *([of_gateways[name]] if name in of_gateways else [])) for name, found in macs.items()}
-    question = Inquiry("", tuple(end.vm.uuid for end in ends), asked)
+    inquiry = Inquiry("", tuple(end.vm.uuid for end in ends), asked)
     return Case(
         ends=tuple(ends),
         networks=chosen,
@@ -86,7 +87,7 @@ def gather(coordinator: Coordinator, runtime: Runtime, wish: Wish, gateway_mac: 
         leases=read.leases,
         acls={name: _acl(coordinator, name) for name in chosen},
         asked=frozenset(whom),
-        answers=ask(coordinator, runtime, dict.fromkeys(whom, question)),
+        answers=ask(coordinator, runtime, dict.fromkeys(whom, inquiry)),
         address=address,
     )
 
@@ -98,26 +99,23 @@ def _end(coordinator: Coordinator, vm: Vm) -> End:
 
 
 def _destination(
-    coordinator: Coordinator, to: str | None, leases: Mapping[str, Mapping[str, Lease]]
-) -> tuple[Vm | None, str]:
-    """The VM at the other end, and the address; None: no VM is known to be there. Raises NotFound."""
-    if to is None:
-        return None, ""
-    if not _is_address(to):
-        return find_vm(coordinator, to), ""
-    address = str(ip_address(to))
-    names = [one.name for of in leases.values() for one in of.values() if address in _addresses(one) and one.name]
+    coordinator: Coordinator, to: str | None, address: Address | None, leases: Mapping[str, Mapping[str, Lease]]
+) -> Vm | None:
+    """The VM at the other end; None: no VM is known to be there. Raises NotFound."""
+    if to is None or address is None:
+        return None if to is None else find_vm(coordinator, to)
+    names = [one.name for of in leases.values() for one in of.values() if address in addresses_of(one) and one.name]
     try:
-        return (find_vm(coordinator, names[0]), address) if names else (None, address)
+        return find_vm(coordinator, names[0]) if names else None
     except NotFound:  # the address is kept for a VM that is no more
-        return None, address
+        return None
 
 
 def _chosen(
     ends: list[End],
     wish: Wish,
     known: Mapping[str, Network | None],
-    address: str,
+    address: Address | None,
     leases: Mapping[str, Mapping[str, Lease]],
 ) -> dict[str, Network | None]:
     """The networks to follow: with another end those that both are on, else all of either. Raises NotTraceable."""
@@ -133,8 +131,8 @@ def _chosen(
     if len(ends) == 1:
         return {name: known.get(name) for name in sorted(own)}
     others = {one.network for one in ends[1].interfaces}
-    there = {name for name, of in leases.items() if any(address in _addresses(one) for one in of.values())}
-    others = others & there if address and others & there else others
+    there = {name for name, of in leases.items() if any(address in addresses_of(one) for one in of.values())}
+    others = others & there or others
     if not others:
         raise NotTraceable(f"{ends[1].vm.name} has no interface on a network of the cluster; name another VM")
     return {name: known.get(name) for name in sorted(own & others or own | others)}
@@ -194,13 +192,8 @@ def _acl(coordinator: Coordinator, network: str) -> Acl | None:
         return None
 
 
-def _addresses(lease: Lease) -> tuple[str, ...]:
-    return tuple(str(ip_address(each)) for each in (lease.ipv4, lease.ipv6) if each)
-
-
-def _is_address(text: str | None) -> bool:
+def _address(text: str | None) -> Address | None:
     try:
-        ip_address(text or "")
+        return ip_address(text or "")
     except ValueError:
-        return False
-    return True
+        return None

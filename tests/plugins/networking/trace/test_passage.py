@@ -5,7 +5,8 @@ from ipaddress import ip_address
 import pytest
 
 from pvc.plugins.networking.firewall.rules import Acl, Action, Direction, PortRange, Protocol, Rule, Side
-from pvc.plugins.networking.trace.decide.passage import Address, Fate, Packet, fate
+from pvc.plugins.networking.trace.decide.case import Address
+from pvc.plugins.networking.trace.decide.passage import Fate, Packet, fate
 
 HTTP = (PortRange(80, 80), PortRange(8000, 8100))
 SETS = {"friends": ("10.1.0.0/28", "fd00::/64")}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -261,11 +262,11 @@ def test_the_rules_of_both_directions_are_asked_about_the_packet() -> None:
 
 def test_an_address_outside_is_reached_through_a_gateway_and_one_inside_is_not() -> None:
     bare = replace(WHOLE, networks={"lan": replace(LAN, ipv4_gateway=None)}, gateways={})
-    assert judged(replace(bare, address="192.0.2.1")) == [("not known", "gateway", "")]
-    assert judged(replace(bare, address="10.1.0.99")) == []
-    assert judged(replace(WHOLE, address="192.0.2.1")) == []
+    assert judged(replace(bare, address=ip_address("192.0.2.1"))) == [("not known", "gateway", "")]
+    assert judged(replace(bare, address=ip_address("10.1.0.99"))) == []
+    assert judged(replace(WHOLE, address=ip_address("192.0.2.1"))) == []
     closed = Acl(outgoing=Side(Action.ACCEPT, (Rule(Action.REJECT, destination=("192.0.2.0/24",)),)))
-    assert judged(replace(WHOLE, address="192.0.2.1", acls={"lan": closed})) == [
+    assert judged(replace(WHOLE, address=ip_address("192.0.2.1"), acls={"lan": closed})) == [
         ("broken", "firewall", "hv1"),
         ("broken", "rules out", "hv1"),
     ]

@@ -1,8 +1,10 @@
 """What a trace is judged from, and what the judgement consists of. Values only."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from pvc.core.model import Node, Vm, VmActual
 from pvc.plugins.networking.decide.attachment import NetworkState
@@ -10,6 +12,8 @@ from pvc.plugins.networking.firewall.rules import Acl, Protocol
 from pvc.plugins.networking.records import Gateway, Lease, Network, NetworkKind, Ports
 from pvc.plugins.networking.trace.decide.interfaces import Interface
 from pvc.plugins.networking.trace.records import Answer, NetworkSeen, PortSeen
+
+Address = IPv4Address | IPv6Address
 
 
 class Result(Enum):
@@ -81,7 +85,7 @@ class Case:
     """Nodes."""
     answers: Mapping[str, Answer | str] = field(default_factory=dict)
     """By node that was asked; text: why it has not answered."""
-    address: str = ""
+    address: Address | None = None
     """Where the way leads, if that was said as an address."""
 
     def answer(self, node: str | None) -> Answer | None:
@@ -102,6 +106,15 @@ class Case:
     def opposite(self, end: End) -> End | None:
         """The other end, if there is one."""
         return next((one for one in self.ends if one is not end), None)
+
+
+def addresses_of(lease: Lease) -> list[Address]:
+    """The addresses that belong to a MAC address; not what is none."""
+    found: list[Address] = []
+    for text in (lease.ipv4, lease.ipv6):
+        with suppress(ValueError):
+            found.append(ip_address(text or ""))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """What stands around a network: its firewall, its gateway, and the addresses of its VMs."""
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 
 from pvc.core.commands import when
 from pvc.plugins.networking.firewall.decide.ruleset import keeps_out, rule_name
 from pvc.plugins.networking.firewall.rules import Acl, Action, Direction
-from pvc.plugins.networking.records import Gateway, Lease, Network
-from pvc.plugins.networking.trace.decide.case import Case, End, Hop, Probe, Step
+from pvc.plugins.networking.records import Gateway, Network
+from pvc.plugins.networking.trace.decide.case import Address, Case, End, Hop, Probe, Step, addresses_of
 from pvc.plugins.networking.trace.decide.ends import PUT_RIGHT
-from pvc.plugins.networking.trace.decide.passage import Address, Packet, fate
+from pvc.plugins.networking.trace.decide.passage import Packet, fate
 from pvc.plugins.networking.trace.records import NetworkSeen
 
 
@@ -62,7 +62,7 @@ def lease(hop: Hop) -> Iterator[Step]:
             advice = f"{found.node or 'the gateway'} gives it one while the VM runs; look at the log of pvcd there"
             yield hop.broken("lease", f"no address belongs to {mac}", advice)
             continue
-        told = f"{mac} has {' and '.join(_said(known))}" + (", reserved" if known.reserved else "")
+        told = f"{mac} has {' and '.join(map(str, addresses_of(known)))}" + (", reserved" if known.reserved else "")
         if found.node is None:  # which is told already
             yield hop.ok("lease", told)
         elif seen is None or seen.hosts is None:
@@ -77,13 +77,13 @@ def passage(case: Case, probe: Probe) -> Iterator[Step]:
     """Whether the rules let a packet go from the VM to where the way leads."""
     source = case.ends[0]
     other = case.opposite(source)
-    if other is None and not case.address:
+    if other is None and case.address is None:
         return
     pairs = _pairs(case, source, other)
     if not pairs:
         return
     first, second = pairs
-    destination = ip_address(case.address) if case.address else _address_of(case, other, second, 4)
+    destination = case.address or _address_of(case, other, second, 4)
     version = destination.version if destination is not None else 4
     own = _address_of(case, source, first, version)
     packet = Packet(probe.protocol, own, destination, probe.port)
@@ -95,7 +95,7 @@ def passage(case: Case, probe: Probe) -> Iterator[Step]:
 def needs_gateways(case: Case) -> bool:
     """Whether the way leads from one network to another, or out of the cluster."""
     if case.opposite(case.ends[0]) is None:
-        return bool(case.address) and not any(_holds(record, case.address) for record in case.networks.values())
+        return case.address is not None and not any(_holds(one, case.address) for one in case.networks.values())
     return _shared(case) is None
 
 
@@ -159,7 +159,7 @@ def _pairs(case: Case, source: End, other: End | None) -> tuple[str, str] | None
     if shared := _shared(case):
         return shared, shared
     theirs = [name for name in case.networks if any(one.network == name for one in other.interfaces)]
-    held = [name for name in theirs if case.address and _keeps(case, name, case.address)]
+    held = [name for name in theirs if _keeps(case, name)]
     return (own[0], (held or theirs)[0]) if own and theirs else None
 
 
@@ -170,29 +170,26 @@ def _shared(case: Case) -> str | None:
 
 
 def _containing(case: Case, names: list[str]) -> str | None:
-    return next((name for name in names if _keeps(case, name, case.address)), None)
+    return next((name for name in names if _keeps(case, name)), None)
 
 
-def _holds(network: Network | None, address: str) -> bool:
+def _holds(network: Network | None, address: Address) -> bool:
     """Whether an address is in the network's subnets."""
     subnets = [] if network is None else [network.ipv4, network.ipv6]
-    return any(ip_address(address) in ip_network(subnet) for subnet in subnets if subnet)
+    return any(address in ip_network(subnet) for subnet in subnets if subnet)
 
 
-def _keeps(case: Case, network: str, address: str) -> bool:
-    return any(address in _said(one) for one in case.leases.get(network, {}).values())
+def _keeps(case: Case, network: str) -> bool:
+    """Whether the address that the way leads to belongs to a VM on that network."""
+    return any(case.address in addresses_of(one) for one in case.leases.get(network, {}).values())
 
 
 def _address_of(case: Case, end: End | None, network: str, version: int) -> Address | None:
     if end is None:
         return None
-    for mac in end.macs.get(network, ()):
-        known = case.leases.get(network, {}).get(mac)
-        text = None if known is None else known.ipv4 if version == 4 else known.ipv6
-        if text:
-            found: IPv4Address | IPv6Address = ip_address(text)
-            return found
-    return None
+    leases = case.leases.get(network, {})
+    known = [leases[mac] for mac in end.macs.get(network, ()) if mac in leases]
+    return next((one for lease in known for one in addresses_of(lease) if one.version == version), None)
 
 
 def _described(packet: Packet) -> str:
@@ -222,7 +219,3 @@ def _stopped(network: str, acl: Acl, seen: NetworkSeen) -> str:
             if count is not None and count.packets:
                 found.append(f"{count.packets} by {way.value} {number or 'default'}")
     return f"stopped packets on this node: {', '.join(found) or 'none'}"
-
-
-def _said(lease: Lease) -> tuple[str, ...]:
-    return tuple(address for address in (lease.ipv4, lease.ipv6) if address)

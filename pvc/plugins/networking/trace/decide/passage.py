@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 
 from pvc.plugins.networking.firewall.decide.addresses import NotAnAddress, resolved
 from pvc.plugins.networking.firewall.rules import Acl, Action, Direction, PortRange, Protocol, Rule
-
-Address = IPv4Address | IPv6Address
+from pvc.plugins.networking.trace.decide.case import Address
 
 
 @dataclass(frozen=True, slots=True)
