@@ -42,8 +42,9 @@ class _Asking:
 
     def look(self, mirror: Mirror) -> bool | None:
         """Ask, and take what was answered; True when nobody is left to be waited for."""
-        while self._asked(mirror):  # an answer may have come before it was watched for
-            continue
+        mirror.prefetch(path(node) for node in self._waiting for path in (core.node_session, keys.node_trace))
+        for node in sorted(self._waiting):
+            self._look_at(node, mirror)
         return None if self._waiting else True
 
     def withdraw(self) -> None:
@@ -60,31 +61,24 @@ class _Asking:
         """By node."""
         return {**{node: self._late.get(node, SILENT) for node in self._waiting}, **self._found}
 
-    def _asked(self, mirror: Mirror) -> bool:
-        """Take what is there; whether something was written, so that it must be read again."""
-        mirror.prefetch(path(node) for node in self._waiting for path in (core.node_session, keys.node_trace))
-        written = [self._look_at(node, mirror) for node in sorted(self._waiting)]
-        return any(written)
-
-    def _look_at(self, node: str, mirror: Mirror) -> bool:
+    def _look_at(self, node: str, mirror: Mirror) -> None:
         if mirror.get(core.node_session(node)) is None:
             self._end(node, DEAD)
-            return False
+            return
         path = keys.node_trace(node)
         znode = mirror.get(path)
         if znode is None:
-            self._put(node, path)
+            self._put(node, path)  # the watch tells of it, and this is called again
             mirror.drop(path)
-            return True
+            return
         inquiry = _inquiry(znode.data, path)
         if inquiry is None or inquiry.id != self._waiting[node].id:
             self._late[node] = BUSY
-            return False
+            return
         self._late.pop(node, None)
         if not inquiry.open:
             self._remove(path)
             self._end(node, inquiry.answer if inquiry.answer is not None else inquiry.error)
-        return False
 
     def _put(self, node: str, path: str) -> None:
         try:

@@ -229,10 +229,22 @@ def test_what_a_move_leaves_for_a_moment_breaks_nothing() -> None:
     assert judged(replace(WHOLE, **actual(ActualState.MIGRATING))) == []
 
 
+def test_a_later_claim_of_a_node_whose_daemon_is_dead_takes_the_frames_away() -> None:
+    later = {"lan": {"hv1": Ports({A: 1}), "hv2": Ports({A: 2})}}
+    dead: Mapping[str, Any] = {"answers": {**ANSWERS, "hv2": "its daemon is not alive"}}
+    assert judged(replace(WHOLE, ports=later, **dead)) == [
+        ("broken", "published", "hv1"),
+        ("not known", "forwarding", "hv2"),
+    ]
+
+
 def test_of_two_ends_both_are_looked_at_and_third_nodes_do_not_matter() -> None:
     assert judged(replace(PAIR, **on("hv2", forwarding=FLOODS["hv2"]))) == [
         ("broken", "forwarding", "hv2"),
         ("broken", "to gateway", "hv2"),
+    ]
+    assert judged(replace(PAIR, **on("hv3", forwarding=(Entry(A, TWO), *FLOODS["hv3"])))) == [
+        ("broken", "forwarding", "hv3")  # which has the gateway
     ]
     without = replace(PAIR, gateways={}, networks={"lan": replace(LAN, ipv4_gateway=None)})
     assert judged(replace(without, **on("hv3", forwarding=()))) == []

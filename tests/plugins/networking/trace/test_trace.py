@@ -14,7 +14,7 @@ from pvc.plugins.networking.dataplane import Entry, Forward, Traffic, Withdraw
 from pvc.plugins.networking.records import Lease, Network, NetworkKind
 from pvc.plugins.networking.requests import add
 from pvc.plugins.networking.trace.asking import BUSY, DEAD, SILENT
-from pvc.plugins.networking.trace.decide.case import Probe, Result, Step
+from pvc.plugins.networking.trace.decide.case import Case, Probe, Result, Step
 from pvc.plugins.networking.trace.decide.path import steps
 from pvc.plugins.networking.trace.evidence import NotTraceable, Wish, gather
 from pvc.plugins.networking.trace.records import Inquiry
@@ -58,20 +58,24 @@ def port(cluster: SimCluster, name: str) -> str:
     return target.get("dev", "")
 
 
-def traced(cluster: SimCluster, wish: Wish) -> list[Step]:
-    found: list[list[Step] | Exception] = []
+def gathered(cluster: SimCluster, wish: Wish) -> Case:
+    found: list[Case | NotTraceable] = []
 
     def trace() -> None:
         try:
-            found.append(steps(gather(cluster.client, cluster.client_process, wish), Probe()))
+            found.append(gather(cluster.client, cluster.client_process, wish))
         except NotTraceable as error:
             found.append(error)
 
     cluster.client_process.spawn("trace", trace)
     assert cluster.run_until(lambda: bool(found), 30)
-    if isinstance(found[0], Exception):
+    if isinstance(found[0], NotTraceable):
         raise found[0]
     return found[0]
+
+
+def traced(cluster: SimCluster, wish: Wish) -> list[Step]:
+    return steps(gathered(cluster, wish), Probe())
 
 
 def wrong(found: list[Step]) -> list[tuple[str, str, str]]:
@@ -107,6 +111,7 @@ def test_with_another_end_only_its_node_matters_and_the_way_back_does(cluster: S
     assert wrong(traced(cluster, Wish("a", to="b"))) == []
     cluster.nodes["hv1"].dataplane.apply(Withdraw("pvx-lan", Entry(OTHER, "10.0.0.2")))
     assert wrong(traced(cluster, Wish("a", to="b"))) == [("broken", "forwarding", "hv1")]
+    assert gathered(cluster, Wish("a", to="b")).answers.keys() == {"hv1", "hv2"}
 
 
 def test_a_port_in_the_wrong_bridge_or_down_is_broken(cluster: SimCluster) -> None:
@@ -146,6 +151,24 @@ def test_a_question_that_somebody_else_asks_is_waited_for_and_goes_with_its_clie
     assert [step.seen for step in traced(cluster, Wish("a")) if step.result is not Result.OK] == [BUSY]
     stranger.close()
     assert cluster.client.get(keys.node_trace("hv3")) is None
+
+
+def test_several_clients_at_once_each_get_their_answers(cluster: SimCluster) -> None:
+    found: list[list[Step]] = []
+
+    def begin(name: str) -> None:
+        client, process = cluster.ensemble.connect(name), cluster.world.process(name)
+        client.latency = client.delay = lambda: 0.002  # all read before any of them writes
+
+        def trace() -> None:
+            found.append(steps(gather(client, process, Wish("a")), Probe()))
+
+        process.spawn("trace", trace)
+
+    for number in range(5):
+        begin(f"client{number}")
+    assert cluster.run_until(lambda: len(found) == 5, 30)
+    assert [wrong(one) for one in found] == [[]] * 5
 
 
 def test_a_client_that_dies_leaves_no_question(cluster: SimCluster) -> None:
