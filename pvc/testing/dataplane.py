@@ -21,9 +21,9 @@ from pvc.plugins.networking.dataplane import (
     Resize,
     Seen,
     StopLearning,
-    Traffic,
     Withdraw,
 )
+from pvc.plugins.networking.records import Traffic
 
 
 class FakeDataplane:
@@ -40,8 +40,8 @@ class FakeDataplane:
         """How often somebody has looked."""
         self.batches = 0
         """How often many changes were asked for at once."""
-        self.counted: dict[str, Traffic] = {}
-        """What `traffic` answers, by device; nothing counted: zeros."""
+        self.traffic: dict[str, Traffic] = {}
+        """What devices have counted; nothing if not said."""
         self.refusing = ""
         """Why the kernel refuses every change; empty: it does not."""
         if address:
@@ -50,11 +50,8 @@ class FakeDataplane:
     def look(self) -> Seen:
         self.looks += 1
         forwarding = {name: frozenset(entries) for name, entries in self._forwarding.items()}
-        return Seen(dict(self._links), forwarding)
-
-    def traffic(self, name: str) -> Traffic:
-        self._there(name)
-        return self.counted.get(name, Traffic())
+        ports = [name for name, link in self._links.items() if link.master]
+        return Seen(dict(self._links), forwarding, {name: self.traffic.get(name, Traffic()) for name in ports})
 
     def apply(self, change: Change) -> None:
         if self.refusing:

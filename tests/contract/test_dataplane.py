@@ -21,7 +21,6 @@ from pvc.plugins.networking.dataplane import (
     Remove,
     Resize,
     StopLearning,
-    Traffic,
     Withdraw,
 )
 from pvc.testing.dataplane import FakeDataplane
@@ -73,13 +72,6 @@ def test_a_bridge_and_a_tunnel_are_seen_as_they_were_made(dataplane: Dataplane) 
         "pvx-a", "vxlan", owned=True, up=True, mtu=1450, master="pvb-a", learns=False, vni=100, local=ADDRESS
     )
     assert seen.forwarding == {"pvx-a": frozenset()}
-
-
-def test_a_device_counts_what_it_carries_and_one_that_is_not_there_is_told(dataplane: Dataplane) -> None:
-    make(dataplane, AddBridge("pvb-a"))
-    assert dataplane.traffic("pvb-a") == Traffic()
-    with pytest.raises(DataplaneError, match="there is no device pvb-b"):
-        dataplane.traffic("pvb-b")
 
 
 def test_frames_to_everybody_have_many_entries_and_those_to_one_address_the_last(dataplane: Dataplane) -> None:

@@ -21,7 +21,7 @@ from pvc.plugins.networking.records import Network, NetworkKind
 from pvc.plugins.networking.requests import add, remove
 from pvc.testing.bridges import FakeBridges
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
-from tests.contract.namespaces import DataplaneInside, Hosts
+from tests.contract.namespaces import DataplaneInside, FilterInside, Hosts
 
 pytestmark = pytest.mark.lab
 
@@ -34,11 +34,14 @@ class Host:
 
     def __init__(self, name: str, address: str, hosts: Hosts, ensemble: FakeEnsemble, runtime: Runtime) -> None:
         self.door = DataplaneInside(hosts.spaces, name)
+        self.kernel = FilterInside(hosts.spaces, name)
         roles = "roles: {hypervisor: false, networking: true}\nplugins: {flushlock: false, consolelog: false}\n"
         document = parse(f"node: {name}\naddress: {address}\n{roles}", "pvc.yaml")
         log = logging.getLogger(f"pvc.{name}")
         self.plugins = Plugins(log)
-        own = NetworkingPlugin(FakeBridges, lambda: DataplaneInside(hosts.spaces, name))
+        own = NetworkingPlugin(
+            FakeBridges, lambda: DataplaneInside(hosts.spaces, name), lambda: FilterInside(hosts.spaces, name)
+        )
         self.plugins.load(["networking"], {"networking": own})
         config = validate(document, self.plugins.schemas(), sorted(installed()), host_name=name)
         session = ensemble.connect(name)
@@ -58,9 +61,9 @@ class Host:
 class Site:
     """The hosts, their daemons, and the tree between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: int = 3) -> None:
         self.runtime = ThreadRuntime()
-        self.lan = Hosts(3)
+        self.lan = Hosts(hosts)
         self.ensemble = FakeEnsemble(self.runtime)
         self.admin: FakeCoordinator = self.ensemble.connect("admin")
         self.admin.commit(tree_ops())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pvc.core.errors import PvcError
+from pvc.plugins.networking.records import Traffic
 
 FLOOD = "00:00:00:00:00:00"
 """As the MAC address of a forwarding entry: where frames go whose receiver has no entry of its own."""
@@ -54,24 +55,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """What a device has counted since it was made. Of a VM's port, received is what the VM has sent."""
-
-    received_packets: int = 0
-    received_bytes: int = 0
-    sent_packets: int = 0
-    sent_bytes: int = 0
-    dropped: int = 0
-    """Packets of either direction that it could not take."""
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """What the kernel has."""
 
     links: Mapping[str, Link] = field(default_factory=dict)
     forwarding: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     """Of each tunnel that bears pvc's mark."""
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """Of each device that is a port of a bridge what it has counted, as who is behind it sees that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +158,6 @@ class Dataplane(Protocol):
 
     def look(self) -> Seen:
         """What there is now. Raises DataplaneError."""
-
-    def traffic(self, name: str) -> Traffic:
-        """What one device has counted. Apart from `look`, because counters take long to read. Raises DataplaneError."""
 
     def apply(self, change: Change) -> None:
         """Make one change. Raises DataplaneError; what was refused has changed nothing."""

@@ -38,6 +38,16 @@ def node_ports(name: str, node: str) -> str:
     return f"{NETWORKS}/{name}/ports/{node}"
 
 
+def traffic(name: str) -> str:
+    """Children: the nodes that have run VMs on the network. Nobody watches it."""
+    return f"{NETWORKS}/{name}/traffic"
+
+
+def node_traffic(name: str, node: str) -> str:
+    """What the VMs on the network have sent and received on this node."""
+    return f"{NETWORKS}/{name}/traffic/{node}"
+
+
 def gateway(name: str) -> str:
     """Where the gateway of a managed network is."""
     return f"{NETWORKS}/{name}/gateway"
@@ -46,6 +56,11 @@ def gateway(name: str) -> str:
 def gateway_ticket(name: str) -> str:
     """Ephemeral, of the holder's session: who has none is no gateway, and nobody else can have one meanwhile."""
     return f"{NETWORKS}/{name}/gateway/ticket"
+
+
+def gateway_ready(name: str) -> str:
+    """Ephemeral: the node that was asked to take over has made everything ready."""
+    return f"{NETWORKS}/{name}/gateway/ready"
 
 
 def leases(name: str) -> str:

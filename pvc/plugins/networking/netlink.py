@@ -33,10 +33,10 @@ from pvc.plugins.networking.dataplane import (
     Resize,
     Seen,
     StopLearning,
-    Traffic,
     Withdraw,
 )
 from pvc.plugins.networking.decide.batches import batches
+from pvc.plugins.networking.records import Traffic
 
 MARK = 0x707663
 """Number of the device group ("pvc") that marks what pvc has made; groups are set as a device is created."""
@@ -52,6 +52,8 @@ SKIP_STATISTICS = 0x08
 LINK_SCOPE = 253
 AF_INET6 = 10
 SYSCTL = Path("/proc/sys/net/ipv6/conf")
+COUNTERS = Path("/proc/thread-self/net/dev")
+"""Bytes and packets of each device, of the thread's own network namespace (proc_net(5))."""
 PATIENCE = 60.0
 """Seconds that a batch may take: thousands of lines take less than one."""
 
@@ -75,18 +77,7 @@ class NetlinkDataplane:
                     own.setdefault(address["index"], []).append(_address(address))
             seen = {names[link["index"]]: _link(link, names, tuple(own.get(link["index"], ()))) for link in links}
             tunnels = {index: name for index, name in names.items() if seen[name].owned and seen[name].kind == "vxlan"}
-            return Seen(seen, self._forwarding(tunnels))
-
-    def traffic(self, name: str) -> Traffic:
-        with _told(f"the counters of {name} cannot be read"):
-            counted = next(iter(self._netlink.get_links(self._index(name)))).get("stats64")
-        return Traffic(
-            counted["rx_packets"],
-            counted["rx_bytes"],
-            counted["tx_packets"],
-            counted["tx_bytes"],
-            counted["rx_dropped"] + counted["tx_dropped"],
-        )
+            return Seen(seen, self._forwarding(tunnels), _traffic())
 
     def apply(self, change: Change) -> None:
         with _told(_in_words(change)):
@@ -189,6 +180,19 @@ def _speaks_ipv6(name: str) -> bool:
         return (SYSCTL / name / "disable_ipv6").read_text().strip() == "0"
     except OSError:  # the device has just gone, or the kernel has no IPv6
         return False
+
+
+def _traffic() -> dict[str, Traffic]:
+    """What every device has counted; what the host has received from one, those behind it have sent.
+
+    From a file for the same reason.
+    """
+    found = {}
+    for line in COUNTERS.read_text().splitlines()[2:]:
+        name, _, counts = line.partition(":")
+        values = [int(count) for count in counts.split()]
+        found[name.strip()] = Traffic(values[8], values[9], values[0], values[1])
+    return found
 
 
 def _address(message: Any) -> str:

@@ -17,6 +17,15 @@ SCHEMA: dict[str, Any] = {
         "default": [],
         "meta": {"help": "Linux bridges that this node should have; one that is missing or down is reported."},
     },
+    "bridge_netfilter": {
+        "type": "string",
+        "allowed": ["disable", "leave"],
+        "default": "disable",
+        "meta": {
+            "help": "Where the host's own rules for routed packets (iptables, ip6tables, arptables) also see what goes "
+            "between VMs: disable that for all bridges of the host while the cluster has networks, or leave it."
+        },
+    },
     "interval": {
         "type": "number",
         "min": 0.5,
@@ -33,8 +42,9 @@ class Settings:
 
     bridges: tuple[str, ...] = ()
     interval: float = 5.0
+    bridge_netfilter: str = "disable"
 
 
 def settings_from(section: Mapping[str, Any]) -> Settings:
     """The settings that a validated section holds."""
-    return Settings(tuple(section["bridges"]), float(section["interval"]))
+    return Settings(tuple(section["bridges"]), float(section["interval"]), str(section["bridge_netfilter"]))

@@ -17,7 +17,7 @@ from pvc.core.observers import HERE, VmEvent
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
 from pvc.plugins.networking import keys
-from pvc.plugins.networking.dataplane import FLOOD, Dataplane, DataplaneError, Seen, Traffic
+from pvc.plugins.networking.dataplane import FLOOD, Dataplane, Seen
 from pvc.plugins.networking.decide.dataplane import TUNNEL, VLAN, bridge_of
 from pvc.plugins.networking.firewall.packetfilter import Count
 from pvc.plugins.networking.gateway.routers import Host, RouterState
@@ -110,17 +110,16 @@ class TraceDesk:
         """Raises DataplaneError, Disconnected."""
         with closing(self._open()) as dataplane:
             seen = dataplane.look()
-            ports = tuple(self._ports(inquiry, seen, dataplane))
+            ports = tuple(self._ports(inquiry, seen))
         counts, routers = _told(self._parts.counts), _told(self._parts.routers)
         return Answer(ports, {name: self._network(name, inquiry, seen, counts, routers) for name in inquiry.macs})
 
-    def _ports(self, inquiry: Inquiry, seen: Seen, dataplane: Dataplane) -> Iterator[PortSeen]:
+    def _ports(self, inquiry: Inquiry, seen: Seen) -> Iterator[PortSeen]:
         for uuid, (vm, interfaces) in sorted(self._guests.items()):
             for one in interfaces:
                 if uuid in inquiry.vms or one.mac in inquiry.macs.get(one.network, ()):
                     link = seen.links.get(one.device)
-                    traffic = None if link is None else _traffic(dataplane, one.device)
-                    yield PortSeen(uuid, vm, one.network, one.mac, one.device, link, traffic)
+                    yield PortSeen(uuid, vm, one.network, one.mac, one.device, link, seen.traffic.get(one.device))
 
     def _network(
         self,
@@ -162,13 +161,6 @@ class TraceDesk:
 
 def _of_network(name: str, counts: Mapping[str, Count]) -> dict[str, Count]:
     return {rule: count for rule, count in counts.items() if rule.startswith(f"{name} ")}
-
-
-def _traffic(dataplane: Dataplane, device: str) -> Traffic | None:
-    try:
-        return dataplane.traffic(device)
-    except DataplaneError:  # it has just gone
-        return None
 
 
 def _told(ask: Callable[[], T] | None) -> T | None:

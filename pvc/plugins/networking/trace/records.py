@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pvc.plugins.networking.dataplane import Entry, Link, Traffic
+from pvc.plugins.networking.dataplane import Entry, Link
 from pvc.plugins.networking.firewall.packetfilter import Count
 from pvc.plugins.networking.gateway.routers import RouterState
+from pvc.plugins.networking.records import Traffic
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from pvc.core.coordination import Create
 from pvc.core.observers import VmChange, VmEvent
 from pvc.core.records import decode, encode
 from pvc.plugins.networking import keys
-from pvc.plugins.networking.dataplane import AddBridge, Dataplane, DataplaneError, Link, Traffic
+from pvc.plugins.networking.dataplane import AddBridge, Dataplane, DataplaneError, Link
 from pvc.plugins.networking.firewall.packetfilter import Count, RulesetRefused
 from pvc.plugins.networking.gateway.routers import Host, RouterState
+from pvc.plugins.networking.records import Traffic
 from pvc.plugins.networking.trace.desk import Parts, TraceDesk
 from pvc.plugins.networking.trace.records import Answer, Inquiry
 from pvc.testing.cluster import SimCluster
@@ -54,7 +55,7 @@ def devices() -> FakeDataplane:
     dataplane = FakeDataplane("10.0.0.1")
     dataplane.apply(AddBridge("pvb-lan"))
     dataplane.add("web0", kind="tun", master="pvb-lan")
-    dataplane.counted["web0"] = Traffic(1, 2, 3, 4, 5)
+    dataplane.traffic["web0"] = Traffic(1, 2, 3, 4)
     return dataplane
 
 
@@ -67,7 +68,7 @@ def test_the_ports_of_the_vms_asked_for_are_seen_as_they_are_and_no_others(clust
     answer = lan(answered(cluster, Parts(), devices))
     assert [(port.vm, port.mac, port.device) for port in answer.ports] == [("a", MAC, "web0")]
     assert answer.ports[0].link == Link("web0", "tun", up=True, master="pvb-lan")
-    assert answer.ports[0].traffic == Traffic(1, 2, 3, 4, 5)
+    assert answer.ports[0].traffic == Traffic(1, 2, 3, 4)
     seen = answer.networks["lan"]
     assert seen.bridge is not None and seen.carrier is None
     assert (seen.refusal, seen.counts, seen.routers_known, seen.hosts) == (None, None, False, None)

@@ -92,8 +92,7 @@ def _port(hop: Hop, port: PortSeen) -> Step:
 def _counted(port: PortSeen) -> str:
     if port.traffic is None:
         return ""
-    lost = f", {port.traffic.dropped} dropped" if port.traffic.dropped else ""
-    return f"; the VM has sent {port.traffic.received_packets} packets and got {port.traffic.sent_packets}{lost}"
+    return f"; the VM has sent {port.traffic.sent_packets} packets and got {port.traffic.received_packets}"
 
 
 def _claim(hop: Hop, mac: str) -> Step:
