@@ -36,6 +36,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/networks/<name>/gateway": ("pvc.plugins.networking.records", "Gateway"),
     "/networks/<name>/gateway/ready": ("pvc.plugins.networking.records", "Ready"),
     "/networks/<name>/leases/<mac>": ("pvc.plugins.networking.records", "Lease"),
+    "/nodes/<name>/trace": ("pvc.plugins.networking.trace.records", "Inquiry"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
 """The record in each node of the tree that holds one: its module and class."""
@@ -78,6 +79,7 @@ PARTS: Sequence[tuple[str, str]] = (
     ("pvc.core.rolls", "RollState"),
     ("pvc.plugins.hypervisor.records", "Promise"),
     ("pvc.plugins.consolelog.ring", "FileMark"),
+    *(("pvc.plugins.networking.trace.records", name) for name in ("Answer", "PortSeen", "NetworkSeen")),
     *(("pvc.plugins.networking.firewall.rules", name) for name in ("Side", "Rule", "Action", "Protocol", "PortRange")),
 )
 """What the fields of those records consist of."""

@@ -146,7 +146,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         started.on,
         {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms consolelog",
-        networking="networking networks firewall traffic gateways tenure",
+        networking="networking networks firewall traffic gateways tenure trace",
         storage="storage",
     )
     assert set(started.said["services"].values()) == {"running"}

@@ -1,5 +1,7 @@
 """The role's paths in the tree, and the names under which nodes publish what they know."""
 
+from pvc.core import keys as core
+
 UP = "networking.bridges"
 """Bridges of the node that are up, with spaces between them."""
 
@@ -13,6 +15,11 @@ its own for each, since a fact is short."""
 NETWORKS = "/networks"
 """Children: the networks. Every change of any of them rewrites it at the version it was read at, so of two changes at
 once one is refused, and what must be unique among networks is."""
+
+
+def node_trace(name: str) -> str:
+    """Ephemeral, of a client's session: what `pvc network trace` asks of the node, with its daemon's answer."""
+    return f"{core.node(name)}/trace"
 
 
 def network(name: str) -> str:

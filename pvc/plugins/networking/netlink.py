@@ -6,7 +6,7 @@ What pvc makes bears a device group of its own from the moment it exists: a daem
 nothing behind that it would not know again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -77,7 +77,8 @@ class NetlinkDataplane:
                     own.setdefault(address["index"], []).append(_address(address))
             seen = {names[link["index"]]: _link(link, names, tuple(own.get(link["index"], ()))) for link in links}
             tunnels = {index: name for index, name in names.items() if seen[name].owned and seen[name].kind == "vxlan"}
-            return Seen(seen, self._forwarding(tunnels), _traffic())
+            ports = {name for name, link in seen.items() if link.master}
+            return Seen(seen, self._forwarding(tunnels), _traffic(ports))
 
     def apply(self, change: Change) -> None:
         with _told(_in_words(change)):
@@ -182,16 +183,17 @@ def _speaks_ipv6(name: str) -> bool:
         return False
 
 
-def _traffic() -> dict[str, Traffic]:
-    """What every device has counted; what the host has received from one, those behind it have sent.
+def _traffic(ports: Container[str]) -> dict[str, Traffic]:
+    """What each of the ports has counted; what the host has received from one, those behind it have sent.
 
     From a file for the same reason.
     """
     found = {}
     for line in COUNTERS.read_text().splitlines()[2:]:
         name, _, counts = line.partition(":")
-        values = [int(count) for count in counts.split()]
-        found[name.strip()] = Traffic(values[8], values[9], values[0], values[1])
+        if (device := name.strip()) in ports:
+            values = [int(count) for count in counts.split()]
+            found[device] = Traffic(values[8], values[9], values[0], values[1])
     return found
 
 

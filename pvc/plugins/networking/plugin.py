@@ -1,6 +1,7 @@
 """Hooks of the networking role, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from pvc.plugins.networking.dataplane import Dataplane
     from pvc.plugins.networking.firewall.packetfilter import PacketFilter
     from pvc.plugins.networking.firewall.service import FirewallService
-    from pvc.plugins.networking.gateway.routers import Routers
+    from pvc.plugins.networking.gateway.routers import Routers, RouterState
     from pvc.plugins.networking.gateway.service import GatewayService
     from pvc.plugins.networking.gateway.step import GatewayMoves
     from pvc.plugins.networking.networks import NetworkService
     from pvc.plugins.networking.service import BridgeWatch
+    from pvc.plugins.networking.trace.desk import TraceDesk
     from pvc.plugins.networking.traffic import TrafficService
 
 
@@ -46,6 +48,7 @@ class NetworkingPlugin:
         self._gateways: GatewayService | None = None
         self._service: BridgeWatch | None = None
         self._mirror: Mirror | None = None
+        self._desk: TraceDesk | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
@@ -65,7 +68,7 @@ class NetworkingPlugin:
         return [
             *(self._the_service(context), self._the_networks(context)),
             *(self._the_firewall(context), self._the_traffic(context)),
-            *(gateways, gateways.tenure),
+            *(gateways, gateways.tenure, self._the_desk(context)),
         ]
 
     @hookimpl
@@ -76,7 +79,7 @@ class NetworkingPlugin:
 
     @hookimpl
     def pvc_vm_observers(self, context: Context) -> Sequence[VmObserver]:
-        return [self._the_networks(context)]
+        return [self._the_networks(context), self._the_desk(context)]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
@@ -136,6 +139,7 @@ class NetworkingPlugin:
         cli.group("network acl", help="What VMs of a network may receive and send.").later(
             ("add", "list", "remove", "move", "default", "set"), partial(_add_acl_commands, cli)
         )
+        cli.group("network").later(("trace",), partial(_add_trace, cli))
 
     def _the_service(self, context: Context) -> "BridgeWatch":
         if self._service is None:
@@ -154,6 +158,24 @@ class NetworkingPlugin:
                 context, self._open_dataplane, self._the_firewall(context), self._the_traffic(context)
             )
         return self._networks
+
+    def _the_desk(self, context: Context) -> "TraceDesk":
+        if self._desk is None:
+            from pvc.plugins.networking.trace.desk import Parts, TraceDesk
+
+            parts = Parts(
+                refusal=self._the_firewall(context).judgement,
+                counts=self._open_filter().counts,
+                routers=self._look_at_routers,
+                hosts=self._the_gateways(context).hosts,
+            )
+            self._desk = TraceDesk(context, self._open_dataplane, parts)
+        return self._desk
+
+    def _look_at_routers(self) -> "Mapping[str, RouterState]":
+        """By a door of its own: each is for one thread."""
+        with closing(self._open_routers()) as routers:
+            return routers.look()
 
     def _the_firewall(self, context: Context) -> "FirewallService":
         if self._firewall is None:
@@ -223,6 +245,12 @@ def _add_acl_commands(cli: CommandLine) -> None:
 
 def _add_network_commands(cli: CommandLine) -> None:
     from pvc.plugins.networking.networkcli import add_commands
+
+    add_commands(cli)
+
+
+def _add_trace(cli: CommandLine) -> None:
+    from pvc.plugins.networking.trace.cli import add_commands
 
     add_commands(cli)
 

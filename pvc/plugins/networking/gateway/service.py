@@ -34,7 +34,7 @@ from pvc.plugins.networking.gateway.decide.election import (
 )
 from pvc.plugins.networking.gateway.decide.wanted import Books, has_gateway, router
 from pvc.plugins.networking.gateway.leases import LeaseBook
-from pvc.plugins.networking.gateway.routers import Router, RouterError, Routers
+from pvc.plugins.networking.gateway.routers import Host, Router, RouterError, Routers
 from pvc.plugins.networking.gateway.tenure import Tenure
 from pvc.plugins.networking.networks import NetworkService
 from pvc.plugins.networking.records import Gateway, Network, Ready, decoded, read_networks, read_ports
@@ -126,6 +126,11 @@ class GatewayService:
             self._log.warning("gateways: %s; others take over when the session has expired", error)
         finally:
             self._routers.close()
+
+    def hosts(self, network: str) -> tuple[Host, ...]:
+        """What DHCP of a network's router here was given; nothing, if this daemon has not had it made."""
+        router = self._settled.get(network)
+        return () if router is None else router.services.hosts
 
     def findings(self) -> list[Finding]:
         """What is wrong with the gateways that this node knows of."""
