@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import consoles, flushing, idling, planning, publishing, starting
+from bench import consoles, devices, flushing, idling, planning, publishing, starting
 from bench.report import Result, save, table
 from pvc.core.errors import PvcError
 from pvc.core.threads import ThreadRuntime
@@ -26,6 +26,8 @@ def main() -> int:
         results += planning.measure(runtime, ROUNDS)
         print("publishing consoles", flush=True)
         results += publishing.measure(runtime, rounds=ROUNDS)
+        print("making the devices of many networks", flush=True)
+        results += devices.measure(ROUNDS)
         with ExitStack() as labs:
             managed = _up(labs, "bench", flushing.MANAGED)
             plain = _up(labs, "bench-plain", flushing.PLAIN)

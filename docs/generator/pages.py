@@ -32,8 +32,11 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/vms/<uuid>/console": ("pvc.plugins.consolelog.ring", "Header"),
     "/networks/<name>": ("pvc.plugins.networking.records", "Network"),
     "/networks/<name>/ports/<node>": ("pvc.plugins.networking.records", "Ports"),
+    "/networks/<name>/traffic/<node>": ("pvc.plugins.networking.records", "Traffic"),
     "/networks/<name>/gateway": ("pvc.plugins.networking.records", "Gateway"),
+    "/networks/<name>/gateway/ready": ("pvc.plugins.networking.records", "Ready"),
     "/networks/<name>/leases/<mac>": ("pvc.plugins.networking.records", "Lease"),
+    "/nodes/<name>/trace": ("pvc.plugins.networking.trace.records", "Inquiry"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
 """The record in each node of the tree that holds one: its module and class."""
@@ -46,6 +49,7 @@ REMARKS: Mapping[str, str] = {
     "/history/operation-": "the name ends with a number",
     "/networks": "empty; its version counts",
     "/networks/<name>/ports": "empty",
+    "/networks/<name>/traffic": "empty",
     "/networks/<name>/gateway/ticket": "empty, ephemeral",
     "/networks/<name>/leases": "empty",
     "/vms/<uuid>/console/<number>": "for each chunk one line of JSON, then the VM's bytes",
@@ -64,6 +68,8 @@ PARTS: Sequence[tuple[str, str]] = (
     ("pvc.core.model", "OutcomeState"),
     ("pvc.core.model", "VmState"),
     ("pvc.core.model", "Policy"),
+    ("pvc.core.model", "DeviceChange"),
+    ("pvc.core.model", "DeviceStep"),
     ("pvc.core.model", "ActualState"),
     ("pvc.core.forecast", "Forecast"),
     ("pvc.core.forecast", "Prospect"),
@@ -73,6 +79,7 @@ PARTS: Sequence[tuple[str, str]] = (
     ("pvc.core.rolls", "RollState"),
     ("pvc.plugins.hypervisor.records", "Promise"),
     ("pvc.plugins.consolelog.ring", "FileMark"),
+    *(("pvc.plugins.networking.trace.records", name) for name in ("Answer", "PortSeen", "NetworkSeen")),
     *(("pvc.plugins.networking.firewall.rules", name) for name in ("Side", "Rule", "Action", "Protocol", "PortRange")),
 )
 """What the fields of those records consist of."""

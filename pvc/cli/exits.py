@@ -17,6 +17,8 @@ OPERATION_FAILED = 5
 says which."""
 TIMED_OUT = 6
 """The wait ended before the thing waited for did; that goes on, and `pvc node watch` follows it."""
+BROKEN = 7
+"""What was traced breaks somewhere: the listing says where, and what to do. With code 0 no step of it is broken."""
 DETACHED = 130
 """Ctrl-C: the wait ended; the thing waited for goes on (128 + SIGINT), and `pvc node watch` follows it."""
 

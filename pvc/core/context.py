@@ -1,13 +1,13 @@
 """What a plugin gets from core to build its parts with."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from pvc.core.config.settings import Config
 from pvc.core.coordination import Coordinator
-from pvc.core.model import Vm
+from pvc.core.model import NodeFacts, Vm
 from pvc.core.observers import VmEvent
 from pvc.core.runtime import Runtime, Signal
 from pvc.core.sinks import ConsoleSink
@@ -41,6 +41,10 @@ class PluginCalls(Protocol):
 
     def vm_definition(self, vm: Vm, xml: str) -> str:
         """The XML after every plugin's changes. Raises PluginFailed if one fails: a VM must not start half prepared."""
+
+    def vm_needs(self, role: str, xml: str, nodes: Mapping[str, NodeFacts]) -> tuple[str, ...]:
+        """What a VM of this definition uses of a role of this node; `nodes`: the facts of those that have it, too.
+        Raises PluginFailed."""
 
     def placement(self, vm: Vm, nodes: tuple[str, ...]) -> dict[str, Verdict]:
         """What plugins say of nodes as targets for a VM; nodes nobody has an opinion on are left out.

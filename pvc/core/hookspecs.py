@@ -61,7 +61,8 @@ class Hooks:
 
     @hookspec
     def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
-        """The libvirt XML to start this VM with, changed; None: no change. Sees the changes of plugins before it."""
+        """The libvirt XML to start this VM with, changed; None: no change. Sees the changes of plugins before it.
+        Asked again when a device is plugged in while the VM runs: then only that device is taken from the answer."""
         raise NotImplementedError
 
     @hookspec

@@ -17,8 +17,12 @@ LOOK_AFRESH = 30.0
 class Mirror:
     """Read-through, watch-invalidated view of the tree."""
 
-    def __init__(self, coordinator: Coordinator, runtime: Runtime, wake: Signal) -> None:
+    def __init__(
+        self, coordinator: Coordinator, runtime: Runtime, wake: Signal, *, look_afresh: float = LOOK_AFRESH
+    ) -> None:
+        """`look_afresh`: seconds after which all is asked for again; more for what is large."""
         self._coordinator = coordinator
+        self._afresh = look_afresh
         self._wake = wake
         self._runtime = runtime
         self._looked_afresh = runtime.monotonic()
@@ -122,7 +126,7 @@ class Mirror:
             self._wake.set()
 
     def _look_afresh_sometimes(self) -> None:
-        if self._runtime.monotonic() - self._looked_afresh >= LOOK_AFRESH:
+        if self._runtime.monotonic() - self._looked_afresh >= self._afresh:
             self.forget()
 
     def _session_changed(self, state: SessionState) -> None:

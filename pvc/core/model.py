@@ -205,6 +205,8 @@ class Outcome:
     """How long its move took."""
     memory: int | None = None
     """MiB of a VM: past moves tell how long a move of so much takes."""
+    what: str = "VM"
+    """What kind of thing it is, in one word; VMs are the hypervisor role's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,32 @@ class Policy(Enum):
     """Leave it alone: the flush reports it and ends incomplete."""
 
 
+class DeviceStep(Enum):
+    """What happens to a device of a running VM."""
+
+    PLUG = "plug"
+    UNPLUG = "unplug"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """A change of a VM's definition that is to be made at once to the VM as it runs. See core/devices.py."""
+
+    id: str
+    step: DeviceStep
+    key: str
+    """What tells the device from the VM's others; see core/decide/devices.py."""
+    device: str
+    """The device's element of the definition."""
+    role: str
+    """Whose things the device uses."""
+    by: str
+    requested: float
+    """Seconds since the epoch."""
+    failed: str = ""
+    """Why it could not be made, and the definition is as before; empty: it is still to be made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vm:
     """What is wanted of a VM: written by clients and by operations, never by what happens to be."""
@@ -304,6 +332,8 @@ class Vm:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By role, other than the one that runs VMs: what of it the definition uses, such as names of bridges. Written when
     the VM is defined or modified, for roles that a node that runs VMs had then; see core/needs.py."""
+    device_changes: tuple[DeviceChange, ...] = ()
+    """Changes of its devices that the running VM has not seen yet, in order, and the last that failed."""
 
 
 class ActualState(Enum):

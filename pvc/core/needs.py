@@ -25,3 +25,15 @@ def needs_of(coordinator: Coordinator, ask: Ask, xml: str) -> dict[str, tuple[st
         if having and role != HYPERVISOR:
             found[role] = ask(role, xml, {name: read_facts(coordinator, name) for name in having})
     return {role: things for role, things in found.items() if things}
+
+
+def needs_with(
+    coordinator: Coordinator, ask: Ask, role: str, xml: str, old: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The `needs` of a VM when its definition has become this, and only what it uses of one role has changed.
+
+    For a daemon, which knows no more roles than its node has. Raises PluginFailed, Disconnected.
+    """
+    nodes = [node.name for node in all_nodes(coordinator)[0] if {HYPERVISOR, role} <= set(node.roles)]
+    things = ask(role, xml, {name: read_facts(coordinator, name) for name in nodes}) if nodes else ()
+    return {name: used for name, used in {**old, role: things}.items() if used}

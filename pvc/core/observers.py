@@ -11,7 +11,7 @@ class VmChange(Enum):
     STARTED = "started"
     """It was started here, afresh."""
     ADOPTED = "adopted"
-    """It was running here already when the daemon started."""
+    """It was running here already when the daemon started; or its devices have changed since this was told."""
     ARRIVED = "arrived"
     """It came here by live migration and runs here now."""
     STOPPED = "stopped"

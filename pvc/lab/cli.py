@@ -39,6 +39,13 @@ def _add_life(cli: CommandLine) -> None:
         vm_args: Annotated[str, typer.Option(help="Added to the VMs' kernel command line, such as `rate=10`.")] = "",
         node_memory: Annotated[int | None, typer.Option(help="MiB that each node offers to VMs.")] = None,
         bare: Annotated[bool, typer.Option("--bare", help="Only ZooKeeper and libvirtd: no pvcd, no VMs.")] = False,
+        networking: Annotated[
+            bool, typer.Option("--networking", help="Nodes with the networking role, and a host `upstream` outside.")
+        ] = False,
+        hypervisor_only: Annotated[
+            list[str] | None,
+            typer.Option(metavar="HOST", help="A node without the networking role; may be given several times."),
+        ] = None,
     ) -> None:
         """Make a lab, or repair what is missing of it."""
         shape = Shape(
@@ -50,6 +57,8 @@ def _add_life(cli: CommandLine) -> None:
             vm_args=vm_args,
             node_memory=node_memory,
             bare=bare,
+            networking=networking,
+            hypervisor_only=tuple(hypervisor_only or ()),
         )
         started = cli.runtime.monotonic()
         which = "" if name == NAME else f" --name {name}"
@@ -79,7 +88,7 @@ def _add_life(cli: CommandLine) -> None:
     @group.command("status", listing=True)
     def status(name: Name = NAME) -> None:
         """Show every host and process of a lab."""
-        cli.show(Lab(name).status(), ["host", "process", "state", "pid", "address", "cut_from"])
+        cli.show(Lab(name).status(), ["host", "process", "state", "pid", "address", "roles", "cut_from"])
 
 
 def _add_use(cli: CommandLine) -> None:
@@ -143,7 +152,7 @@ def _add_faults(cli: CommandLine) -> None:
     @group.command("partition")
     def partition(
         host: Annotated[str, typer.Argument(help="The host to cut off.")],
-        others: Annotated[str, typer.Option("--from", help="all, zookeeper or a host.")] = "all",
+        others: Annotated[str, typer.Option("--from", help="all, zookeeper, upstream or a host.")] = "all",
         name: Name = NAME,
     ) -> None:
         """Cut a host off the network: packets vanish silently."""

@@ -22,13 +22,16 @@ from pvc.lab.product import Product
 from pvc.lab.shape import Host, Kind, Shape
 from pvc.lab.state import State, labs_directory
 from pvc.lab.together import do_together
-from pvc.lab.vm import vm_id, vm_xml
+from pvc.lab.vm import shell_file, vm_id, vm_xml
 
 TOOLS = (
     *("unshare", "nsenter", "setsid", "ip", "nft", "java", "libvirtd", "virsh"),
     *("qemu-system-x86_64", "busybox", "gcc"),
 )
-PACKAGES = "zookeeper libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static iproute2 nftables gcc"
+NETWORKING_TOOLS = ("dnsmasq",)
+PACKAGES = (
+    "zookeeper libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static iproute2 nftables gcc dnsmasq-base"
+)
 WHOLE_HOST = ("node", "host")
 VMS_TIME, VM_TIME = 60.0, 4.0
 """Seconds until all VMs must run: so many, and so many more for each."""
@@ -37,9 +40,10 @@ END_TIME = 15.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def missing_tools() -> list[str]:
+def missing_tools(*, networking: bool = False) -> list[str]:
     """Programs that a lab needs and this machine lacks."""
-    return [tool for tool in TOOLS if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{PATH}") is None]
+    needed = (*TOOLS, *NETWORKING_TOOLS) if networking else TOOLS
+    return [tool for tool in needed if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{PATH}") is None]
 
 
 def _silent(text: str) -> None:
@@ -92,7 +96,7 @@ class Lab:
         shape = self._asked or self.shape
         shape.check()
         _require_root()
-        _require_tools()
+        _require_tools(shape)
         if not shape.bare:
             daemons.require_programs(["pvc", "pvcd"])
         with self.state.lock():
@@ -179,16 +183,30 @@ class Lab:
 
     # VMs
 
-    def write_vm(self, name: str, *, arguments: str | None = None, memory: int | None = None) -> Path:
-        """Write the libvirt XML of a VM with the lab's image; `arguments` and `memory` (MiB) replace the shape's."""
+    def write_vm(
+        self, name: str, *, arguments: str | None = None, memory: int | None = None, networks: Sequence[str] = ()
+    ) -> Path:
+        """Write the libvirt XML of a VM with the lab's image; `arguments` and `memory` (MiB) replace the shape's.
+
+        It is plugged into these networks of the cluster; only the image `linux` has a driver for them.
+        """
         shape = self.shape
         image = images.prepare(shape.vm_image, self.state.cache, self._processes)
         given = shape.vm_args if arguments is None else arguments
         command_line = " ".join(part for part in (image.arguments, f"name={name}", given) if part)
         size = memory or shape.vm_memory or image.memory
         path = self.state.path / f"{name}.xml"
-        path.write_text(vm_xml(name, vm_id(self.name, name), size, image.kernel, command_line, image.initrd))
+        identity, boot = vm_id(self.name, name), (image.kernel, command_line, image.initrd)
+        path.write_text(vm_xml(name, identity, size, *boot, shell=image.shell, networks=networks))
         return path
+
+    def shell_socket(self, name: str, node: str) -> Path:
+        """Where commands for a VM with the image `linux` go in while it is on that node; outside of the lab."""
+        return self.state.path / self.shape.host(node).name / "run" / shell_file(name)
+
+    def pinger(self) -> Path:
+        """The program `pinger`, for the lab's hosts; VMs with the image `linux` have it too."""
+        return images.pinger(self.state.cache, self._processes)
 
     def libvirt_uri(self, node: str) -> str:
         """A libvirt URI of a node that works outside of the lab, for root."""
@@ -316,6 +334,6 @@ def _require_root() -> None:
         raise LabError("a lab needs root: it makes namespaces and runs libvirtd; use sudo")
 
 
-def _require_tools() -> None:
-    if missing := missing_tools():
+def _require_tools(shape: Shape) -> None:
+    if missing := missing_tools(networking=shape.networking):
         raise LabError(f"this machine lacks {', '.join(missing)}; install the packages {PACKAGES}")

@@ -107,7 +107,7 @@ def write_host(shape: Shape, lab: str, host: Host, state: Path) -> None:
         _write_zookeeper(shape, host, state)
     elif host.kind is Kind.NODE:
         _write_node(shape, lab, host, state)
-    else:
+    elif host.kind is Kind.CLIENT:
         client_file(host, state).write_text(settings.client_text(shape))
 
 

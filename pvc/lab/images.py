@@ -15,16 +15,28 @@ COMPILE = (
     *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-mgeneral-regs-only"),
     *("-Wall", "-Wextra", "-Wl,--build-id=none"),
 )
-POWER_BUTTON_DRIVERS = ("acpi/button.ko", "input/evdev.ko")
+POWER_BUTTON_DRIVERS = ("drivers/acpi/button.ko", "drivers/input/evdev.ko")
+NETWORK_DRIVERS = (
+    *("drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "drivers/virtio/virtio_pci_legacy_dev.ko"),
+    *("drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "net/core/failover.ko"),
+    *("drivers/net/net_failover.ko", "drivers/net/virtio_net.ko"),
+)
+"""In the order in which they need each other."""
+PINGER = ("gcc", "-static", "-Os", "-Wall", "-Wextra", "-Wl,--build-id=none", "-Wl,--strip-all")
 PACK = """\
-root=$1 target=$2 init=$3 busybox=$4
-shift 4
+root=$1 target=$2
+shift 2
 cd "$root"
-mkdir bin dev proc sys drivers
-cp "$init" init
-cp "$busybox" bin/busybox
-cp "$@" drivers
-chmod 755 init bin/busybox
+mkdir bin dev etc proc run sys drivers
+cp "$1" init
+cp "$2" "$3" "$4" bin
+chmod 755 init bin/*
+shift 4
+number=10
+for driver; do
+        cp "$driver" "drivers/$number-${driver##*/}"
+        number=$((number + 1))
+done
 find . | cpio --quiet -o -H newc > "$target"
 rm -rf "$root"
 """
@@ -41,6 +53,8 @@ class Image:
     """The start of its kernel command line."""
     memory: int
     """MiB that are enough for it."""
+    shell: bool = False
+    """It runs commands that come on its second serial port."""
 
 
 def prepare(name: str, cache: Path, processes: Processes) -> Image:
@@ -67,8 +81,10 @@ def _linux(cache: Path, processes: Processes) -> Image:
         raise LabError(
             "the linux VM image is made of Debian's linux-image-cloud-amd64 and busybox-static; install both"
         )
-    drivers = Path("/lib/modules", kernels[-1].name.removeprefix("vmlinuz-"), "kernel/drivers")
-    contents = [SOURCES / "init", Path("/bin/busybox"), *(drivers / name for name in POWER_BUTTON_DRIVERS)]
+    modules = Path("/lib/modules", kernels[-1].name.removeprefix("vmlinuz-"), "kernel")
+    drivers = [modules / name for name in (*POWER_BUTTON_DRIVERS, *NETWORK_DRIVERS)]
+    programs = [Path("/bin/busybox"), SOURCES / "lease", pinger(cache, processes)]
+    contents = [SOURCES / "init", *programs, *drivers]
     target = cache / f"linux-{_digest([path.read_bytes() for path in contents], [PACK])}.cpio"
 
     def build(path: Path) -> None:
@@ -77,7 +93,19 @@ def _linux(cache: Path, processes: Processes) -> Image:
         words = [str(word) for word in (root, path, *contents)]
         processes.check(["sh", "-euc", PACK, "sh", *words], timeout=BUILD_TIME)
 
-    return Image(kernels[-1], _built(target, build), "console=ttyS0 quiet panic=-1", 192)
+    return Image(kernels[-1], _built(target, build), "console=ttyS0 quiet panic=-1", 192, shell=True)
+
+
+def pinger(cache: Path, processes: Processes) -> Path:
+    """The program `pinger`, for VMs and hosts; how it is called is told in its source."""
+    source = SOURCES / "pinger.c"
+    target = cache / f"pinger-{_digest([source.read_bytes()], PINGER)}" / "pinger"
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+    def build(path: Path) -> None:
+        processes.check([*PINGER, str(source), "-o", str(path)], timeout=BUILD_TIME)
+
+    return _built(target, build)
 
 
 def _digest(contents: list[bytes], words: Sequence[str]) -> str:

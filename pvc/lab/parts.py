@@ -119,11 +119,14 @@ class Parts:
         for host in self._shape.hosts():
             init = self._namespaces.host_init(host)
             cut = " ".join(cuts.get(host.name, []))
-            rows.append(_row(host, "host", init) | {"address": host.address, "cut_from": cut})
+            rows.append(_row(host, "host", init) | self._about(host) | {"cut_from": cut})
             for daemon in self.daemons_of(host):
                 rows.append(_row(host, daemon.name, pidfile.recorded(self._state.record(host, daemon.name))))
             rows += [_row(host, f"qemu {vm}", process) for vm, process in self.vm_processes(host).items()]
         return rows
+
+    def _about(self, host: Host) -> Row:
+        return {"address": host.address, "roles": " ".join(self._shape.roles(host))}
 
 
 def _row(host: Host, what: str, process: pidfile.Process | None) -> Row:
@@ -135,5 +138,6 @@ def _row(host: Host, what: str, process: pidfile.Process | None) -> Row:
         "state": words.get(letter, "running"),
         "pid": process.pid if process and letter else None,
         "address": "",
+        "roles": "",
         "cut_from": "",
     }

@@ -83,7 +83,7 @@ def pvc_text(shape: Shape, host: Host) -> str:
         "node": host.name,
         "address": host.address,
         "zookeeper": {"hosts": list(shape.zookeeper_hosts()), "session_timeout": 4},
-        "roles": {"hypervisor": True},
+        "roles": dict.fromkeys(shape.roles(host), True),
         "plugins": {"flushlock": True, "consolelog": True},
         "hypervisor": hypervisor,
         "consolelog": CONSOLES,

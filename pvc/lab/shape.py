@@ -4,11 +4,14 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 from pvc.lab.errors import LabError
 
 MOST_NODES = 100
 MOST_VMS = 1000
+UPSTREAM = ("192.0.2.1", "2001:db8::1")
+"""Addresses of the outside world, in a /24 and a /64 of those that are set aside for examples."""
 
 
 class Kind(Enum):
@@ -20,15 +23,20 @@ class Kind(Enum):
     """Runs one ZooKeeper server."""
     NODE = "node"
     """Runs libvirtd, pvcd and VMs."""
+    UPSTREAM = "upstream"
+    """The outside world: what the nodes' second cables lead to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One machine of the lab: a set of namespaces with an address on the lab's network."""
+    """One machine of the lab: a set of namespaces with an address on one of the lab's networks."""
 
     name: str
     kind: Kind
     address: str
+    """On the cluster's own network; upstream has none there: this is the one it has outside."""
+    bridges: tuple[str, ...] = ("lan",)
+    """What its cables lead to: `lan` from eth0, `wan`, which is outside, from eth1."""
 
     @property
     def number(self) -> int:
@@ -53,6 +61,10 @@ class Shape:
     """MiB that each node claims to have for VMs; None: what libvirt says."""
     bare: bool = False
     """ZooKeeper and libvirtd only: no pvcd, no VMs."""
+    networking: bool = False
+    """The nodes have the role, and a second cable to an outside world."""
+    hypervisor_only: tuple[str, ...] = ()
+    """Nodes without the role all the same."""
 
     def check(self) -> None:
         """Raises LabError for a shape that cannot be made."""
@@ -66,13 +78,19 @@ class Shape:
             )
         if self.vm_image not in ("tiny", "linux"):
             raise LabError(f"there is no VM image {self.vm_image!r}; choose --vm-image tiny or linux")
+        if self.hypervisor_only and not self.networking:
+            raise LabError("without --networking all nodes are hypervisors only; leave --hypervisor-only out")
+        if unknown := sorted(set(self.hypervisor_only) - {host.name for host in self.of_kind(Kind.NODE)}):
+            raise LabError(f"the lab has no node {', '.join(unknown)}; it has hv1 to hv{self.nodes}")
 
     def hosts(self) -> tuple[Host, ...]:
-        """All hosts: the client, the ZooKeeper servers, the nodes."""
+        """All hosts: the client, the ZooKeeper servers, the nodes, and upstream if there is networking."""
+        cables = ("lan", "wan") if self.networking else ("lan",)
         return (
             Host("client", Kind.CLIENT, "10.77.0.2"),
             *(Host(f"zk{i}", Kind.ZOOKEEPER, f"10.77.1.{i}") for i in range(1, self.zookeepers + 1)),
-            *(Host(f"hv{i}", Kind.NODE, f"10.77.2.{i}") for i in range(1, self.nodes + 1)),
+            *(Host(f"hv{i}", Kind.NODE, f"10.77.2.{i}", cables) for i in range(1, self.nodes + 1)),
+            *([Host("upstream", Kind.UPSTREAM, UPSTREAM[0], ("wan",))] if self.networking else []),
         )
 
     def of_kind(self, kind: Kind) -> tuple[Host, ...]:
@@ -86,6 +104,13 @@ class Shape:
                 return host
         names = ", ".join(host.name for host in self.hosts())
         raise LabError(f"the lab has no host {name}; it has {names}")
+
+    def roles(self, host: Host) -> tuple[str, ...]:
+        """The roles that a node has; no other host has any."""
+        if host.kind is not Kind.NODE:
+            return ()
+        networked = self.networking and host.name not in self.hypervisor_only
+        return ("hypervisor", "networking") if networked else ("hypervisor",)
 
     def placement(self) -> dict[str, str]:
         """Each VM and the node it starts on, round robin."""
@@ -104,6 +129,8 @@ def to_json(shape: Shape) -> str:
 def from_json(text: str) -> Shape:
     """The shape that was kept. Raises LabError if the text is not one."""
     try:
-        return Shape(**json.loads(text))
-    except (ValueError, TypeError) as error:
+        kept: dict[str, Any] = json.loads(text)
+        kept["hypervisor_only"] = tuple(kept["hypervisor_only"])  # JSON has lists only
+        return Shape(**kept)
+    except (ValueError, TypeError, KeyError) as error:
         raise LabError(f"the lab was made by another version ({error}); take it down with `pvc lab down`") from error

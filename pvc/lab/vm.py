@@ -1,6 +1,8 @@
 """libvirt XML of the lab's VMs: diskless, one processor, a serial console and nothing that costs start time. Pure."""
 
+import hashlib
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -12,12 +14,40 @@ def vm_id(lab: str, name: str) -> str:
     return str(uuid.uuid5(LAB_VMS, f"{lab}/{name}"))
 
 
-def vm_xml(name: str, identity: str, memory: int, kernel: Path, command_line: str, initrd: Path | None = None) -> str:
-    """The XML of a VM with `memory` MiB, emulated without KVM.
+def mac(identity: str, network: str) -> str:
+    """The MAC address of a VM on a network: the same each time the lab is made, too."""
+    digest = hashlib.sha256(f"{identity}/{network}".encode()).hexdigest()
+    return ":".join(["52:54:00", *(digest[at : at + 2] for at in (0, 2, 4))])
+
+
+def shell_file(name: str) -> str:
+    """The unix socket that is the second serial port of a VM, below a node's /run/libvirt."""
+    return f"{name}.shell"
+
+
+def vm_xml(
+    name: str,
+    identity: str,
+    memory: int,
+    kernel: Path,
+    command_line: str,
+    initrd: Path | None = None,
+    *,
+    shell: bool = False,
+    networks: Sequence[str] = (),
+) -> str:
+    """The XML of a VM with `memory` MiB, emulated without KVM, and plugged into networks of the cluster.
 
     ACPI is on because without it no power button reaches the guest. There is no <log> element: who wants one adds it.
     """
     initrd_element = f"\n    <initrd>{escape(str(initrd))}</initrd>" if initrd else ""
+    devices = "".join(_interface(mac(identity, network), network) for network in networks)
+    if shell:
+        devices += f"""
+    <serial type='unix'>
+      <source mode='bind' path='/run/libvirt/{escape(shell_file(name))}'/>
+      <target port='1'/>
+    </serial>"""
     return f"""\
 <domain type='qemu'>
   <name>{escape(name)}</name>
@@ -37,8 +67,19 @@ def vm_xml(name: str, identity: str, memory: int, kernel: Path, command_line: st
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
     <serial type='pty'><target port='0'/></serial>
-    <console type='pty'><target type='serial' port='0'/></console>
+    <console type='pty'><target type='serial' port='0'/></console>{devices}
     <memballoon model='none'/>
   </devices>
 </domain>
 """
+
+
+def _interface(address: str, network: str) -> str:
+    """Without the boot ROM, which would look for a server to boot from."""
+    return f"""
+    <interface type='network'>
+      <mac address='{address}'/>
+      <source network='{escape(network)}'/>
+      <model type='virtio'/>
+      <rom enabled='no'/>
+    </interface>"""

@@ -52,7 +52,10 @@ from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.dataplane import FakeDataplane
 from pvc.testing.directories import FakeDirectories
 from pvc.testing.frr import FakeDaemons
+from pvc.testing.gateways import GatewayWatch, WatchedRouters
 from pvc.testing.hypervisor import FakeFabric, FakeHypervisor
+from pvc.testing.packetfilter import FakePacketFilter
+from pvc.testing.routers import FakeRouters
 from pvc.testing.runtime import SimProcess, World
 
 SESSION_TIMEOUT = 10.0
@@ -101,6 +104,8 @@ class SimNode:
     directories: FakeDirectories
     config: Config
     dataplane: FakeDataplane = field(default_factory=FakeDataplane)
+    packetfilter: FakePacketFilter = field(default_factory=FakePacketFilter)
+    routers: FakeRouters = field(default_factory=lambda: FakeRouters(World().process("nobody")))
     frr: FakeDaemons = field(default_factory=FakeDaemons)
     process: SimProcess | None = None
     daemon: Daemon | None = None
@@ -140,6 +145,7 @@ class SimCluster:
         self.world = World(seed)
         self.ensemble = FakeEnsemble(self.world.process("ensemble"), expire_after=SESSION_TIMEOUT)
         self.fabric = FakeFabric(self.world.process("fabric"))
+        self.gateways = GatewayWatch()
         self._features = tuple(plugins)
         self._ready = ready
         self._latency = latency
@@ -181,7 +187,13 @@ class SimCluster:
         plugins = Plugins(log)
         doors = {
             "hypervisor": HypervisorPlugin(lambda _context: node.host),
-            "networking": NetworkingPlugin(lambda: node.bridges, lambda: node.dataplane, lambda _: node.frr),
+            "networking": NetworkingPlugin(
+                open_bridges=lambda: node.bridges,
+                open_dataplane=lambda: node.dataplane,
+                open_filter=lambda: node.packetfilter,
+                open_routers=lambda: self._routers(node, process),
+                open_daemons=lambda _: node.frr,
+            ),
             "storage": StoragePlugin(lambda: node.directories),
         }
         plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})
@@ -240,6 +252,7 @@ class SimCluster:
         node.machine.boots += 1
         node.host.power_off()
         node.frr.power_off()
+        node.routers.boot()
 
     def power_on(self, name: str) -> None:
         """The host boots; its daemon starts."""
@@ -258,8 +271,9 @@ class SimCluster:
         return held
 
     def check(self) -> None:
-        """Raise AssertionError if a VM has run twice or a task has failed."""
+        """Raise AssertionError if a VM has run twice, a network had two gateways, or a task has failed."""
         assert not self.fabric.twice, f"a VM ran twice: {self.fabric.twice}"
+        assert not self.gateways.twice, f"a network had two gateways: {self.gateways.twice}"
         assert not self.world.failures, f"a task failed: {self.world.failures}"
 
     def define(
@@ -406,7 +420,16 @@ class SimCluster:
         dataplane = FakeDataplane(config.address or "")
         if config.address:
             self.fabric.register_address(config.address, name)
-        return SimNode(name, SimMachine(name), self.fabric.host(name), bridges, directories, config, dataplane)
+        routers = FakeRouters(self.world.process(f"kernel of {name}"))
+        self.gateways.add(name, routers)
+        machine, host = SimMachine(name), self.fabric.host(name)
+        return SimNode(name, machine, host, bridges, directories, config, dataplane, routers=routers)
+
+    def _routers(self, node: SimNode, process: SimProcess) -> WatchedRouters:
+        """Its devices take the kernel a few times as long as ZooKeeper takes for an answer."""
+        return WatchedRouters(
+            node.routers, self.gateways, process, lambda: 10 * self.world.random.uniform(*self._latency)
+        )
 
     def _logger(self, name: str) -> logging.Logger:
         return logging.getLogger(f"pvc.simulated.{id(self)}.{name}")

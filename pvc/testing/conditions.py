@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pvc.core import keys
 from pvc.core.decide.roles import described
 from pvc.core.lookup import read_facts
 from pvc.plugins.flushlock.tickets import read_queue
-from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.decide.attachment import macs_in, published_in
+from pvc.plugins.networking.keys import gateway
+from pvc.plugins.networking.records import Gateway, decoded
 from pvc.testing.cluster import SimCluster
 
 
@@ -27,6 +30,12 @@ def unmet(cluster: SimCluster, conditions: Mapping[str, Any]) -> list[str]:
         for name, value in wanted.items():
             found += _compared(kind, name, value, _LOOKS[kind](cluster, name))
     return found
+
+
+def defined(cluster: SimCluster, vm: str) -> list[str]:
+    """The MAC addresses in a VM's definition."""
+    xml = cluster.client.get(keys.vm_xml(cluster.vm(vm).uuid))
+    return sorted(macs_in(xml.data.decode())) if xml else []
 
 
 def _compared(kind: str, name: str, wanted: Any, is_so: Any) -> list[str]:
@@ -72,6 +81,33 @@ def _reached_at(cluster: SimCluster, way: str) -> list[str]:
     return sorted(addresses[to] for to in cluster.nodes[node].dataplane.sends(f"pvx-{network}", mac))
 
 
+def _plugged(cluster: SimCluster, vm: str) -> list[str]:
+    """The MAC addresses that a VM has where it executes."""
+    it = cluster.vm(vm)
+    return sorted({mac for host in cluster.fabric.running(it.uuid) for mac in macs_in(_xml(cluster, host, it.uuid))})
+
+
+def _xml(cluster: SimCluster, host: str, uuid: str) -> str:
+    return cluster.fabric.host(host).guest(uuid).xml
+
+
+def _device_changes(cluster: SimCluster, vm: str) -> list[str]:
+    """What is still to be done to a VM's devices, and what has failed, with why."""
+    changes = cluster.vm(vm).device_changes
+    return [f"{each.step.value} {each.key}" + (f": {each.failed}" if each.failed else "") for each in changes]
+
+
+def _gateway(cluster: SimCluster, network: str) -> str:
+    """The nodes whose router of the network lets frames pass, joined by a comma."""
+    return ",".join(cluster.gateways.acting(network))
+
+
+def _gateway_record(cluster: SimCluster, network: str) -> dict[str, Any]:
+    znode = cluster.client.get(gateway(network))
+    record = (decoded(Gateway, znode.data, gateway(network)) if znode else None) or Gateway()
+    return {"node": record.node, "next": record.next, "home": record.home}
+
+
 _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "phase": lambda cluster, node: cluster.operation(node).phase.value,
     "message": lambda cluster, node: cluster.operation(node).message,
@@ -94,6 +130,11 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "reason": lambda cluster, vm: cluster.actual(vm).reason,
     "networks": _networks,
     "reached_at": _reached_at,
+    "plugged": _plugged,
+    "defined": defined,
+    "device_changes": _device_changes,
+    "gateway": _gateway,
+    "gateway_record": _gateway_record,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
 _WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings", "networks"})

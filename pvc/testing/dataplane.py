@@ -1,6 +1,7 @@
 """Network devices in memory: the public fake of the networking role's `Dataplane`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from pvc.plugins.networking.dataplane import (
@@ -22,6 +23,7 @@ from pvc.plugins.networking.dataplane import (
     StopLearning,
     Withdraw,
 )
+from pvc.plugins.networking.records import Traffic
 
 
 class FakeDataplane:
@@ -36,6 +38,10 @@ class FakeDataplane:
         """All that was asked for and done, in order."""
         self.looks = 0
         """How often somebody has looked."""
+        self.batches = 0
+        """How often many changes were asked for at once."""
+        self.traffic: dict[str, Traffic] = {}
+        """What devices have counted; nothing if not said."""
         self.refusing = ""
         """Why the kernel refuses every change; empty: it does not."""
         if address:
@@ -44,13 +50,20 @@ class FakeDataplane:
     def look(self) -> Seen:
         self.looks += 1
         forwarding = {name: frozenset(entries) for name, entries in self._forwarding.items()}
-        return Seen(dict(self._links), forwarding)
+        ports = [name for name, link in self._links.items() if link.master]
+        return Seen(dict(self._links), forwarding, {name: self.traffic.get(name, Traffic()) for name in ports})
 
     def apply(self, change: Change) -> None:
         if self.refusing:
             raise DataplaneError(self.refusing)
         self._apply(change)
         self.changes.append(change)
+
+    def apply_many(self, changes: Sequence[Change]) -> None:
+        self.batches += 1
+        for change in changes:
+            with suppress(DataplaneError):
+                self.apply(change)
 
     def close(self) -> None:
         """Everything stays."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
+from pvc.core.decide.devices import BadDevice, key_of, keys_of, with_device, without_device
 from pvc.core.runtime import Runtime
 from pvc.plugins.hypervisor.host import (
     Capacity,
@@ -273,6 +274,25 @@ class FakeHypervisor:
             self.remove(uuid, EndReason.DESTROYED)
             self._fabric.guest_gone(uuid, self.name)
 
+    def plug(self, uuid: str, device: str) -> None:
+        """See Hypervisor."""
+        with self._call("plug"):
+            guest = self._steady(uuid)
+            if _known(device) in keys_of(guest.xml):
+                raise HypervisorError(f"guest {guest.name} has this device already")
+            self._fabric.fail_plug_as_planned(uuid, self.name, done=False)
+            guest.xml = with_device(guest.xml, device)
+            self._fabric.fail_plug_as_planned(uuid, self.name, done=True)
+
+    def unplug(self, uuid: str, device: str) -> None:
+        """See Hypervisor. The guest lets go of it at once, or never (`keeps_devices`)."""
+        with self._call("unplug"):
+            guest = self._steady(uuid)
+            if (key := _known(device)) not in keys_of(guest.xml):
+                raise HypervisorError(f"guest {guest.name} has no such device")
+            if not self._fabric.keeps_its_devices(uuid):
+                guest.xml = without_device(guest.xml, key)
+
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """See Hypervisor."""
         with self._call("migrate"):
@@ -432,6 +452,12 @@ class FakeHypervisor:
         moving = self._outgoing(guest.uuid) is not None
         return Guest(guest.uuid, guest.name, guest.state, moving, filling=self._fabric.fills(guest.uuid, self.name))
 
+    def _steady(self, uuid: str) -> FakeGuest:
+        guest = self.guest(uuid)
+        if self._fabric.migrating(uuid) is not None:
+            raise HypervisorError(f"guest {guest.name}: its devices cannot be changed while it is migrated")
+        return guest
+
     def _outgoing(self, uuid: str) -> SimulatedMigration | None:
         self.guest(uuid)
         return self._fabric.migrating(uuid, self.name)
@@ -447,3 +473,11 @@ class FakeHypervisor:
             if self._guests.get(guest.uuid) is guest:
                 self.remove(guest.uuid, EndReason.SHUTDOWN)
                 self._fabric.guest_gone(guest.uuid, self.name)
+
+
+def _known(device: str) -> str:
+    """What tells the device from others. Raises HypervisorError."""
+    try:
+        return key_of(device)
+    except BadDevice as error:
+        raise HypervisorError(f"the device cannot be used: {error}") from error

@@ -92,6 +92,7 @@ class Invariants:
         return [
             *self.broken,
             *(f"a VM ran twice: {text}" for text in cluster.fabric.twice),
+            *(f"a network had two gateways: {text}" for text in cluster.gateways.twice),
             *(f"a task failed: {error!r}" for error in cluster.world.failures),
             *(f"a defect: {text}" for text in self.journal.defects),
         ]
@@ -134,6 +135,7 @@ class Invariants:
                 self._known.pop(op.path, None)
         author = session.partition("/")[0]
         author = self._cluster.nodes[author].config.node if author in self._cluster.nodes else author
+        self._gateways_handed_over(ops)
         for op in ops:
             if isinstance(op, Create | Put) and op.path.endswith("/facts"):
                 self._published(op.path.split("/")[2], _decoded(NodeFacts, op.data))
@@ -141,6 +143,14 @@ class Invariants:
                 self._created(op)
             elif isinstance(op, Put):
                 self._put(author, op, before)
+
+    def _gateways_handed_over(self, ops: Sequence[Op]) -> None:
+        """Who gives a ticket back is silent before; only its successor of the same node puts one in its place."""
+        kinds = {(type(op), op.path) for op in ops}
+        for path in [path for kind, path in kinds if kind is Delete and (Put, path.removesuffix("/ticket")) in kinds]:
+            network = path.split("/")[2]
+            acting = [] if (Create, path) in kinds else self._cluster.gateways.acting(network)
+            self._demand(not acting, f"the gateway of {network} is handed over while it acts on {', '.join(acting)}")
 
     def _created(self, op: Create) -> None:
         self._demand(op.ephemeral or not op.path.startswith(lock_keys.QUEUE + "/"), f"{op.path} is not ephemeral")

@@ -1,6 +1,6 @@
 """nftables in memory: the public fake of the firewall's `PacketFilter`. Filters nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pvc.plugins.networking.firewall.packetfilter import Abilities, Count, Ruleset, RulesetRefused
 
@@ -20,6 +20,8 @@ class FakePacketFilter:
         """Times that rules were put in force."""
         self.counted: dict[str, Count] = {}
         """What `counts` answers."""
+        self.switched_on: set[str] = set()
+        """The switches that send bridged frames through the host's own rules."""
         self._handle = 0
 
     def abilities(self) -> Abilities:
@@ -45,6 +47,12 @@ class FakePacketFilter:
     def counts(self) -> Mapping[str, Count]:
         self._ask()
         return dict(self.counted)
+
+    def intruders(self) -> tuple[str, ...]:
+        return tuple(sorted(self.switched_on))
+
+    def exclude(self, intruders: Sequence[str]) -> None:
+        self.switched_on -= set(intruders)
 
     def tamper(self) -> None:
         """Somebody else takes the last statement out of our table."""

@@ -36,6 +36,8 @@ class Plans:
         self._deaf: set[str] = set()
         self._faults: dict[str, list[Fault]] = {}
         self._start_faults: dict[str, list[Fault]] = {}
+        self._plug_faults: dict[str, list[Fault]] = {}
+        self._clinging: set[str] = set()
         self._actions: dict[tuple[str, MigrationPhase], list[Action]] = {}
 
     def set_copy_seconds(self, uuid: str, seconds: float) -> None:
@@ -68,6 +70,16 @@ class Plans:
         """Let the next `times` starts (None: all) of guest `what`, or on host `what`, fail; 0 takes it back."""
         _plan(self._start_faults, what, Fault(error, MigrationPhase.BEGIN, times))
 
+    def fail_plug(self, what: str, error: str = PLANNED, times: int | None = 1, *, done: bool = False) -> None:
+        """Let plugging the next `times` devices (None: all) into guest `what`, or on host `what`, fail; with `done` the
+        device is there all the same. 0 takes it back."""
+        phase = MigrationPhase.CONFIRMED if done else MigrationPhase.BEGIN
+        _plan(self._plug_faults, what, Fault(error, phase, times))
+
+    def keeps_devices(self, uuid: str, keeps: bool = True) -> None:
+        """This guest takes no notice of requests to let go of a device."""
+        (self._clinging.add if keeps else self._clinging.discard)(uuid)
+
     def call_at(self, uuid: str, phase: MigrationPhase, action: Callable[[], None]) -> None:
         """Call `action` once, when a migration of that guest reaches `phase`."""
         self._actions.setdefault((uuid, phase), []).append(lambda _: action())
@@ -86,6 +98,10 @@ class Plans:
         """Whether the guest ignores requests to power off."""
         return uuid in self._deaf
 
+    def keeps_its_devices(self, uuid: str) -> bool:
+        """Whether the guest ignores requests to let go of a device."""
+        return uuid in self._clinging
+
     def take_actions(self, uuid: str, phase: MigrationPhase) -> list[Action]:
         """What was planned for this moment; it is planned no longer."""
         return self._actions.pop((uuid, phase), [])
@@ -93,6 +109,10 @@ class Plans:
     def fail_start_as_planned(self, uuid: str, host: str) -> None:
         """Raises HypervisorError if this start was planned to fail."""
         _raise_planned(self._start_faults, (uuid, host), MigrationPhase.BEGIN)
+
+    def fail_plug_as_planned(self, uuid: str, host: str, *, done: bool) -> None:
+        """Raises HypervisorError if plugging a device in was planned to fail before, or once, it is `done`."""
+        _raise_planned(self._plug_faults, (uuid, host), MigrationPhase.CONFIRMED if done else MigrationPhase.BEGIN)
 
     def fail_as_planned(self, concerned: Iterable[str], phase: MigrationPhase) -> None:
         """Raises HypervisorError if a migration with one of `concerned` was planned to fail at this phase."""

@@ -13,12 +13,14 @@ from typing import Any
 
 from pvc.core import keys
 from pvc.core.coordination import Delete
+from pvc.core.devices import request_change
 from pvc.core.errors import PvcError
 from pvc.core.model import NodeSession, Policy
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.host import EndReason, GuestState
 from pvc.plugins.networking import records as networks
 from pvc.plugins.networking import requests as network_requests
+from pvc.plugins.networking.plugging import PlugIn, Unplug
 from pvc.testing.cluster import SimCluster, SimMachine, SimNode
 from pvc.testing.conditions import unmet
 from pvc.testing.guests import parsed_guest
@@ -122,6 +124,8 @@ class Steps:
             first.directories,
             first.config,
             first.dataplane,
+            first.packetfilter,
+            first.routers,
         )
         self.cluster.start_daemon("twin")
 
@@ -323,6 +327,18 @@ class Steps:
         """Change fields of a network."""
         network_requests.modify(self.cluster.client, name, fields)
 
+    def plug(self, vm: str, network: str, mac: str) -> None:
+        """Plug a VM into a network, in its definition and, if it runs, at once."""
+        it, client = self.cluster.vm(vm), self.cluster.client
+        wish = PlugIn(client, self.cluster.client_process, "tester", it, network, mac)
+        request_change(client, it, wish, self.cluster.needs, requests.no_opinion)
+
+    def unplug(self, vm: str, what: str) -> None:
+        """Undo `plug`; `what`: the network, or the MAC address."""
+        it = self.cluster.vm(vm)
+        wish = Unplug(self.cluster.client_process, "tester", it, what)
+        request_change(self.cluster.client, it, wish, self.cluster.needs, requests.no_opinion)
+
     def remove_network(self, name: str) -> None:
         """Forget a network."""
         network_requests.remove(self.cluster.client, name)
@@ -380,6 +396,15 @@ class Steps:
         """The next starts of a VM, or on a node, fail."""
         key = what if what in self.cluster.nodes else self._uuid(what)
         self.cluster.fabric.fail_start(key, times=times)
+
+    def fail_plug(self, what: str, times: int | None = 1) -> None:
+        """The next devices of a VM, or on a node, are not plugged in."""
+        key = what if what in self.cluster.nodes else self._uuid(what)
+        self.cluster.fabric.fail_plug(key, times=times)
+
+    def keeps_devices(self, vm: str, keeps: bool = True) -> None:
+        """The guest does not let go of devices."""
+        self.cluster.fabric.keeps_devices(self._uuid(vm), keeps)
 
     def when(self, vm: str, reaches: str, do: Sequence[Step]) -> None:
         """Do steps at the instant at which a migration of the VM reaches a phase."""

@@ -1,5 +1,6 @@
 """`pvc network`, and VMs that name networks."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,11 +45,29 @@ def test_a_network_is_made_changed_shown_and_forgotten(keyboard: Keyboard) -> No
     keyboard.cluster.run(15)
     row = keyboard.type("network", "info", "lan", "--format", "json").rows
     assert (row["mtu"], row["ipv4"], row["ipv4_gateway"], row["vms"]) == (1400, None, None, [])
-    assert row["nodes"][0] == {"node": "hv1", "mtu": 1400, "interfaces": 0, "problem": None}
+    first = {key: value for key, value in row["nodes"][0].items() if "_" not in key}
+    assert first == {"node": "hv1", "mtu": 1400, "interfaces": 0, "problem": None}
     said = keyboard.type("network", "remove", "lan")
     assert said.code == 1 and "Forget network lan? Nobody is there to answer" in said.err
     assert keyboard.type("network", "remove", "lan", "--yes").code == 0
     assert [row["name"] for row in keyboard.type("network", "list", "--format", "json").rows] == ["dmz"]
+
+
+def test_the_gateway_of_a_network_is_shown(keyboard: Keyboard) -> None:
+    keyboard.type("network", "add", "lan", "--ipv4", "10.1.0.0/24", "--ipv4-gateway", "10.1.0.1")
+    keyboard.type("network", "add", "plain")
+    assert keyboard.cluster.run_until(lambda: keyboard.cluster.gateways.acting("lan") == ["hv1"], 10)
+    row = keyboard.type("network", "info", "lan", "--format", "json").rows
+    assert (row["gateway"], row["gateway_next"], row["gateway_home"]) == ("hv1", None, "hv1")
+    assert row["gateway_since"] > 1_000_000_000
+    row = keyboard.type("network", "info", "plain", "--format", "json").rows
+    assert (row["gateway"], row["gateway_since"], row["gateway_home"]) == (None, None, None)
+    assert re.search("gateway since: +2023-", keyboard.type("network", "info", "lan").out)
+    keyboard.cluster.kill_daemon("hv1")
+    keyboard.cluster.kill_daemon("hv2")
+    keyboard.cluster.run(15)
+    row = keyboard.type("network", "info", "lan", "--format", "json").rows
+    assert (row["gateway"], row["gateway_since"], row["gateway_home"]) == (None, None, "hv1")
 
 
 @pytest.mark.parametrize(
@@ -99,3 +118,13 @@ def test_a_vm_goes_where_its_network_is_up(keyboard: Keyboard, definition: str) 
     assert keyboard.cluster.vm("guest").node == "hv2"
     said = keyboard.type("vm", "move", "guest", "hv1")
     assert said.code == 1 and "it cannot use network lan: device pvb-lan exists and was not made by pvc" in said.err
+
+
+def test_a_networks_rules_are_counted_and_named(keyboard: Keyboard) -> None:
+    keyboard.type("network", "add", "lan")
+    assert keyboard.type("network", "acl", "add", "lan", "in", "--action", "drop", "--protocol", "udp").code == 0
+    assert keyboard.type("network", "acl", "default", "lan", "in", "drop").code == 0
+    info = keyboard.type("network", "info", "lan", "--format", "json").rows
+    assert (info["rules_in"], info["default_in"], info["rules_out"], info["default_out"]) == (1, "drop", 0, "accept")
+    said = keyboard.type("network", "acl", "list", "nowhere")
+    assert said.code == 1 and "there is no network 'nowhere'" in said.err

@@ -49,8 +49,9 @@ class HostPair(Protocol):
 
     def uuid(self, name: str) -> str: ...
 
-    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
-        """A guest that idles; `busy`: its migration never converges; `powers_off`: as `let_power_off` says."""
+    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False, clings: bool = False) -> str:
+        """A guest that idles; `busy`: its migration never converges; `powers_off`: as `let_power_off` says; `clings`:
+        it never lets go of a device."""
 
     def let_power_off(self, name: str) -> None:
         """Have a guest defined with `powers_off` power itself off soon."""
@@ -90,10 +91,12 @@ class FakePair:
     def uuid(self, name: str) -> str:
         return vm_id("fake", name)
 
-    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
+    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False, clings: bool = False) -> str:
         if busy:
             self._fabric.copy_seconds = BUSY_SECONDS
             self._fabric.never_converges(self.uuid(name))
+        if clings:
+            self._fabric.keeps_devices(self.uuid(name))
         return f"<domain type='qemu'><name>{name}</name><uuid>{self.uuid(name)}</uuid></domain>"
 
     def let_power_off(self, name: str) -> None:
@@ -134,8 +137,8 @@ class LibvirtPair:
     def uuid(self, name: str) -> str:
         return vm_id(self._lab.name, name)
 
-    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False) -> str:
-        return self._written(name, busy, powers_off).read_text()
+    def definition(self, name: str, *, busy: bool = False, powers_off: bool = False, clings: bool = False) -> str:
+        return self._written(name, busy, powers_off).read_text()  # the tiny kernel hears of no device that is to go
 
     def let_power_off(self, name: str) -> None:
         pass  # it does so by itself

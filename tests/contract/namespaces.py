@@ -2,13 +2,15 @@
 
 import ctypes
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pvc.core.process import CommandFailed, SystemProcesses
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.networking.dataplane import Change, Seen
+from pvc.plugins.networking.firewall.nftables import NftProgram
+from pvc.plugins.networking.firewall.packetfilter import Abilities, Count, Ruleset
 from pvc.plugins.networking.netlink import NetlinkDataplane
 
 RUN = SystemProcesses()
@@ -91,19 +93,21 @@ class Hosts:
         self.spaces.ip("lan", f"link add {port} type veth peer name {name} netns @{host}")
         self.spaces.ip("lan", f"link set {port} master lan up")
 
-    def guest(self, name: str, host: str, bridge: str, mac: str, address: str) -> None:
-        """A guest behind a bridge of a host. It is silent: without IPv6 it says nothing unless it is asked."""
+    def guest(self, name: str, host: str, bridge: str, mac: str, address: str, device: str = "") -> None:
+        """A guest behind a bridge of a host, whose device there is called like it, or `device`. It is silent: without
+        IPv6 it says nothing unless it is asked."""
+        device = device or name
         self.spaces.add(name)
         self.spaces.run(
             name, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
         )
         mtu = json.loads(self.spaces.ip(host, f"-json link show dev {bridge}"))[0]["mtu"]
         self.spaces.ip(
-            host, f"link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} address {mac} netns @{name}"
+            host, f"link add {device} mtu {mtu} type veth peer name eth0 mtu {mtu} address {mac} netns @{name}"
         )
         self.spaces.ip(name, f"addr add {address} dev eth0")
         self.spaces.ip(name, "link set eth0 up")
-        self.spaces.ip(host, f"link set {name} master {bridge} up")
+        self.spaces.ip(host, f"link set {device} master {bridge} up")
 
     def migrate(self, guest: str, source: str, target: str, bridge: str) -> None:
         """Move a guest to the bridge of another host, as a live migration does."""
@@ -134,6 +138,10 @@ class DataplaneInside:
         with self._spaces.inside(self._name):
             self._door.apply(change)
 
+    def apply_many(self, changes: Sequence[Change]) -> None:
+        with self._spaces.inside(self._name):
+            self._door.apply_many(changes)
+
     def apply_all(self, changes: Sequence[Change]) -> None:
         """Make changes, one after another."""
         for change in changes:
@@ -141,6 +149,42 @@ class DataplaneInside:
 
     def close(self) -> None:
         self._door.close()
+
+
+class FilterInside:
+    """The real door to nftables, in a namespace."""
+
+    def __init__(self, spaces: Namespaces, name: str) -> None:
+        self._spaces, self._name = spaces, name
+        self._door = NftProgram(RUN)
+
+    def abilities(self) -> Abilities:
+        with self._spaces.inside(self._name):
+            return self._door.abilities()
+
+    def check(self, ruleset: Ruleset) -> None:
+        with self._spaces.inside(self._name):
+            self._door.check(ruleset)
+
+    def apply(self, ruleset: Ruleset) -> None:
+        with self._spaces.inside(self._name):
+            self._door.apply(ruleset)
+
+    def read(self) -> str:
+        with self._spaces.inside(self._name):
+            return self._door.read()
+
+    def counts(self) -> Mapping[str, Count]:
+        with self._spaces.inside(self._name):
+            return self._door.counts()
+
+    def intruders(self) -> tuple[str, ...]:
+        with self._spaces.inside(self._name):
+            return self._door.intruders()
+
+    def exclude(self, intruders: Sequence[str]) -> None:
+        with self._spaces.inside(self._name):
+            self._door.exclude(intruders)
 
 
 def _enter(descriptor: int) -> None:

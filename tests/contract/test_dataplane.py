@@ -113,6 +113,34 @@ def test_a_change_that_cannot_be_is_refused_in_words_and_changes_nothing(datapla
     assert dataplane.look() == before
 
 
+def test_many_changes_at_once_come_to_the_same_as_one_by_one(dataplane: Dataplane) -> None:
+    entries = [Entry(FLOOD, "10.99.0.2"), Entry(FLOOD, "10.99.0.3"), Entry(MAC, "10.99.0.2")]
+    make(dataplane, AddBridge("pvb-old"), AddTunnel("pvx-old", 100, ADDRESS))
+    dataplane.apply_many(
+        [
+            *(Remove("pvx-old"), AddBridge("pvb-a"), Mute("pvb-a"), AddTunnel("pvx-a", 100, ADDRESS), Mute("pvx-a")),
+            *(Resize("pvx-a", 1450), Plug("pvx-a", "pvb-a"), StopLearning("pvx-a")),
+            *(Forward("pvx-a", entry) for entry in entries),
+            *(Raise("pvx-a"), Resize("pvb-a", 1450), Raise("pvb-a"), Withdraw("pvx-a", entries[1])),
+        ]
+    )
+    seen = dataplane.look()
+    assert "pvx-old" not in seen.links
+    assert seen.links["pvb-a"] == Link("pvb-a", "bridge", owned=True, up=True, mtu=1450)
+    assert seen.links["pvx-a"] == Link(
+        "pvx-a", "vxlan", owned=True, up=True, mtu=1450, master="pvb-a", learns=False, vni=100, local=ADDRESS
+    )
+    assert seen.forwarding == {"pvx-a": {entries[0], entries[2]}}
+
+
+def test_of_many_changes_those_that_are_refused_keep_none_of_the_others_from_being_made(dataplane: Dataplane) -> None:
+    dataplane.apply_many(
+        [AddBridge("pvb-a"), Plug("pvx-a", "pvb-a"), Raise("pvx-a"), AddBridge("pvb-b"), Raise("pvb-b")]
+    )
+    seen = dataplane.look()
+    assert (seen.links["pvb-a"].up, seen.links["pvb-b"].up) == (False, True)
+
+
 def test_a_vlan_is_made_or_the_kernel_says_that_it_knows_none(dataplane: Dataplane) -> None:
     try:
         dataplane.apply(AddVlan("pvv-a", "eth0", 5))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pvc.core.decide.devices import found, key_of, keys_of
 from pvc.core.runtime import Task
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.hypervisor.host import (
@@ -25,6 +26,8 @@ from tests.contract.hypervisor_hosts import HostPair, hypervisor_lab, options, p
 __all__ = ["hypervisor_lab", "pair"]  # fixtures
 
 RUNTIME = ThreadRuntime()
+MAC = "52:54:00:00:00:0a"
+CARD = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></interface>"
 Events = Told[GuestEvent | None]
 
 
@@ -166,6 +169,8 @@ class TestGuests:
             lambda: pair.here.xml(uuid),
             lambda: pair.here.shutdown(uuid),
             lambda: pair.here.destroy(uuid),
+            lambda: pair.here.plug(uuid, CARD),
+            lambda: pair.here.unplug(uuid, CARD),
             lambda: pair.here.migrate(uuid, options(pair)),
             lambda: pair.here.progress(uuid),
             lambda: pair.here.set_downtime(uuid, 1.0),
@@ -181,6 +186,50 @@ class TestGuests:
         assert capacity.memory > 100
         assert capacity.cpus >= 1
         assert pair.here.load() >= 0.0
+
+
+class TestDevices:
+    def test_a_device_is_plugged_into_a_running_guest_and_moves_with_it(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        assert found(pair.here.xml(uuid), key_of(CARD)) is None
+        pair.here.plug(uuid, CARD)
+        assert keys_of(pair.here.xml(uuid)).count(f"interface {MAC}") == 1
+        pair.here.migrate(uuid, options(pair))
+        assert f"interface {MAC}" in keys_of(pair.there.xml(uuid))
+
+    @pytest.mark.parametrize("device", ["", "<interface", "<interface type='user'/><interface/>", "<nonsense/>"])
+    def test_what_is_no_device_is_refused(self, pair: HostPair, device: str) -> None:
+        pair.here.start(pair.definition("vm1"))
+        before = pair.here.xml(pair.uuid("vm1"))
+        for change in (pair.here.plug, pair.here.unplug):
+            with pytest.raises(HypervisorError):
+                change(pair.uuid("vm1"), device)
+        assert pair.here.xml(pair.uuid("vm1")) == before
+
+    def test_a_device_that_is_not_there_cannot_be_unplugged(self, pair: HostPair) -> None:
+        pair.here.start(pair.definition("vm1"))
+        with pytest.raises(HypervisorError):
+            pair.here.unplug(pair.uuid("vm1"), CARD)
+
+    def test_a_guest_that_does_not_let_go_keeps_its_device_and_may_be_asked_again(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1", clings=True))
+        pair.here.plug(uuid, CARD)
+        device = found(pair.here.xml(uuid), key_of(CARD))
+        assert device is not None
+        pair.here.unplug(uuid, device)
+        assert f"interface {MAC}" in keys_of(pair.here.xml(uuid))
+        deadline = RUNTIME.monotonic() + PATIENCE
+        while True:
+            try:
+                pair.here.unplug(uuid, device)
+                break
+            except HypervisorError:  # for some seconds it is still being asked
+                assert RUNTIME.monotonic() < deadline
+                RUNTIME.sleep(0.5)
+        assert f"interface {MAC}" in keys_of(pair.here.xml(uuid))
+        assert pair.here.look(uuid) == Guest(uuid, "vm1", GuestState.RUNNING, moving=False)
 
 
 class TestMigration:

@@ -16,6 +16,7 @@ from pvc.core.threads import ThreadRuntime
 from pvc.core.tree import tree_ops
 from pvc.plugins.networking.dataplane import FLOOD, Entry
 from pvc.plugins.networking.evpn.daemons import Daemons
+from pvc.plugins.networking.gateway.absent import AbsentRouters
 from pvc.plugins.networking.keys import STATE
 from pvc.plugins.networking.plugin import NetworkingPlugin
 from pvc.plugins.networking.records import Network, NetworkKind
@@ -23,7 +24,7 @@ from pvc.plugins.networking.requests import add, remove
 from pvc.testing.bridges import FakeBridges
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.frr import FakeDaemons
-from tests.contract.namespaces import DataplaneInside, Hosts
+from tests.contract.namespaces import DataplaneInside, FilterInside, Hosts
 
 pytestmark = pytest.mark.lab
 
@@ -45,12 +46,17 @@ class Host:
         frr: Daemons,
     ) -> None:
         self.door = DataplaneInside(hosts.spaces, name)
+        self.kernel = FilterInside(hosts.spaces, name)
         roles = "roles: {hypervisor: false, networking: true}\nplugins: {flushlock: false, consolelog: false}\n"
         section = f"networking: {networking}\n"
         document = parse(f"node: {name}\naddress: {address}\n{roles}{section}", "pvc.yaml")
         log = logging.getLogger(f"pvc.{name}")
         self.plugins = Plugins(log)
-        own = NetworkingPlugin(FakeBridges, lambda: DataplaneInside(hosts.spaces, name), lambda _: frr)
+        own = NetworkingPlugin(
+            *(FakeBridges, lambda: DataplaneInside(hosts.spaces, name), lambda: FilterInside(hosts.spaces, name)),
+            open_routers=lambda: AbsentRouters("there are none in this test"),
+            open_daemons=lambda _: frr,
+        )
         self.plugins.load(["networking"], {"networking": own})
         config = validate(document, self.plugins.schemas(), sorted(installed()), host_name=name)
         session = ensemble.connect(name)
@@ -70,9 +76,9 @@ class Host:
 class Site:
     """The hosts, their daemons, and the tree between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: int = 3) -> None:
         self.runtime = ThreadRuntime()
-        self.lan = Hosts(3)
+        self.lan = Hosts(hosts)
         self.ensemble = FakeEnsemble(self.runtime)
         self.admin: FakeCoordinator = self.ensemble.connect("admin")
         self.admin.commit(tree_ops())

@@ -146,7 +146,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         started.on,
         {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms consolelog",
-        networking="networking evpn networks",
+        networking="networking evpn networks firewall traffic gateways tenure trace",
         storage="storage",
     )
     assert set(started.said["services"].values()) == {"running"}
@@ -156,7 +156,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         started.on,
         always - {"pvc_flush_steps"},
         hypervisor=f"{some} pvc_flush_steps pvc_vm_observers pvc_console_sinks",
-        networking=f"{some} pvc_vm_observers",
+        networking=f"{some} pvc_flush_steps pvc_vm_observers",
         storage=some,
     )
 

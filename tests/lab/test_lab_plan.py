@@ -9,10 +9,10 @@ import yaml
 
 from pvc.lab import settings
 from pvc.lab.errors import LabError
-from pvc.lab.network import bridge_batch, cut_commands, cuts_in, heal_commands
+from pvc.lab.network import bridge_batch, cut_commands, cuts_in, heal_commands, host_batch
 from pvc.lab.shape import Kind, Shape, from_json, to_json
 from pvc.lab.state import State
-from pvc.lab.vm import vm_id, vm_xml
+from pvc.lab.vm import mac, vm_id, vm_xml
 
 
 def test_vms_are_spread_round_robin() -> None:
@@ -33,6 +33,8 @@ def test_every_host_has_a_name_and_an_address_of_its_own() -> None:
         (Shape(vms=-1), "0 to 1000 VMs, not -1"),
         (Shape(zookeepers=2), "choose --zookeepers 1, 3 or 5"),
         (Shape(vm_image="windows"), "no VM image 'windows'; choose --vm-image tiny or linux"),
+        (Shape(hypervisor_only=("hv1",)), "without --networking all nodes are hypervisors only"),
+        (Shape(networking=True, hypervisor_only=("hv1", "hv4")), "no node hv4; it has hv1 to hv3"),
     ],
 )
 def test_a_shape_that_cannot_be_made_is_refused(shape: Shape, message: str) -> None:
@@ -41,13 +43,14 @@ def test_a_shape_that_cannot_be_made_is_refused(shape: Shape, message: str) -> N
 
 
 def test_a_shape_is_kept_and_read_again() -> None:
-    shape = Shape(nodes=2, vms=9, vm_args="rate=10", node_memory=512)
+    shape = Shape(nodes=2, vms=9, vm_args="rate=10", node_memory=512, networking=True, hypervisor_only=("hv2",))
     assert from_json(to_json(shape)) == shape
 
 
-def test_a_shape_of_another_version_is_refused_and_says_what_to_do() -> None:
+@pytest.mark.parametrize("text", ['{"nodes": 2, "sheep": 4}', "[3]", "{"])
+def test_a_shape_of_another_version_is_refused_and_says_what_to_do(text: str) -> None:
     with pytest.raises(LabError, match=r"made by another version.*take it down"):
-        from_json('{"nodes": 2, "sheep": 4}')
+        from_json(text)
 
 
 @pytest.mark.parametrize("name", ["", "Lab", "a/b", "..", "9lab", "x" * 21])
@@ -80,6 +83,12 @@ def test_a_node_tells_its_daemon_who_it_is() -> None:
     }
 
 
+def test_with_networking_each_node_has_the_role_but_those_left_out() -> None:
+    shape = Shape(nodes=2, networking=True, hypervisor_only=("hv2",))
+    roles = {name: yaml.safe_load(settings.pvc_text(shape, shape.host(name)))["roles"] for name in ("hv1", "hv2")}
+    assert roles == {"hv1": {"hypervisor": True, "networking": True}, "hv2": {"hypervisor": True}}
+
+
 def test_the_client_knows_the_servers_and_how_consoles_are_reached() -> None:
     assert yaml.safe_load(settings.client_text(Shape(zookeepers=1))) == {
         "zookeeper": {"hosts": ["zk1:2181"]},
@@ -109,6 +118,34 @@ def test_a_vm_has_a_console_and_a_power_button_but_no_log() -> None:
     assert root.find("devices/serial/log") is None
 
 
+def test_the_tiny_kernel_has_no_second_port_and_the_linux_one_has() -> None:
+    identity, boot = vm_id("lab", "vm1"), (Path("/k"), "name=vm1", None)
+    plain, full = (
+        ET.fromstring(vm_xml("vm1", identity, 64, *boot)),
+        ET.fromstring(vm_xml("vm1", identity, 64, *boot, shell=True, networks=("lan", "dmz"))),
+    )
+    assert plain.findall("devices/serial[@type='unix']") == plain.findall("devices/interface") == []
+    port = full.find("devices/serial[@type='unix']/source")
+    assert port is not None and port.get("path") == "/run/libvirt/vm1.shell"
+    assert [str(source.get("network")) for source in full.findall("devices/interface/source")] == ["lan", "dmz"]
+    addresses = [str(found.get("address")) for found in full.findall("devices/interface/mac")]
+    assert len(set(addresses)) == 2 and all(address.startswith("52:54:00:") for address in addresses)
+    assert mac(identity, "lan") == addresses[0] != mac(vm_id("lab", "vm2"), "lan")
+
+
+def test_with_networking_each_node_has_a_second_cable_and_upstream_only_that() -> None:
+    shape = Shape(nodes=1, networking=True)
+    lines = bridge_batch(shape.hosts()).splitlines()
+    assert [line for line in lines if "master wan" in line] == [
+        "link set hv1-wan master wan up",
+        "link set upstream-wan master wan up",
+    ]
+    assert "link add hv1-wan type veth peer name eth1 netns hv1" in lines
+    assert "link set upstream master lan up" not in lines
+    assert "192.0.2.1/24" in host_batch(shape.host("upstream"))
+    assert "10.77.2.1/16 dev eth0" in host_batch(shape.host("hv1")) and "dev eth1" not in host_batch(shape.host("hv1"))
+
+
 def test_each_host_has_one_cable_to_the_bridge() -> None:
     lines = bridge_batch(Shape(nodes=2).hosts()).splitlines()
     assert [line for line in lines if "master lan" in line] == [
@@ -129,6 +166,21 @@ def test_a_cut_goes_both_ways() -> None:
     shape = Shape()
     text = cut_commands(shape.host("hv1"), [shape.host("zk1")])
     assert text == "add element bridge pvc_lab cut { 10.77.2.1 . 10.77.1.1, 10.77.1.1 . 10.77.2.1 }\n"
+
+
+def test_a_host_that_is_cut_off_from_all_loses_both_cables() -> None:
+    shape = Shape(networking=True)
+    hv1, upstream = shape.host("hv1"), shape.host("upstream")
+    assert cut_commands(hv1, None) == 'add element bridge pvc_lab isolated { "hv1", "hv1-wan" }\n'
+    outside = 'add element bridge pvc_lab isolated { "hv1-wan" }\n'
+    assert cut_commands(hv1, [upstream]) == cut_commands(upstream, [hv1]) == outside
+    assert cut_commands(shape.host("client"), [upstream]) == "", "there never was a way"
+    assert cuts_in(listing(["hv1", "hv1-wan", "hv2-wan"], []), {}) == {"hv1": ["all"], "hv2": ["upstream"]}
+    assert cuts_in(listing(["upstream-wan"], []), {}) == {"upstream": ["all"]}
+    assert heal_commands(listing(["hv1", "hv1-wan", "hv2-wan"], []), hv1).splitlines() == [
+        'delete element bridge pvc_lab isolated { "hv1" }',
+        'delete element bridge pvc_lab isolated { "hv1-wan" }',
+    ]
 
 
 def test_cuts_are_told_by_name() -> None:

@@ -15,6 +15,7 @@ from pvc.lab.deadline import wait_until
 from pvc.lab.errors import LabError
 from pvc.lab.product import Product
 from pvc.lab.together import do_together
+from tests.lab.guests import Pings, pings_from
 
 
 @pytest.fixture
@@ -100,3 +101,12 @@ def test_the_first_work_that_fails_ends_it_and_is_raised() -> None:
     with pytest.raises(LabError, match="no room"):
         do_together(ThreadRuntime(), [partial(done.append, 1), fail, partial(done.append, 2)], 1, 10)
     assert done == [1]
+
+
+def test_lost_pings_are_told_by_outage_and_the_gap_reaches_from_answer_to_answer() -> None:
+    pings = Pings(pings_from("0 1000000 200\n1 1010000 -1\n2 1020000 -1\n3 1030000 1500\n4 1040000 -1\n5 1050000 90\n"))
+    assert [ping.number for ping in pings.lost] == [1, 2, 4]
+    assert [[ping.number for ping in run] for run in pings.outages] == [[1, 2], [4]]
+    assert pings.longest_gap == pytest.approx(0.03)
+    assert str(pings) == "6 pings, 3 lost (2 from number 1, 1 from number 4), longest gap 30 ms, slowest answer 2 ms"
+    assert Pings(pings_from("0 1000000 -1\n")).longest_gap == float("inf")

@@ -1,5 +1,6 @@
 """A real VM on a network of the cluster: plugged in by libvirt, and told of when it has moved."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
+from pvc.plugins.networking.decide.ports import device_of
 from tests.lab.cluster import RealCluster
 
 pytestmark = pytest.mark.lab
@@ -39,6 +41,24 @@ def told(site: RealCluster, node: str) -> str:
     return site.lab.run(["bridge", "fdb", "show", "dev", "pvx-lan"], node).stdout
 
 
+def table(site: RealCluster, node: str) -> str:
+    """The rules in force on a node."""
+    return site.lab.run(["nft", "list", "table", "bridge", "pvc"], node).stdout
+
+
+def dropped(site: RealCluster, node: str) -> int | None:
+    """How many packets the network's first rule has dropped on a node; None: it is not in force there."""
+    found = re.search(r'counter packets (\d+) .*"lan in 1"', table(site, node))
+    return None if found is None else int(found[1])
+
+
+def knock(site: RealCluster, node: str, name: str) -> None:
+    """Send one ping to a VM from a device of the node's in the network's bridge."""
+    made = "ip link add k0 type veth peer name k1; ip link set k0 master pvb-lan up; ip link set k1 up"
+    address = f"ip addr add 172.16.9.9/24 dev k1; ip neigh replace 172.16.9.1 lladdr {MACS[name]} dev k1"
+    site.lab.run(["sh", "-c", f"{made}; {address}; busybox ping -c 1 -W 1 172.16.9.1; ip link del k0"], node)
+
+
 def test_real_vms_are_plugged_in_and_a_move_is_told_to_the_other_node(site: RealCluster) -> None:
     site.ok("network", "add", "lan")
     site.wait("lan is up", lambda: site.ask("network", "info", "lan")["up"] == ["hv1", "hv2"])
@@ -51,13 +71,23 @@ def test_real_vms_are_plugged_in_and_a_move_is_told_to_the_other_node(site: Real
         site.ok("vm", "start", name)
     for node in ("hv1", "hv2"):
         ports = site.lab.run(["ip", "-oneline", "link", "show", "master", "pvb-lan"], node).stdout
-        assert "vnet" in ports and "mtu 1450" in ports, ports
+        assert "pvt525400" in ports and "vnet" not in ports and "mtu 1450" in ports, ports
     site.wait("hv1 knows vm2", lambda: f"{MACS['vm2']} dst 10.77.2.2" in told(site, "hv1"))
     site.wait("hv2 knows vm1", lambda: f"{MACS['vm1']} dst 10.77.2.1" in told(site, "hv2"))
 
     site.ok("vm", "move", "vm2", "hv1")
     site.wait("hv2 hears of it", lambda: MACS["vm2"] not in told(site, "hv1"))
     assert site.copies() == {"vm1": ["hv1"], "vm2": ["hv1"]}
+    ports = site.lab.run(["ip", "-oneline", "link", "show", "master", "pvb-lan"], "hv1").stdout
+    assert all(device_of(mac) in ports for mac in MACS.values()), ports
+    site.ok("network", "acl", "add", "lan", "in", "--action", "drop", "--protocol", "icmp", "--comment", "no ping")
+    site.wait("the rule is in force", lambda: dropped(site, "hv1") == 0)
+    knock(site, "hv1", "vm2")
+    assert dropped(site, "hv1"), table(site, "hv1")
     site.ok("vm", "move", "vm2", "hv2")
     site.wait("hv1 knows vm2 again", lambda: f"{MACS['vm2']} dst 10.77.2.2" in told(site, "hv1"))
+    site.wait("hv1 has forgotten it", lambda: device_of(MACS["vm2"]) not in table(site, "hv1"))
+    assert device_of(MACS["vm2"]) in table(site, "hv2")
+    knock(site, "hv2", "vm2")
+    assert dropped(site, "hv2"), table(site, "hv2")
     assert [row["problem"] for row in site.ask("network", "info", "lan")["nodes"]] == [None, None]

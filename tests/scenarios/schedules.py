@@ -5,7 +5,7 @@ The steps are made before any is done, so a schedule can be printed, shortened a
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pvc.core import keys
@@ -25,6 +25,8 @@ MEMORY = 2048
 """MiB that VMs may use on each node: enough for most of them, not for all."""
 GIVEN_UP = 45.0
 """Seconds after which a daemon that waits for its name has it or has ended."""
+GATEWAYS = 10
+"""One in so many clusters has networks with gateways: it takes several times as long to play."""
 LONGEST = 3600.0
 """Simulated seconds within which everything must have come to rest after the healing."""
 
@@ -37,6 +39,8 @@ class Schedule:
     nodes: dict[str, dict[str, Any]]
     vms: dict[str, dict[str, Any]]
     steps: Sequence[Step]
+    networks: Sequence[str] = ()
+    """With gateways; their VMs have a network card on one of them."""
 
 
 @dataclass(slots=True)
@@ -58,7 +62,24 @@ def make_schedule(seed: int) -> Schedule:
         steps.append(_step(chance, kinds, nodes, sorted(vms)))
         steps.append({"run": round(chance.choice((0.0, 0.02, 0.3, 1.5, 6.0)) * chance.random(), 3)})
     config: dict[str, Any] = {"hypervisor": {"memory": MEMORY, "shutdown_timeout": 30.0}, "flushlock": _lock(seed)}
-    return Schedule(seed, {name: _with_room(seed, name, config) for name in nodes}, vms, steps)
+    schedule = Schedule(seed, {name: _with_room(seed, name, config) for name in nodes}, vms, steps)
+    return _with_networks(schedule) if seed % GATEWAYS == 3 else schedule
+
+
+def _with_networks(schedule: Schedule) -> Schedule:
+    """The same schedule on a cluster with networks and gateways; of a chance of its own, so that the rest stays."""
+    chance = random.Random(f"networks {schedule.seed}")
+    networks = [f"lan{number}" for number in range(chance.randint(1, 4))]
+    role = {"roles": {"networking": True}}
+    nodes = {
+        name: {**config, **role, "address": f"10.0.0.{number}"}
+        for number, (name, config) in enumerate(schedule.nodes.items(), 1)
+    }
+    vms = {
+        name: {**how, "networks": {chance.choice(networks): f"52:54:00:00:00:{number:02x}"}}
+        for number, (name, how) in enumerate(schedule.vms.items())
+    }
+    return replace(schedule, nodes=nodes, vms=vms, networks=networks)
 
 
 def _with_room(seed: int, name: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -207,14 +228,17 @@ def _blow(chance: random.Random, node: str) -> Step:
     return {chance.choice(BLOWS): node}
 
 
-def play(schedule: Schedule) -> Played:
-    """Play a schedule to its end and heal the cluster; what went wrong."""
+def play(schedule: Schedule, at_rest: Callable[[SimCluster], list[str]] = lambda _cluster: []) -> Played:
+    """Play a schedule to its end and heal the cluster; what went wrong. `at_rest` says what further is wrong then."""
     played = Played()
     with SimCluster(schedule.nodes, seed=schedule.seed) as cluster:
         invariants = Invariants(cluster)
         steps = Steps(cluster, lenient=True)
         try:
             cluster.start()
+            for number, name in enumerate(schedule.networks, 1):
+                subnet = {"ipv4": f"10.{number}.0.0/24", "ipv4_gateway": f"10.{number}.0.1"}
+                _try(invariants, steps, {"add_network": {"name": name, **subnet}})
             for name, how in schedule.vms.items():
                 _try(invariants, steps, {"define": {"name": name, **how}})
             cluster.run(3.0)
@@ -226,7 +250,10 @@ def play(schedule: Schedule) -> Played:
                 _heal(cluster, invariants, steps)
         except AssertionError as error:
             invariants.broken.append(str(error))
-        played.problems = invariants.problems() or invariants.problems_at_rest()
+        played.problems = invariants.problems() or invariants.problems_at_rest() or at_rest(cluster)
+        for name in schedule.networks if not played.problems else ():
+            if len(acting := cluster.gateways.acting(name)) != 1:
+                played.problems.append(f"{name} has gateways on {', '.join(acting) or 'no node'}")
         played.lines = invariants.journal.lines
     return played
 
@@ -276,6 +303,8 @@ def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> No
     for what in everything:
         fabric.fail_migration(what, times=0)
         fabric.fail_start(what, times=0)
+        fabric.fail_plug(what, times=0)
+        fabric.keeps_devices(what, False)
         fabric.ignores_shutdown(what, False)
         fabric.set_copy_seconds(what, 1.0)
         for phase in MigrationPhase:

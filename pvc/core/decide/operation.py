@@ -1,5 +1,6 @@
 """The next step of a flush or unflush: before its turn, and at its end."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,9 @@ def ending(operation: Operation, now: float, outcomes: Mapping[str, Outcome], le
 
 
 def _did(outcomes: Mapping[str, Outcome]) -> str:
-    moved = sum(outcome.state is OutcomeState.MOVED for outcome in outcomes.values())
-    return f"{moved} VM{'' if moved == 1 else 's'} moved"
+    moved = Counter(outcome.what for outcome in outcomes.values() if outcome.state is OutcomeState.MOVED)
+    counted = {"VM": 0, **moved}
+    return " and ".join(f"{number} {what}{'' if number == 1 else 's'}" for what, number in counted.items()) + " moved"
 
 
 def state_after(operation: Operation, phase: Phase) -> NodeState | None:

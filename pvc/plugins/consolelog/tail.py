@@ -173,7 +173,7 @@ class Tail:
         drained.close()
         self._file = file
         self._position, self._checksum = 0, checksum(b"")
-        if following.lost:
+        if following.lost or self._distrusted:  # the new start may have cut it before it was rotated
             self._gaps.append(Gap(None, Loss.FILE))
         return True
 

@@ -65,7 +65,7 @@ class Evacuation:
     """Flush step `vms`."""
 
     name = "vms"
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = ("gateways",)
 
     def __init__(self, context: Context, hypervisor: Hypervisor, settings: Settings) -> None:
         self._me = context.node
@@ -80,10 +80,10 @@ class Evacuation:
         self._operation = ""
 
     def vacate(self, turn: Turn) -> Progress:
-        return self._go_on(turn, self._plan_flush)
+        return self._go_on(_of_vms(turn), self._plan_flush)
 
     def restore(self, turn: Turn) -> Progress:
-        return self._go_on(turn, self._plan_unflush)
+        return self._go_on(_of_vms(turn), self._plan_unflush)
 
     def foresee(self, operation: Operation) -> Forecast:
         outlook = self._look(operation)
@@ -275,3 +275,9 @@ class Evacuation:
 
 def _wishes(operation: Operation) -> Wishes:
     return Wishes(operation.skip, operation.only, operation.make_room)
+
+
+def _of_vms(turn: Turn) -> Turn:
+    """The turn without what other steps have done in it."""
+    outcomes = {key: outcome for key, outcome in turn.operation.outcomes.items() if outcome.what == "VM"}
+    return replace(turn, operation=replace(turn.operation, outcomes=outcomes))

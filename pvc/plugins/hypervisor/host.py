@@ -150,6 +150,15 @@ class Hypervisor(Protocol):
     def destroy(self, uuid: str) -> None:
         """Power the guest off without asking it. Raises NoSuchGuest."""
 
+    def plug(self, uuid: str, device: str) -> None:
+        """Give a running guest a device, an element of a definition. Raises HypervisorError, also while it migrates."""
+
+    def unplug(self, uuid: str, device: str) -> None:
+        """Ask a guest to let go of a device, an element of its live definition; it is gone once it is not in there.
+
+        A guest may take seconds, and may never answer; it can be asked again. Raises HypervisorError.
+        """
+
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """Move a running guest, live; returns when it executes on the target and is gone here.
 

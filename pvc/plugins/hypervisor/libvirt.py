@@ -159,6 +159,16 @@ class LibvirtHypervisor:
         with self._long_call() as connection:
             _domain(connection, uuid).destroy()
 
+    def plug(self, uuid: str, device: str) -> None:
+        """See Hypervisor."""
+        with self._long_call() as connection:
+            _domain(connection, uuid).attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def unplug(self, uuid: str, device: str) -> None:
+        """See Hypervisor. libvirt itself gives the guest five seconds before this returns."""
+        with self._long_call() as connection:
+            _domain(connection, uuid).detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """See Hypervisor.
 

@@ -10,11 +10,11 @@ from pvc.core.context import Verdict
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Objection
-from pvc.core.lookup import demand_role, find_node
+from pvc.core.lookup import all_vms, demand_role, find_node
 from pvc.core.model import ActualState, Policy, Vm, VmActual, VmState
 from pvc.core.records import encode
 from pvc.plugins.hypervisor.cluster import promise_op, read_candidate, read_candidates
-from pvc.plugins.hypervisor.decide.definition import Definition
+from pvc.plugins.hypervisor.decide.definition import Definition, macs_on_networks
 from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate, refusal
 from pvc.plugins.hypervisor.decide.planner import Selector, Wanted, lay_out, selector_of
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
@@ -61,6 +61,7 @@ def define(
     `options` have been checked; `needs` is what the definition needs beside a hypervisor, see core/needs.py.
     """
     _demand_sense(coordinator, nodes, spread)
+    _demand_own_macs(coordinator, definition)
     vm = Vm(
         uuid=definition.uuid,
         name=definition.name,
@@ -295,6 +296,18 @@ def _target(coordinator: Coordinator, vm: Vm, node: str, judge: Judge) -> Candid
         advice = f"; {objection.advice}" if objection.advice else ""
         raise Refused(f"{vm.name} cannot go to {node}: it {objection}{advice}")
     return candidate
+
+
+def _demand_own_macs(coordinator: Coordinator, definition: Definition) -> None:
+    """Raise Refused if another VM has one of its MAC addresses on the same network: they would disturb each other."""
+    own = macs_on_networks(definition.xml)
+    vms = [vm for vm in all_vms(coordinator)[0] if vm.uuid != definition.uuid] if own else []
+    for vm, znode in zip(vms, coordinator.get_many([keys.vm_xml(vm.uuid) for vm in vms]), strict=True):
+        theirs = frozenset() if znode is None else macs_on_networks(znode.data.decode(errors="replace"))
+        for mac, network in sorted(own & theirs):
+            raise Refused(
+                f"MAC address {mac} is that of {vm.name} on network {network}; give {definition.name} another"
+            )
 
 
 def _demand_sense(coordinator: Coordinator, nodes: Sequence[str], spread: str | None) -> None:

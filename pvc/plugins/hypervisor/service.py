@@ -8,7 +8,7 @@ from pvc.core import keys
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict, Create, Delete, Op
 from pvc.core.mirror import Mirror
-from pvc.core.model import ActualState, Finding, Node, NodeState, Severity, Vm, VmActual, VmDoubt, VmState
+from pvc.core.model import ActualState, DeviceChange, Finding, Node, NodeState, Severity, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import HERE, VmChange, VmEvent
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
@@ -17,6 +17,7 @@ from pvc.core.states import note
 from pvc.plugins.hypervisor.cluster import prefetch_nodes, read_candidate
 from pvc.plugins.hypervisor.decide import vm as decide
 from pvc.plugins.hypervisor.decide.placement import ROLE, Candidate, lacks_role
+from pvc.plugins.hypervisor.devices import DeviceChanges
 from pvc.plugins.hypervisor.host import (
     EndReason,
     Guest,
@@ -76,6 +77,7 @@ class VmService:
         self._per_vm = SettingsPerVm(settings)
         self._work = VmJobs(context, hypervisor, self._mirror, self._tell)
         self._migrations = Migrations(context, hypervisor, self._per_vm)
+        self._devices = DeviceChanges(context, hypervisor, self._mirror, self._tell)
         self._ended: dict[str, EndReason] = {}
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()
@@ -263,6 +265,9 @@ class VmService:
                 self._start_job(uuid, partial(self._work.start, records, self._claim(records)))
             case decide.Move(target):
                 return self._move(seen, records, target)
+            case decide.ChangeDevice(change):
+                self._announce(seen, records)
+                return self._change_device(records, change)
             case decide.AbortMove():
                 self._hypervisor.abort_migration(uuid)
                 return 1.0
@@ -286,9 +291,7 @@ class VmService:
         if (seen.guest and seen.uuid in self._ended) or seen.uuid in self._missing:
             return GOING
         if seen.guest and actual.node == self._me and actual.state is ActualState.RUNNING:
-            if seen.uuid not in self._told:
-                source = self._arriving.get(seen.uuid)
-                self._tell(records.vm, VmChange.ARRIVED if source else VmChange.ADOPTED, source)
+            self._announce(seen, records)
             return LOOK
         if actual.state is ActualState.MIGRATING and actual.node == self._me:
             return self._migrations.tend(records)
@@ -296,6 +299,18 @@ class VmService:
             due = actual.since + decide.pause_before_start(actual.failures) - self._runtime.now()
             return due if due > 0 else LOOK
         return LOOK if seen.guest is None else 1.0
+
+    def _announce(self, seen: _Seen, records: VmRecords) -> None:
+        """Tell observers of a guest that is here, if they have not been told."""
+        if seen.uuid not in self._told:
+            source = self._arriving.get(seen.uuid)
+            self._tell(records.vm, VmChange.ARRIVED if source else VmChange.ADOPTED, source)
+
+    def _change_device(self, records: VmRecords, change: DeviceChange) -> float:
+        pause = self._devices.pause(records.vm.uuid, change)
+        if not pause:
+            self._jobs.start(records.vm.uuid, partial(self._devices.carry_out, records, change))
+        return pause or LOOK
 
     def _claim(self, records: VmRecords) -> tuple[Op, ...]:
         """What a start demands besides the lease: that this node is still in the state that allowed it."""

@@ -3,11 +3,12 @@
 `netlink.py` is the real one, `pvc.testing.dataplane` the fake; tests/contract runs the same tests on both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pvc.core.errors import PvcError
+from pvc.plugins.networking.records import Traffic
 
 FLOOD = "00:00:00:00:00:00"
 """As the MAC address of a forwarding entry: where frames go whose receiver has no entry of its own."""
@@ -40,7 +41,7 @@ class Link:
     """Of a VLAN: the device that carries it."""
     vlan: int | None = None
     speaks_ipv6: bool = False
-    """The host itself may take part in IPv6 on it."""
+    """The host itself may take part in IPv6 on it; asked only of what bears pvc's mark."""
     addresses: tuple[str, ...] = ()
     """The host's own addresses on it, but those of the link alone."""
 
@@ -60,6 +61,8 @@ class Seen:
     links: Mapping[str, Link] = field(default_factory=dict)
     forwarding: Mapping[str, frozenset[Entry]] = field(default_factory=dict)
     """Of each tunnel that bears pvc's mark."""
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """Of each device that is a port of a bridge what it has counted, as who is behind it sees that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,10 @@ class Dataplane(Protocol):
 
     def apply(self, change: Change) -> None:
         """Make one change. Raises DataplaneError; what was refused has changed nothing."""
+
+    def apply_many(self, changes: Sequence[Change]) -> None:
+        """Make many changes, far quicker than one by one. What is refused is left undone and nothing is said of it:
+        look again, and `apply` what is left."""
 
     def close(self) -> None:
         """Give back what is held; every device stays as it is."""

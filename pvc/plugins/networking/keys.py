@@ -1,5 +1,7 @@
 """The role's paths in the tree, and the names under which nodes publish what they know."""
 
+from pvc.core import keys as core
+
 UP = "networking.bridges"
 """Bridges of the node that are up, with spaces between them."""
 
@@ -18,6 +20,11 @@ NETWORKS = "/networks"
 once one is refused, and what must be unique among networks is."""
 
 
+def node_trace(name: str) -> str:
+    """Ephemeral, of a client's session: what `pvc network trace` asks of the node, with its daemon's answer."""
+    return f"{core.node(name)}/trace"
+
+
 def network(name: str) -> str:
     """What is wanted of a network."""
     return f"{NETWORKS}/{name}"
@@ -34,6 +41,16 @@ def node_ports(name: str, node: str) -> str:
     return f"{NETWORKS}/{name}/ports/{node}"
 
 
+def traffic(name: str) -> str:
+    """Children: the nodes that have run VMs on the network. Nobody watches it."""
+    return f"{NETWORKS}/{name}/traffic"
+
+
+def node_traffic(name: str, node: str) -> str:
+    """What the VMs on the network have sent and received on this node."""
+    return f"{NETWORKS}/{name}/traffic/{node}"
+
+
 def gateway(name: str) -> str:
     """Where the gateway of a managed network is."""
     return f"{NETWORKS}/{name}/gateway"
@@ -42,6 +59,11 @@ def gateway(name: str) -> str:
 def gateway_ticket(name: str) -> str:
     """Ephemeral, of the holder's session: who has none is no gateway, and nobody else can have one meanwhile."""
     return f"{NETWORKS}/{name}/gateway/ticket"
+
+
+def gateway_ready(name: str) -> str:
+    """Ephemeral: the node that was asked to take over has made everything ready."""
+    return f"{NETWORKS}/{name}/gateway/ready"
 
 
 def leases(name: str) -> str:

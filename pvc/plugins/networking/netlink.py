@@ -1,11 +1,13 @@
 """The door to the kernel's network devices by rtnetlink: the only user of pyroute2. Decides nothing.
 
+Very many changes at once go through iproute2's programs: a message of pyroute2's takes ten times as long as a line.
+
 What pvc makes bears a device group of its own from the moment it exists: a daemon that dies between two changes leaves
 nothing behind that it would not know again.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from pvc.core.process import CommandFailed, Processes, SystemProcesses
 from pvc.plugins.networking.dataplane import (
     FLOOD,
     AddBridge,
@@ -32,6 +35,8 @@ from pvc.plugins.networking.dataplane import (
     StopLearning,
     Withdraw,
 )
+from pvc.plugins.networking.decide.batches import batches
+from pvc.plugins.networking.records import Traffic
 
 MARK = 0x707663
 """Number of the device group ("pvc") that marks what pvc has made; groups are set as a device is created."""
@@ -42,37 +47,63 @@ NTF_SELF = 0x02
 """Of a forwarding entry: it is the device's own, not its bridge's (linux/neighbour.h)."""
 PERMANENT = 0x80 | 0x40
 """State of a forwarding entry that nothing but a request removes: permanent, and never asked for by ARP."""
+SKIP_STATISTICS = 0x08
+"""As a filter of links: leave out the counters, which take time to decode (linux/rtnetlink.h)."""
 LINK_SCOPE = 253
 AF_INET6 = 10
 SYSCTL = Path("/proc/sys/net/ipv6/conf")
+COUNTERS = Path("/proc/thread-self/net/dev")
+"""Bytes and packets of each device, of the thread's own network namespace (proc_net(5))."""
+PATIENCE = 60.0
+"""Seconds that a batch may take: thousands of lines take less than one."""
 
 
 class NetlinkDataplane:
     """The real `Dataplane`, of the network namespace that it is made in. One thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes | None = None) -> None:
+        self._processes = processes or SystemProcesses()
         with _told("rtnetlink cannot be opened"):
             self._netlink = IPRoute()
 
     def look(self) -> Seen:
         with _told("the network devices cannot be listed"):
-            links = list(self._netlink.get_links())
+            links = list(self._netlink.get_links(ext_mask=SKIP_STATISTICS))
             addresses = list(self._netlink.get_addr())
             names = {link["index"]: link.get("ifname") for link in links}
             own: dict[int, list[str]] = {}
             for address in addresses:
                 if address["scope"] != LINK_SCOPE:
                     own.setdefault(address["index"], []).append(_address(address))
-            seen = {link.get("ifname"): _link(link, names, tuple(own.get(link["index"], ()))) for link in links}
+            seen = {names[link["index"]]: _link(link, names, tuple(own.get(link["index"], ()))) for link in links}
             tunnels = {index: name for index, name in names.items() if seen[name].owned and seen[name].kind == "vxlan"}
-            return Seen(seen, self._forwarding(tunnels))
+            ports = {name for name, link in seen.items() if link.master}
+            return Seen(seen, self._forwarding(tunnels), _traffic(ports))
 
     def apply(self, change: Change) -> None:
         with _told(_in_words(change)):
             self._apply(change)
 
+    def apply_many(self, changes: Sequence[Change]) -> None:
+        parts = batches(changes, mark=MARK, port=PORT)
+        self._batch("ip", parts.devices)
+        for name in parts.muted:
+            with suppress(OSError):
+                self._mute(name)
+        self._batch("bridge", parts.forwarding)
+        self._batch("ip", parts.raised)
+
     def close(self) -> None:
         self._netlink.close()
+
+    def _batch(self, program: str, lines: str) -> None:
+        """Without the program nothing happens here: what is left undone is applied one by one."""
+        with suppress(CommandFailed):
+            if lines:
+                self._processes.run([program, "-force", "-batch", "-"], timeout=PATIENCE, stdin=lines)
+
+    def _mute(self, name: str) -> None:
+        (SYSCTL / name / "disable_ipv6").write_text("1\n")
 
     def _apply(self, change: Change) -> None:
         match change:
@@ -90,7 +121,7 @@ class NetlinkDataplane:
             case StopLearning(name):
                 self._netlink.brport("set", index=self._index(name), learning=False)
             case Mute(name):
-                (SYSCTL / name / "disable_ipv6").write_text("1\n")
+                self._mute(name)
             case Resize(name, mtu):
                 self._netlink.link("set", index=self._index(name), mtu=mtu)
             case Raise(name):
@@ -121,26 +152,49 @@ class NetlinkDataplane:
 
 
 def _link(link: Any, names: Mapping[int, str], addresses: tuple[str, ...]) -> Link:
-    data, slave = link.get(("linkinfo", "data")), link.get(("linkinfo", "slave_data"))
-    kind = link.get(("linkinfo", "kind")) or ""
-    inner = (lambda name: data.get(name)) if data else (lambda name: None)
-    learning = slave.get("learning") if slave and link.get(("linkinfo", "slave_kind")) == "bridge" else None
-    ipv6 = link.get(("af_spec", "af_inet6", "inet6_conf"))
+    info = link.get("linkinfo")  # each part is asked for once: pyroute2 decodes it anew every time
+    kind = (info.get("kind") if info else None) or ""
+    data = info.get("data") if info and kind in ("vxlan", "vlan") else None
+    port = info.get("slave_data") if info and info.get("slave_kind") == "bridge" else None
+    tunnel = data if kind == "vxlan" else None
+    name, owned = names[link["index"]], link.get("group") == MARK
     return Link(
-        name=link.get("ifname"),
+        name=name,
         kind=kind,
-        owned=link.get("group") == MARK,
+        owned=owned,
         up=bool(link["flags"] & IFF_UP),
         mtu=link.get("mtu"),
         master=names.get(link.get("master") or 0, ""),
-        learns=learning != 0,
-        vni=inner("vxlan_id") if kind == "vxlan" else None,
-        local=(inner("vxlan_local") or inner("vxlan_local6") or "") if kind == "vxlan" else "",
+        learns=(port.get("learning") if port else None) != 0,
+        vni=tunnel.get("vxlan_id") if tunnel else None,
+        local=(tunnel.get("vxlan_local") or tunnel.get("vxlan_local6") or "") if tunnel else "",
         parent=names.get(link.get("link") or 0, "") if kind == "vlan" else "",
-        vlan=inner("vlan_id") if kind == "vlan" else None,
-        speaks_ipv6=bool(ipv6) and not ipv6["disable_ipv6"],
+        vlan=data.get("vlan_id") if kind == "vlan" and data else None,
+        speaks_ipv6=owned and _speaks_ipv6(name),
         addresses=addresses,
     )
+
+
+def _speaks_ipv6(name: str) -> bool:
+    """Read from a file: in netlink's answer it is among so much else that decoding that takes most of a look."""
+    try:
+        return (SYSCTL / name / "disable_ipv6").read_text().strip() == "0"
+    except OSError:  # the device has just gone, or the kernel has no IPv6
+        return False
+
+
+def _traffic(ports: Container[str]) -> dict[str, Traffic]:
+    """What each of the ports has counted; what the host has received from one, those behind it have sent.
+
+    From a file for the same reason.
+    """
+    found = {}
+    for line in COUNTERS.read_text().splitlines()[2:]:
+        name, _, counts = line.partition(":")
+        if (device := name.strip()) in ports:
+            values = [int(count) for count in counts.split()]
+            found[device] = Traffic(values[8], values[9], values[0], values[1])
+    return found
 
 
 def _address(message: Any) -> str:

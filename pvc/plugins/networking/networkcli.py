@@ -1,6 +1,7 @@
 """`pvc network`: the cluster's networks. Talks to the tree only."""
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -8,10 +9,17 @@ import typer
 from pvc.core.commands import CommandLine
 from pvc.core.coordination import Coordinator
 from pvc.core.lookup import nodes_with_role, read_facts
+from pvc.core.records import Garbage
 from pvc.plugins.networking import requests
 from pvc.plugins.networking.decide.attachment import published_in
+from pvc.plugins.networking.firewall.acl import read_acl
+from pvc.plugins.networking.firewall.rules import Direction
+from pvc.plugins.networking.gateway import options
+from pvc.plugins.networking.gateway.decide.typed import Typed
+from pvc.plugins.networking.gateway.requests import shared_macs
+from pvc.plugins.networking.gateway.shown import gateway_fields
 from pvc.plugins.networking.keys import NETWORKS
-from pvc.plugins.networking.records import Network, NetworkKind, read_networks
+from pvc.plugins.networking.records import Network, NetworkKind, Traffic, read_networks, read_traffic
 from pvc.plugins.networking.schema import SECTION
 
 COLUMNS = ("name", "kind", "device", "vlan", "vni", "mtu", "ipv4", "ipv6", "up", "down")
@@ -34,6 +42,14 @@ def add_commands(cli: CommandLine) -> None:
 def _add_changing(cli: CommandLine) -> None:
     group = cli.group("network")
     Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Its name.", autocompletion=_names(cli))]
+    Upstream = Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="The bridged network that leads out of the cluster; other --upstream options are then said anew.",
+            autocompletion=_names(cli),
+        ),
+    ]
 
     @group.command("add")
     def add(
@@ -48,11 +64,33 @@ def _add_changing(cli: CommandLine) -> None:
         ipv4_gateway: Gateway4 = None,
         ipv6: Ipv6 = None,
         ipv6_gateway: Gateway6 = None,
+        dhcp: options.Dhcp = None,
+        dhcp_range: options.DhcpRange = None,
+        domain: options.Domain = None,
+        dns: options.Dns = None,
+        upstream: Upstream = None,
+        upstream_ipv4: options.Upstream4 = None,
+        upstream_ipv4_gateway: options.UpstreamGateway4 = None,
+        upstream_ipv6: options.Upstream6 = None,
+        upstream_ipv6_gateway: options.UpstreamGateway6 = None,
+        nat: options.Nat = None,
     ) -> None:
         """Make a network: bridged to a device of each node, or managed, with tunnels between the nodes."""
+        typed = Typed(
+            dhcp=dhcp,
+            dhcp_range=dhcp_range,
+            domain=domain,
+            dns=tuple(dns or ()),
+            upstream=upstream,
+            upstream_ipv4=upstream_ipv4,
+            upstream_ipv4_gateway=upstream_ipv4_gateway,
+            upstream_ipv6=upstream_ipv6,
+            upstream_ipv6_gateway=upstream_ipv6_gateway,
+            nat=nat,
+        )
         kind = NetworkKind.MANAGED if device is None else NetworkKind.BRIDGED
         wanted = Network(name, kind, device or "", vlan, vni, mtu, ipv4, ipv4_gateway, ipv6, ipv6_gateway)
-        network = requests.add(cli.connect(), wanted)
+        network = requests.add(cli.connect(), typed.of(wanted))
         cli.say(f"network {name} is made: {_described(network)}; `pvc network info {name}` shows it on each node")
 
     @group.command("modify")
@@ -66,6 +104,20 @@ def _add_changing(cli: CommandLine) -> None:
         ipv6: Ipv6 = None,
         ipv6_gateway: Gateway6 = None,
         no_ipv6: Annotated[bool, typer.Option("--no-ipv6", help="No IPv6 subnet and gateway.")] = False,
+        dhcp: options.Dhcp = None,
+        dhcp_range: options.DhcpRange = None,
+        no_dhcp_range: Annotated[bool, typer.Option("--no-dhcp-range", help="The whole subnet.")] = False,
+        domain: options.Domain = None,
+        no_domain: Annotated[bool, typer.Option("--no-domain", help="NETWORK.internal.")] = False,
+        dns: options.Dns = None,
+        no_dns: Annotated[bool, typer.Option("--no-dns", help="Ask nobody outside the cluster.")] = False,
+        upstream: Upstream = None,
+        upstream_ipv4: options.Upstream4 = None,
+        upstream_ipv4_gateway: options.UpstreamGateway4 = None,
+        upstream_ipv6: options.Upstream6 = None,
+        upstream_ipv6_gateway: options.UpstreamGateway6 = None,
+        nat: options.Nat = None,
+        no_upstream: Annotated[bool, typer.Option("--no-upstream", help="No way out of the cluster.")] = False,
     ) -> None:
         """Change a network. VMs that run take note of another MTU when they are started again."""
         given = {
@@ -81,9 +133,28 @@ def _add_changing(cli: CommandLine) -> None:
             if {key, f"{key}_gateway"} & changes.keys():
                 cli.fail("an option and its opposite: say one of them", USAGE)
             changes |= {key: None} if key == "mtu" else {key: None, f"{key}_gateway": None}
-        if not changes:
+        if no_ipv4:
+            changes["dhcp_range"] = None
+        drops = {"dhcp_range": no_dhcp_range, "domain": no_domain, "dns": no_dns, "upstream": no_upstream}
+        typed = Typed(
+            dhcp=dhcp,
+            dhcp_range=dhcp_range,
+            domain=domain,
+            dns=tuple(dns or ()),
+            upstream=upstream,
+            upstream_ipv4=upstream_ipv4,
+            upstream_ipv4_gateway=upstream_ipv4_gateway,
+            upstream_ipv6=upstream_ipv6,
+            upstream_ipv6_gateway=upstream_ipv6_gateway,
+            nat=nat,
+            dropped=frozenset(field for field, drop in drops.items() if drop),
+        )
+        if typed.contradictions():
+            cli.fail("an option and its opposite: say one of them", USAGE)
+        if not changes and typed.nothing():
             cli.fail("nothing to change; `pvc network modify --help` shows what can be", USAGE)
-        cli.say(f"network {name}: {_described(requests.modify(cli.connect(), name, changes))}")
+        network = requests.alter(cli.connect(), name, lambda before: typed.of(replace(before, **changes)))
+        cli.say(f"network {name}: {_described(network)}")
 
     @group.command("remove")
     def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
@@ -116,16 +187,25 @@ def _add_listing(cli: CommandLine) -> None:
         network, _ = requests.find_network(coordinator, name)
         plugged = requests.plugged(coordinator, name)
         states = _states(coordinator)
+        traffic = read_traffic(coordinator, name)
         nodes = [
             {
                 "node": node,
                 "mtu": of_node[name][0] or None if name in of_node else None,
                 "interfaces": plugged.get(node, 0),
+                **asdict(traffic.get(node, Traffic())),
                 "problem": of_node[name][1] or None if name in of_node else "not set up yet",
             }
             for node, of_node in states.items()
         ]
-        row = {**_row(network, states), "vms": requests.users(coordinator, name), "nodes": nodes}
+        row = {
+            **_row(network, states),
+            **gateway_fields(coordinator, network),
+            **_rules(coordinator, name),
+            "vms": requests.users(coordinator, name),
+            "shared_macs": shared_macs(coordinator, name),
+            "nodes": nodes,
+        }
         cli.show([row], list(row), one=True)
 
 
@@ -151,8 +231,22 @@ def _row(network: Network, states: dict[str, dict[str, tuple[int, str]]]) -> dic
         "ipv4_gateway": network.ipv4_gateway,
         "ipv6": network.ipv6,
         "ipv6_gateway": network.ipv6_gateway,
+        **options.shown(network),
         "up": up,
         "down": [node for node in states if node not in up],
+    }
+
+
+def _rules(coordinator: Coordinator, network: str) -> dict[str, Any]:
+    """How many rules the firewall has for a network, and what becomes of the rest; nothing of what cannot be read."""
+    try:
+        acl = read_acl(coordinator, network)
+    except Garbage:
+        return {f"{what}_{way.value}": None for what in ("rules", "default") for way in Direction}
+    sides = {way.value: acl.side(way) for way in Direction}
+    return {
+        **{f"rules_{way}": len(side.rules) for way, side in sides.items()},
+        **{f"default_{way}": side.default for way, side in sides.items()},
     }
 
 
@@ -162,7 +256,8 @@ def _described(network: Network) -> str:
     else:
         way = f"managed, VNI {network.vni}"
     subnets = [subnet for subnet in (network.ipv4, network.ipv6) if subnet]
-    return ", ".join([way, *([f"MTU {network.mtu}"] if network.mtu else []), *subnets])
+    out = [f"upstream {network.upstream.network}"] if network.upstream is not None else []
+    return ", ".join([way, *([f"MTU {network.mtu}"] if network.mtu else []), *subnets, *out])
 
 
 def _names(cli: CommandLine) -> Callable[[str], list[str]]:

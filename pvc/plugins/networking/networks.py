@@ -4,8 +4,9 @@ Everything stays in place when it stops: VMs go on talking while the daemon is a
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Conflict, Create, Delete, Op, Put
@@ -15,7 +16,7 @@ from pvc.core.observers import HERE, VmEvent
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Inbox, Signal
 from pvc.plugins.networking import keys
-from pvc.plugins.networking.dataplane import Dataplane, DataplaneError
+from pvc.plugins.networking.dataplane import Dataplane, DataplaneError, Seen
 from pvc.plugins.networking.decide.attachment import (
     NetworkState,
     NetworkUnusable,
@@ -25,19 +26,52 @@ from pvc.plugins.networking.decide.attachment import (
 )
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, bridge_of, plan
+from pvc.plugins.networking.decide.ports import port_named
 from pvc.plugins.networking.evpn.service import EvpnService
-from pvc.plugins.networking.records import Network, Ports, read_networks, read_nodes, read_ports
+from pvc.plugins.networking.gateway.decide.wanted import TRANSIT, has_gateway, lan_mac, transit, transit_mac
+from pvc.plugins.networking.records import (
+    Gateway,
+    Network,
+    Ports,
+    Traffic,
+    decoded,
+    read_networks,
+    read_nodes,
+    read_ports,
+)
 from pvc.plugins.networking.schema import SECTION
 
 LOOK = 15.0
 """Seconds between looks at the kernel when nothing else happens: somebody may have changed a device by hand."""
 AGAIN = 5.0
 """Seconds to the next look while a network cannot be used: what is wrong may have been put right."""
+MANY = 50
+"""Changes from which on they are made all at once, before what is left is made one by one, with a reason for each."""
 LATE = 1.0
 """Seconds to the next try after the tree has refused something."""
 HEARSAY = 30.0
 """Seconds after the daemon's start for which MAC addresses stay claimed though no VM with them has been seen yet: the
 VMs that were here before are told one by one."""
+
+
+class Guard(Protocol):
+    """Who decides whether VMs may be on a network, as far as devices do not: the firewall."""
+
+    def report_to(self, listener: Signal) -> None:
+        """Set `listener` whenever a judgement is another one."""
+
+    def plugged(self, devices: Mapping[str, frozenset[str]]) -> None:
+        """Hear of the VMs' devices in the bridges, by network."""
+
+    def judgement(self, network: str) -> str | None:
+        """Why VMs must not be on a network; empty: they may; None: not known yet."""
+
+
+class Meter(Protocol):
+    """Who adds up what VMs send and receive."""
+
+    def counted(self, now: Mapping[str, Mapping[str, Traffic]]) -> None:
+        """Hear what the kernel has counted so far, by network and device of a VM."""
 
 
 class NetworkService:
@@ -46,7 +80,9 @@ class NetworkService:
     name = "networks"
     after: tuple[str, ...] = ("liveness", "evpn")
 
-    def __init__(self, context: Context, open_dataplane: Callable[[], Dataplane], evpn: EvpnService) -> None:
+    def __init__(
+        self, context: Context, open_dataplane: Callable[[], Dataplane], guard: Guard, meter: Meter, evpn: EvpnService
+    ) -> None:
         self.wake: Signal = context.runtime.signal()
         self._me = context.node
         self._context = context
@@ -61,6 +97,21 @@ class NetworkService:
         self._begun = context.runtime.monotonic()
         self._heard: set[str] = set()
         self._states: Mapping[str, NetworkState] | None = None
+        self._names: dict[str, str] = {}
+        self._routed: frozenset[str] = frozenset()
+        self._followers: list[Signal] = []
+        self._guard, self._meter = guard, meter
+        guard.report_to(self.wake)
+
+    def follow(self, follower: Signal) -> None:
+        """Set that signal whenever a network is up, or is not any more."""
+        self._followers.append(follower)
+
+    def route(self, networks: Collection[str]) -> None:
+        """This node has, or makes ready, the gateways of these networks: what they send to must be known."""
+        if frozenset(networks) != self._routed:
+            self._routed = frozenset(networks)
+            self.wake.set()
 
     def vm_changed(self, event: VmEvent) -> None:
         """See VmObserver."""
@@ -72,6 +123,9 @@ class NetworkService:
             if event.change in HERE:
                 self._guests[event.uuid] = macs_of(event.xml)
                 self._heard.update(*self._guests[event.uuid].values())
+                self._names.update(
+                    dict.fromkeys((mac for of in self._guests[event.uuid].values() for mac in of), event.name)
+                )
         if not self._context.registered():
             return LATE
         networks = read_networks(self._mirror)
@@ -82,6 +136,8 @@ class NetworkService:
             self._note(states)
             self._states = states
             self._context.refresh_facts()
+            for follower in self._followers:
+                follower.set()
         if not all(told):
             return LATE
         return AGAIN if any(state.problem for state in states.values()) else LOOK
@@ -93,7 +149,7 @@ class NetworkService:
 
     def facts(self) -> Mapping[str, Any]:
         """What the node publishes; nothing before the first look."""
-        return published(self._states or {})
+        return published({name: state for name, state in (self._states or {}).items() if name != TRANSIT})
 
     def findings(self) -> list[Finding]:
         """What is wrong with the networks on this node."""
@@ -103,7 +159,9 @@ class NetworkService:
         """The bridge to plug a VM into, and its MTU. Raises NetworkUnusable. From any thread."""
         state = (self._states or {}).get(network)
         if state is None:
-            raise NetworkUnusable(f"there is no network {network} on this node; `pvc network list` shows them all")
+            raise NetworkUnusable(
+                f"network {network} is not set up on this node; `pvc network info {network}` says more"
+            )
         if state.problem:
             raise NetworkUnusable(f"network {network} cannot be used on this node: {state.problem}")
         return bridge_of(network), state.mtu
@@ -130,10 +188,13 @@ class NetworkService:
         """Publish the MAC addresses that are here; whether that is done. Others' are read only if there is something
         new to claim."""
         mine, version = self._mine(network)
-        if set(mine.macs) == here and (here or version is None):
+        names = {mac: name for mac in here if (name := self._names.get(mac, mine.names.get(mac, "")))}
+        if set(mine.macs) == here and names == mine.names and (here or version is None):
             return True
         others = {node: ports for node, ports in read_ports(self._mirror, network).items() if node != self._me}
-        path, data = keys.node_ports(network, self._me), encode(claim(here, mine, others))
+        claimed = claim(here, mine, others)
+        named = {mac: names[mac] for mac in claimed.macs if mac in names}
+        path, data = keys.node_ports(network, self._me), encode(replace(claimed, names=named))
         change: Op = Put(path, data, version) if version is not None else Create(path, data)
         if not here and version is not None:
             change = Delete(path, version)
@@ -155,12 +216,30 @@ class NetworkService:
         try:
             dataplane = self._opened()
             known = self._known(networks, here)
-            first = plan(View(networks, dataplane.look(), **known))
+            wanted = {**networks, TRANSIT: transit()} if any(map(has_gateway, networks.values())) else networks
+            before = dataplane.look()
+            first = plan(View(wanted, before, **known))
+            if sum(map(len, first.changes.values())) >= MANY:
+                dataplane.apply_many([change for steps in first.changes.values() for change in steps])
+                before = dataplane.look()
+                first = plan(View(wanted, before, **known))
             refused = {name: why for name in first.changes if (why := self._change(dataplane, name, first))}
-            last = plan(View(networks, dataplane.look(), **known)) if first.changes else first
+            seen = dataplane.look() if first.changes else before
+            last = plan(View(wanted, seen, **known)) if first.changes else first
         except (DataplaneError, ImportError) as error:
             return {name: NetworkState(problem=str(error)) for name in networks}
-        return {name: _state(name, last, refused) for name in {**networks, **last.problems}}
+        plugged = {name: _plugged(name, seen) for name in networks}
+        self._guard.plugged(plugged)
+        self._meter.counted({name: {device: seen.traffic[device] for device in plugged[name]} for name in networks})
+        states = {name: _state(name, last, refused) for name in {**wanted, **last.problems}}
+        return dict(self._judged(states))
+
+    def _judged(self, states: Mapping[str, NetworkState]) -> Iterator[tuple[str, NetworkState]]:
+        """The states with what the guard says; without the networks that it does not know yet."""
+        for name, state in states.items():
+            why = "" if state.problem or name == TRANSIT else self._guard.judgement(name)
+            if why is not None:
+                yield name, NetworkState(problem=why) if why else state
 
     def _opened(self) -> Dataplane:
         if self._dataplane is None:
@@ -186,8 +265,29 @@ class NetworkService:
         known = {"address": mine.address if mine else "", "peers": peers, "unfit": self._evpn.problem}
         if self._evpn.on:
             return {**known, "told": False}
-        found = {name: elsewhere(self._me, macs, read_ports(self._mirror, name)) for name, macs in here.items() if macs}
+        found = {
+            name: {
+                **elsewhere(self._me, macs, read_ports(self._mirror, name)),
+                **self._gateway(networks[name], lan_mac),
+            }
+            for name, macs in here.items()
+            if macs or name in self._routed
+        }
+        if self._routed:
+            others = [self._gateway(network, transit_mac) for network in networks.values()]
+            found[TRANSIT] = {mac: node for of in others for mac, node in of.items()}
         return {**known, "elsewhere": found}
+
+    def _gateway(self, network: Network | None, mac_of: Callable[[int], str]) -> dict[str, str]:
+        """The MAC address of a network's gateway, and the other node that has it; nothing while it is being handed
+        over: what is sent to all finds it wherever it is."""
+        if network is None or not has_gateway(network):
+            return {}
+        znode = self._mirror.get(keys.gateway(network.name))
+        record = decoded(Gateway, znode.data, keys.gateway(network.name)) if znode else None
+        if record is None or record.next or record.patience or record.node in (None, self._me):
+            return {}
+        return {mac_of(network.vni or 0): str(record.node)}
 
     def _note(self, states: Mapping[str, NetworkState]) -> None:
         before = self._states or {}
@@ -206,3 +306,10 @@ def _state(name: str, seen: Plan, refused: Mapping[str, str]) -> NetworkState:
     if seen.changes.get(name):
         return NetworkState(problem=refused.get(name) or "a change did not take; look at `ip -details link`")
     return NetworkState(seen.mtus.get(name, 0), warning=warning)
+
+
+def _plugged(network: str, seen: Seen) -> frozenset[str]:
+    """The devices of VMs in a network's bridge: those that are named for one, and taps of whatever name."""
+    bridge = bridge_of(network)
+    links = [link for link in seen.links.values() if link.master == bridge]
+    return frozenset(link.name for link in links if port_named(link.name) or link.kind == "tun")

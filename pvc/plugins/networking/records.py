@@ -81,6 +81,16 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What VMs of a network have sent and received on one node, as the VMs see it."""
+
+    received_bytes: int = 0
+    received_packets: int = 0
+    sent_bytes: int = 0
+    sent_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The addresses that belong to one MAC address of a managed network, until they are released."""
 
@@ -112,6 +122,13 @@ class Gateway:
     on for less than that, and the daemon may come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Who has made a gateway's router ready, in order to take it over."""
+
+    node: str
+
+
 def read_networks(source: Coordinator | Mirror) -> dict[str, Network | None]:
     """All networks by name; None for one whose record cannot be read. Raises Disconnected."""
     names = source.children(keys.NETWORKS) or ()
@@ -121,7 +138,7 @@ def read_networks(source: Coordinator | Mirror) -> dict[str, Network | None]:
     for name in names:
         znode = source.get(keys.network(name))
         if znode is not None:
-            found[name] = _decoded(Network, znode.data, keys.network(name))
+            found[name] = decoded(Network, znode.data, keys.network(name))
     return found
 
 
@@ -132,7 +149,7 @@ def read_nodes(source: Mirror) -> dict[str, Node]:
     found = {}
     for name in names:
         znode = source.get(core.node(name))
-        node = None if znode is None else _decoded(Node, znode.data, core.node(name))
+        node = None if znode is None else decoded(Node, znode.data, core.node(name))
         if node is not None:
             found[name] = node
     return found
@@ -147,13 +164,23 @@ def read_ports(source: Coordinator | Mirror, network: str) -> dict[str, Ports]:
     for node in nodes:
         path = keys.node_ports(network, node)
         znode = source.get(path)
-        ports = None if znode is None else _decoded(Ports, znode.data, path)
+        ports = None if znode is None else decoded(Ports, znode.data, path)
         if ports is not None:
             found[node] = ports
     return found
 
 
-def _decoded(kind: type[T], data: bytes, path: str) -> T | None:
+def read_traffic(coordinator: Coordinator, network: str) -> dict[str, Traffic]:
+    """What VMs of a network have sent and received, by node. Raises Disconnected."""
+    nodes = coordinator.children(keys.traffic(network)) or ()
+    paths = [keys.node_traffic(network, node) for node in nodes]
+    found = zip(nodes, paths, coordinator.get_many(paths), strict=True)
+    read = {node: decoded(Traffic, znode.data, path) for node, path, znode in found if znode is not None}
+    return {node: traffic for node, traffic in read.items() if traffic is not None}
+
+
+def decoded(kind: type[T], data: bytes, path: str) -> T | None:
+    """The record; None if it cannot be read."""
     try:
         return decode(kind, data, path)
     except Garbage:

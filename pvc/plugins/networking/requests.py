@@ -12,6 +12,9 @@ from pvc.core.records import decode, encode
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.decide.attachment import networks_of
 from pvc.plugins.networking.decide.networks import free_vni, problems, why_not_removed
+from pvc.plugins.networking.gateway.book import BATCH, read_book
+from pvc.plugins.networking.gateway.decide.addresses import astray
+from pvc.plugins.networking.gateway.decide.checks import used_by
 from pvc.plugins.networking.records import Network, NetworkKind, read_networks, read_ports
 
 T = TypeVar("T")
@@ -34,20 +37,28 @@ def add(coordinator: Coordinator, wanted: Network) -> Network:
         managed = wanted.kind is NetworkKind.MANAGED
         network = replace(wanted, vni=free_vni(others)) if managed and wanted.vni is None else wanted
         _demand_sense(network, others)
-        path = keys.network(network.name)
-        return network, [Create(path, encode(network)), Create(keys.ports(network.name))]
+        name, path = network.name, keys.network(network.name)
+        return network, [Create(path, encode(network)), *map(Create, (keys.ports(name), keys.leases(name)))]
 
     return _changed(coordinator, attempt)
 
 
 def modify(coordinator: Coordinator, name: str, changes: Mapping[str, Any]) -> Network:
     """Change fields of a network. Raises NotFound, Refused, Garbage, Disconnected."""
+    return alter(coordinator, name, lambda network: replace(network, **changes))
+
+
+def alter(coordinator: Coordinator, name: str, change: Callable[[Network], Network]) -> Network:
+    """Make another network of one; `change` is asked anew if somebody was faster.
+
+    Raises NotFound, Refused, Garbage, Disconnected, and what `change` raises.
+    """
 
     def attempt(known: Mapping[str, Network | None]) -> tuple[Network, list[Op]]:
         found, version = find_network(coordinator, name)
-        network = replace(found, **changes)
+        network = change(found)
         _demand_sense(network, _readable(known))
-        return network, [Put(keys.network(name), encode(network), version)]
+        return network, [Put(keys.network(name), encode(network), version), *_demand_reservations(coordinator, network)]
 
     return _changed(coordinator, attempt)
 
@@ -59,14 +70,18 @@ def remove(coordinator: Coordinator, name: str) -> None:
         if name not in known:
             raise _missing(name, known)
         demand_unused(coordinator, name)
+        while len(macs := coordinator.children(keys.leases(name)) or ()) > BATCH:  # too many for one transaction
+            coordinator.commit([Delete(keys.lease(name, mac)) for mac in macs[:BATCH]])
         return None, [Delete(path) for path in _tree(coordinator, keys.network(name))]
 
     _changed(coordinator, attempt)
 
 
 def demand_unused(coordinator: Coordinator, name: str) -> None:
-    """Raise Refused if VMs use a network. Raises Disconnected."""
-    if why := why_not_removed(name, users(coordinator, name), plugged(coordinator, name)):
+    """Raise Refused if VMs or other networks use a network. Raises Disconnected."""
+    others = [network for network in read_networks(coordinator).values() if network is not None]
+    upstream_of = used_by(name, others)
+    if why := why_not_removed(name, users(coordinator, name), plugged(coordinator, name), upstream_of):
         raise Refused(why)
 
 
@@ -102,6 +117,16 @@ def _demand_sense(network: Network, others: list[Network]) -> None:
         raise Refused("; ".join(found))
 
 
+def _demand_reservations(coordinator: Coordinator, network: Network) -> list[Op]:
+    """Raise Refused if the network as it would be cannot keep its reservations; what keeps new ones out meanwhile."""
+    if network.kind is NetworkKind.BRIDGED:
+        return []
+    book = read_book(coordinator, network.name)
+    if lost := astray(network, book.leases):
+        raise Refused(f"reservations speak against that: {'; '.join(lost)}; remove or change them first")
+    return [book.guard()]
+
+
 def _readable(known: Mapping[str, Network | None]) -> list[Network]:
     """Raises Refused if one cannot be read: nobody could vouch that nothing is used twice."""
     if lost := [name for name, network in known.items() if network is None]:
@@ -114,9 +139,9 @@ def _changed(coordinator: Coordinator, attempt: Callable[[Mapping[str, Network |
     for left in reversed(range(TRIES)):
         index = coordinator.get(keys.NETWORKS)
         known = {} if index is None else read_networks(coordinator)
-        answer, ops = attempt(known)
         guard: Op = Create(keys.NETWORKS) if index is None else Put(keys.NETWORKS, b"", index.version)
         try:
+            answer, ops = attempt(known)
             coordinator.commit([guard, *ops])
             return answer
         except Conflict:

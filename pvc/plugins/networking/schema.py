@@ -77,6 +77,15 @@ SCHEMA: dict[str, Any] = {
         "default": [],
         "meta": {"help": "Linux bridges that this node should have; one that is missing or down is reported."},
     },
+    "bridge_netfilter": {
+        "type": "string",
+        "allowed": ["disable", "leave"],
+        "default": "disable",
+        "meta": {
+            "help": "Where the host's own rules for routed packets (iptables, ip6tables, arptables) also see what goes "
+            "between VMs: disable that for all bridges of the host while the cluster has networks, or leave it."
+        },
+    },
     "interval": {
         "type": "number",
         "min": 0.5,
@@ -118,6 +127,7 @@ class Settings:
 
     bridges: tuple[str, ...] = ()
     interval: float = 5.0
+    bridge_netfilter: str = "disable"
     fabric: Fabric = Fabric.STATIC
     evpn: EvpnSettings = field(default_factory=EvpnSettings)
 
@@ -128,6 +138,7 @@ def settings_from(section: Mapping[str, Any]) -> Settings:
     return Settings(
         tuple(section["bridges"]),
         float(section["interval"]),
+        str(section["bridge_netfilter"]),
         Fabric(section["fabric"]),
         EvpnSettings(evpn["asn"], tuple(evpn["neighbors"]), evpn["port"], evpn["bfd"]),
     )

@@ -227,6 +227,7 @@ def test_a_follower_misses_only_what_the_ring_dropped_and_knows_how_much(append:
 @settings(max_examples=200, deadline=None)
 @given(schedule=schedules(HOSTILE))
 @example(schedule=[("print", 32), ("step", 2), ("rotate", 1), ("crash", 2), ("print", 1)])
+@example(schedule=[("print", 32), ("step", 2), ("rotate", 1), ("print", 1), ("crash", 2), ("print", 1), ("rotate", 1)])
 @example(schedule=[("print", 100), ("step", 0), ("truncate", 1), ("print", 200), ("kill", 0), ("move", 1)])
 def test_whatever_happens_nothing_comes_twice_or_out_of_order_or_is_missing_unannounced(schedule: list[Op]) -> None:
     run = Run(append=False)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
+from pvc.core.model import ActualState, DeviceChange, DeviceStep, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.decide.vm import (
     ARRIVES_WITHIN,
@@ -18,6 +18,7 @@ from pvc.plugins.hypervisor.decide.vm import (
     AbortMove,
     Action,
     Alarm,
+    ChangeDevice,
     Discard,
     Doubt,
     Forget,
@@ -44,6 +45,10 @@ STOPPING, MIGRATING, DEPARTED, FAILED = (
     ActualState.DEPARTED,
     ActualState.FAILED,
 )
+
+
+def change(identity: str, failed: str = "") -> DeviceChange:
+    return DeviceChange(identity, DeviceStep.PLUG, "interface", "<interface/>", "networking", "me", NOW, failed)
 
 
 def on(
@@ -476,6 +481,7 @@ def drawn_vm(draw: Random) -> Vm:
         stop_now=draw.random() < 0.5,
         generation=draw.randrange(3),
         restart=draw.randrange(3),
+        device_changes=draw.choice(((), (change("1"),), (change("1", failed="no"), change("2")))),
     )
 
 
@@ -509,6 +515,41 @@ ACTIONS = [(each, next_action(each)) for each in VIEWS]
 
 def test_the_views_that_were_drawn_lead_to_every_action() -> None:
     assert {type(action) for _, action in ACTIONS} == set(get_args(Action)) - {Alarm}  # that is for unknown VMs
+
+
+def test_devices_of_a_vm_are_changed_only_where_it_runs_and_nothing_else_is_wanted() -> None:
+    for seen, action in ACTIONS:
+        if isinstance(action, ChangeDevice):
+            assert seen.vm is not None and seen.vm.node == ME and seen.vm.state is VmState.RUNNING and not seen.busy
+            assert seen.actual.node == ME and seen.actual.state is RUNNING
+            assert seen.guest is not None and seen.guest.state is GuestState.RUNNING and not seen.guest.moving
+            assert seen.ended is None and action.change in seen.vm.device_changes and not action.change.failed
+
+
+def test_changes_of_devices_are_made_in_order_and_those_that_failed_are_not_tried_again() -> None:
+    first, second = change("1"), change("2")
+    runs = {"actual": VmActual(RUNNING, ME), "guest": guest()}
+    assert next_action(view(vm=vm(device_changes=(first, second)), **runs)) == ChangeDevice(first)
+    lost = replace(first, failed="no")
+    assert next_action(view(vm=vm(device_changes=(lost, second)), **runs)) == ChangeDevice(second)
+    assert next_action(view(vm=vm(device_changes=(lost,)), **runs)) == Wait()
+
+
+@pytest.mark.parametrize(
+    ("how", "action"),
+    [
+        ({"ended": EndReason.CRASHED}, Wait()),
+        ({"guest": guest(GuestState.SHUTTING_DOWN)}, Wait()),
+        ({"guest": guest(moving=True)}, Wait("a migration begun earlier goes on")),
+        ({"busy": True}, Wait("at work")),
+        ({"vm": vm(node=OTHER, device_changes=(change("1"),))}, Move(OTHER)),
+        ({"vm": vm(state=VmState.STOPPED, stop_now=True, device_changes=(change("1"),))}, PowerOff()),
+    ],
+)
+def test_a_change_of_a_device_waits_for_all_else(how: dict[str, Any], action: Action) -> None:
+    wanted = {"vm": vm(device_changes=(change("1"),)), "actual": VmActual(RUNNING, ME), "guest": guest()}
+    assert next_action(view(**wanted)) == ChangeDevice(change("1"))
+    assert next_action(view(**{**wanted, **how})) == action
 
 
 def test_a_start_needs_a_lease_that_is_free_or_ours_and_no_guest_and_no_other_who_may_have_it() -> None:

@@ -12,12 +12,16 @@ from pvc.core.observers import VmChange, VmEvent
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.networking import keys
 from pvc.plugins.networking.decide.attachment import (
+    NetworkUnusable,
     macs_of,
     needed,
     networks_of,
+    ports_of,
     published_in,
     with_bridges,
 )
+from pvc.plugins.networking.decide.ports import device_of, port_named, stable_mac
+from pvc.plugins.networking.firewall.wanted import Port
 from pvc.plugins.networking.records import Network, NetworkKind, read_ports
 from pvc.plugins.networking.requests import Refused, add, remove
 from pvc.testing.cluster import SimCluster
@@ -181,10 +185,55 @@ XML = """<domain xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"><device
 
 def test_a_definition_is_plugged_into_bridges_and_its_live_form_tells_the_mac_addresses() -> None:
     assert networks_of(XML) == ("dmz", "lan") and needed(XML) == ("network:dmz", "network:lan")
-    changed = with_bridges(XML, lambda name: (f"pvb-{name}", 1450))
+    changed = with_bridges(XML, "u1", lambda name: (f"pvb-{name}", 1450))
     assert changed is not None
     assert networks_of(changed) == () and "portgroup" not in changed and "<qemu:commandline" in changed
     assert changed.count("<mtu ") == 2 and '<mtu size="1280"' in changed
-    assert macs_of(changed) == {"lan": {MAC}}
-    assert with_bridges("<domain><devices/></domain>", lambda name: (name, 0)) is None
-    assert with_bridges("<domain", lambda name: (name, 0)) is None and networks_of("<domain") == ()
+    made_up = stable_mac("u1", "dmz", 1)
+    assert macs_of(changed) == {"lan": {MAC}, "dmz": {made_up}} and made_up.startswith("52:54:00:")
+    assert f'<target dev="pvt{MAC.replace(":", "")}"' in changed
+    ports = {network: {port.mac for port in found} for network, found in ports_of(XML, "u1").items()}
+    assert ports == macs_of(changed), "what is expected of a definition is what it becomes"
+    assert with_bridges("<domain><devices/></domain>", "u1", lambda name: (name, 0)) is None
+    assert with_bridges("<domain", "u1", lambda name: (name, 0)) is None and networks_of("<domain") == ()
+
+
+def test_two_interfaces_of_one_mac_address_are_refused_because_their_devices_would_have_one_name() -> None:
+    twice = XML.replace("<interface type='network'><source network='dmz'/>", f"{PLUG.format(MAC.upper(), 'dmz')}")
+    with pytest.raises(NetworkUnusable, match=f"the MAC address {MAC}"):
+        with_bridges(twice, "u1", lambda name: (f"pvb-{name}", 1450))
+
+
+PLUG = "<interface type='network'><mac address='{}'/><source network='{}'/><target dev='theirs'/>"
+
+
+def test_a_made_up_mac_address_stays_with_its_interface_and_differs_from_all_others() -> None:
+    made = {stable_mac(uuid, network, number) for uuid in ("u1", "u2") for network in ("a", "b") for number in (1, 2)}
+    assert len(made) == 8 and stable_mac("U1", "a", 1) == stable_mac("u1", "a", 1)
+    both = "<domain><devices>{}<interface type='network'><source network='dmz'/></interface></devices></domain>"
+    alone = ports_of(both.format(""), "u1")["dmz"]
+    for further in (PLUG.format(MAC, "lan"), "<interface type='network'><source network='lan'/>"):
+        assert ports_of(both.format(f"{further}</interface>"), "u1")["dmz"] == alone
+
+
+def test_a_devices_name_tells_its_mac_address_and_no_other_device_is_taken_for_a_vms() -> None:
+    assert len(device_of(MAC)) == 15 and port_named(device_of(MAC)) == Port(device_of(MAC), MAC)
+    for other in ("pvt", "pvt52540000000", "pvt5254000000zz", "vnet0", "pvb-lan", "52540000000a"):
+        assert port_named(other) is None
+
+
+def test_the_devices_of_many_networks_are_made_at_once_and_what_is_refused_is_told_all_the_same() -> None:
+    with SimCluster({"hv1": node(1)}) as cluster:
+        for number in range(20):
+            add(cluster.client, Network(f"net{number}", NetworkKind.MANAGED))
+        dataplane = cluster.nodes["hv1"].dataplane
+        dataplane.refusing = "no room for more devices; remove some"
+        cluster.start()
+        assert cluster.run_until(lambda: state(cluster, "hv1", "net19") == dataplane.refusing, 10)
+        dataplane.refusing = ""
+        assert cluster.run_until(lambda: state(cluster, "hv1", "net19") == "up", 10)
+        assert all(state(cluster, "hv1", f"net{number}") == "up" for number in range(20))
+        made = dataplane.batches
+        assert made >= 2
+        cluster.run(60)
+        assert dataplane.batches == made

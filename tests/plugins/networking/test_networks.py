@@ -12,6 +12,9 @@ from pvc.plugins.networking.dataplane import FLOOD, AddTunnel, Change, Entry, Fo
 from pvc.plugins.networking.decide.claims import claim, elsewhere
 from pvc.plugins.networking.decide.dataplane import Plan, View, plan
 from pvc.plugins.networking.decide.networks import free_vni, problems, why_not_removed
+from pvc.plugins.networking.firewall.acl import change_acl, read_acl
+from pvc.plugins.networking.firewall.decide.order import with_default
+from pvc.plugins.networking.firewall.rules import Acl, Action, Direction
 from pvc.plugins.networking.records import Network, NetworkKind, Ports, read_networks
 from pvc.plugins.networking.requests import Refused, add, modify, remove
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
@@ -30,8 +33,9 @@ MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
         (replace(LAN, name="a-name-too-long"), "is no name for a network"),
         (replace(LAN, name="lan-"), "is no name for a network"),
         (replace(LAN, name="../x"), "is no name for a network"),
-        (replace(LAN, vni=0), "VNI 0 does not exist: use 1 to 16777215"),
+        (replace(LAN, vni=0), "VNI 0 does not exist: use 1 to 16777214"),
         (replace(LAN, vni=2**24), "VNI 16777216 does not exist"),
+        (replace(LAN, vni=2**24 - 1), "VNI 16777215 does not exist"),
         (replace(LAN, vni=7), "VNI 7 is that of network old"),
         (replace(LAN, mtu=100), "an MTU of 100 is none: use 576 to 65485"),
         (replace(LAN, mtu=1000, ipv6="2001:db8:1::/64"), "an MTU of 1000 is too little for IPv6"),
@@ -152,8 +156,12 @@ def test_a_subnet_given_by_modify_is_checked_against_one_that_comes_at_the_same_
 def test_a_network_is_removed_with_all_that_is_below_it(clients: tuple[FakeCoordinator, FakeCoordinator]) -> None:
     one, _ = clients
     add(one, LAN)
+    change_acl(one, "lan", lambda acl: (with_default(acl, Direction.IN, Action.DROP), None))
     remove(one, "lan")
     assert one.children(keys.NETWORKS) == ()
+    add(one, LAN)
+    assert read_acl(one, "lan") == Acl(), "the next network of that name has none of its rules"
+    remove(one, "lan")
     with pytest.raises(NotFound, match="there is no network 'lan'"):
         remove(one, "lan")
     with pytest.raises(NotFound, match="network list"):

@@ -72,6 +72,20 @@ def read_definition(text: str) -> Definition:
     return Definition(str(UUID(uuid)), name, memory, vcpus, text)
 
 
+def macs_on_networks(text: str) -> frozenset[tuple[str, str]]:
+    """The MAC addresses that a definition gives its interfaces on networks, each with the name of the network."""
+    try:
+        interfaces = _parse(text).findall("devices/interface[@type='network']")
+    except BadDefinition:
+        return frozenset()
+    found = set()
+    for interface in interfaces:
+        source, mac = interface.find("source"), interface.find("mac")
+        if source is not None and mac is not None:
+            found.add((mac.get("address", "").strip().lower(), source.get("network", "").strip()))
+    return frozenset(pair for pair in found if all(pair))
+
+
 def _parse(text: str) -> Element:
     if len(text.encode(errors="replace")) > LARGEST:
         raise BadDefinition(f"the definition has more than {LARGEST // 1024} KiB; is it the right file?")

@@ -6,7 +6,8 @@ has said DEPARTED, only the target does. Nothing is concluded from an error: alw
 
 from dataclasses import dataclass, replace
 
-from pvc.core.model import ActualState, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
+from pvc.core.devices import waiting
+from pvc.core.model import ActualState, DeviceChange, NodeState, Policy, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import VmChange
 from pvc.plugins.hypervisor.host import EndReason, Guest, GuestState
 
@@ -104,6 +105,13 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeDevice:
+    """Give the running guest a device, or take one from it."""
+
+    change: DeviceChange
+
+
+@dataclass(frozen=True, slots=True)
 class AbortMove:
     """The move in flight is no longer wanted."""
 
@@ -136,7 +144,19 @@ class Alarm:
 
 
 Action = (
-    Wait | Start | PressPowerButton | PowerOff | Discard | Doubt | Retract | Move | AbortMove | Settle | Forget | Alarm
+    Wait
+    | Start
+    | PressPowerButton
+    | PowerOff
+    | Discard
+    | Doubt
+    | Retract
+    | Move
+    | ChangeDevice
+    | AbortMove
+    | Settle
+    | Forget
+    | Alarm
 )
 
 
@@ -201,13 +221,13 @@ def _with_guest(view: VmView, vm: Vm, guest: Guest) -> Action:
         case ActualState.STOPPING:
             return _go_down(view, vm)
         case ActualState.RUNNING:
-            return _run(view, vm)
+            return _run(view, vm, guest)
         case _:
             running = _running(view, vm, "runs here")
             return Settle(running, "found running here", change=VmChange.ADOPTED)
 
 
-def _run(view: VmView, vm: Vm) -> Action:
+def _run(view: VmView, vm: Vm, guest: Guest) -> Action:
     asked = view.doubt.id if view.doubt else None
     if view.actual.evicts != asked:
         why = f"runs here; the copy on {view.doubt.node} is to end" if view.doubt else "runs here alone"
@@ -225,7 +245,9 @@ def _run(view: VmView, vm: Vm) -> Action:
         return Move(vm.node)
     if vm.home == view.me or vm.guards:
         return Settle(view.actual, "is at home", vm=now_on(vm, view.me))
-    return Wait()
+    alive = guest.state is GuestState.RUNNING and view.ended is None  # else it has only not left the list yet
+    changes = waiting(vm)
+    return ChangeDevice(changes[0]) if alive and changes else Wait()
 
 
 def _go_down(view: VmView, vm: Vm) -> Action:

@@ -13,6 +13,8 @@ from pvc.core.errors import PvcError
 from pvc.core.model import Finding, NodeFacts, Severity
 from pvc.core.records import Garbage, decode, encode
 from pvc.plugins.networking.decide.dataplane import network_of
+from pvc.plugins.networking.decide.ports import Interface, by_network, device_of, interfaces_of, network_named
+from pvc.plugins.networking.firewall.wanted import Port
 from pvc.plugins.networking.keys import STATE
 from pvc.plugins.networking.schema import SECTION
 
@@ -25,6 +27,16 @@ QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 class NetworkUnusable(PvcError):
     """A VM cannot start here, because a network that it uses cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """One interface of a definition on a network of the cluster."""
+
+    network: str
+    mac: str
+    """Empty: it has none, and gets another one at each start."""
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,29 @@ def networks_of(xml: str) -> tuple[str, ...]:
     root = _parsed(xml)
     if root is None:
         return ()
-    return tuple(sorted({name for _, source in _attached(root) if (name := _name(source))}))
+    interfaces = root.findall("devices/interface[@type='network']")
+    return tuple(sorted({name for interface in interfaces if (name := network_named(interface))}))
+
+
+def defined_macs(xml: str, network: str) -> tuple[str, ...]:
+    """The MAC addresses that a definition gives its interfaces on a network; empty text for each that has none."""
+    return tuple(one.mac for one in attached_in(xml) if one.network == network)
+
+
+def attached_in(xml: str) -> tuple[Attached, ...]:
+    """The interfaces of a definition that are on networks, in its order; none if it cannot be read."""
+    root = _parsed(xml)
+    return tuple(
+        Attached(name, _attribute(one, "mac", "address").lower(), _attribute(one, "model", "type"))
+        for one, name in ([] if root is None else _attached(root))
+    )
+
+
+def macs_in(xml: str) -> frozenset[str]:
+    """All MAC addresses of a definition, whatever its interfaces are on."""
+    root = _parsed(xml)
+    interfaces = [] if root is None else root.findall("devices/interface")
+    return frozenset(mac for one in interfaces if (mac := _attribute(one, "mac", "address").lower()))
 
 
 def needed(xml: str) -> tuple[str, ...]:
@@ -74,24 +108,38 @@ def needed_networks(needs: Sequence[str]) -> tuple[str, ...]:
     return tuple(need.removeprefix(PREFIX) for need in needs if need.startswith(PREFIX))
 
 
-def with_bridges(xml: str, bridge: Callable[[str], tuple[str, int]]) -> str | None:
-    """The definition plugged into the bridges of its networks; None if it names none.
+def with_bridges(xml: str, uuid: str, bridge: Callable[[str], tuple[str, int]]) -> str | None:
+    """The definition of a VM plugged into the bridges of its networks, its devices named; None if it names none.
 
-    `bridge(network)` says the bridge and the MTU. Raises what it raises.
+    `bridge(network)` says the bridge and the MTU. Raises what it raises, and NetworkUnusable.
     """
     root = _parsed(xml)
-    attached = [] if root is None else _attached(root)
-    if root is None or not attached:
+    found = [] if root is None else list(interfaces_of(root, uuid))
+    if root is None or not found:
         return None
-    for interface, source in attached:
-        name, mtu = bridge(_name(source))
-        interface.set("type", "bridge")
-        source.attrib.clear()
-        source.set("bridge", name)
-        if interface.find("mtu") is None:
-            interface.append(Element("mtu", {"size": str(mtu)}))
+    for interface in found:
+        if sum(other.mac == interface.mac for other in found) > 1:
+            raise NetworkUnusable(f"two interfaces of it have the MAC address {interface.mac}; give each its own")
+        plug(interface, *bridge(interface.network))
     tree.register_namespace("qemu", QEMU)  # else the writer invents a prefix, which people do not like to read
     return tree.tostring(root, encoding="unicode")
+
+
+def plug(interface: Interface, bridge: str, mtu: int) -> None:
+    """Plug one interface into a bridge, with this MTU unless it names its own, and name its device."""
+    element = interface.element
+    element.set("type", "bridge")
+    _set(element, "source", "bridge", bridge)
+    _set(element, "mac", "address", interface.mac)
+    _set(element, "target", "dev", device_of(interface.mac))
+    if element.find("mtu") is None:
+        _set(element, "mtu", "size", str(mtu))
+
+
+def ports_of(xml: str, uuid: str) -> Mapping[str, frozenset[Port]]:
+    """By network the ports that a VM of this definition has once it runs; none if the definition cannot be read."""
+    root = _parsed(xml)
+    return {} if root is None else by_network(interfaces_of(root, uuid))
 
 
 def macs_of(live: str) -> dict[str, frozenset[str]]:
@@ -144,14 +192,25 @@ def _why_not(name: str, states: Mapping[str, NetworkState]) -> str:
     return f"cannot use network {name}: {state.problem}" if state.problem else ""
 
 
-def _attached(root: Element) -> list[tuple[Element, Element]]:
-    """The interfaces on networks, each with the element that names its network."""
+def _attached(root: Element) -> list[tuple[Element, str]]:
+    """The interfaces on networks, each with the name of its network."""
     interfaces = root.findall("devices/interface[@type='network']")
-    return [(one, source) for one in interfaces if (source := one.find("source")) is not None and _name(source)]
+    return [(one, name) for one in interfaces if (name := network_named(one))]
 
 
-def _name(source: Element) -> str:
-    return source.get("network", "").strip()
+def _attribute(interface: Element, child: str, name: str) -> str:
+    part = interface.find(child)
+    return "" if part is None else part.get(name, "").strip()
+
+
+def _set(interface: Element, part: str, name: str, value: str) -> None:
+    """Give a part of an interface this one attribute, and no other."""
+    found = interface.find(part)
+    if found is None:
+        found = Element(part)
+        interface.append(found)
+    found.attrib.clear()
+    found.set(name, value)
 
 
 def _parsed(xml: str) -> Element | None:

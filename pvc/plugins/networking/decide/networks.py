@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from pvc.plugins.networking.gateway.decide.checks import gateway_problems
 from pvc.plugins.networking.records import Network, NetworkKind
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,9}[a-z0-9])?")
@@ -11,8 +12,12 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,9}[a-z0-9])?")
 DEVICE = re.compile(r"[^\s/:]{1,15}")
 OURS = ("pvb-", "pvx-", "pvv-")
 """How the names of the devices begin that pvc makes: bridge, tunnel, VLAN."""
-VNIS = range(1, 2**24)
-"""VXLAN network identifiers, 24 bits (RFC 7348)."""
+RESERVED = (*OURS, "pvg-", "pvr-", "pvu-")
+"""The same, and how the names of gateways' devices begin."""
+TRANSIT_VNI = 2**24 - 1
+"""The highest VXLAN network identifier (24 bits, RFC 7348): the cluster's own network, from gateway to gateway."""
+VNIS = range(1, TRANSIT_VNI)
+"""The VXLAN network identifiers that a network can have."""
 FIRST_VNI = 100
 """Where looking for a free one begins; the low ones are left to those who choose."""
 VLANS = range(1, 4095)
@@ -28,7 +33,12 @@ Subnet = IPv4Network | IPv6Network
 def problems(network: Network, others: Sequence[Network]) -> list[str]:
     """Everything that speaks against the network beside the others; empty: nothing."""
     of_kind = _bridged if network.kind is NetworkKind.BRIDGED else _managed
-    return [*_general(network), *of_kind(network), *_conflicts(network, others)]
+    return [
+        *_general(network),
+        *of_kind(network),
+        *_conflicts(network, others),
+        *gateway_problems(network, others),
+    ]
 
 
 def free_vni(others: Sequence[Network]) -> int:
@@ -37,9 +47,12 @@ def free_vni(others: Sequence[Network]) -> int:
     return next(vni for vni in range(FIRST_VNI, VNIS.stop) if vni not in used)
 
 
-def why_not_removed(name: str, vms: Sequence[str], plugged: Mapping[str, int]) -> str:
+def why_not_removed(name: str, vms: Sequence[str], plugged: Mapping[str, int], upstream_of: Sequence[str] = ()) -> str:
     """Why a network must stay; empty: it need not. `vms`: whose definitions name it; `plugged`: by node how many
-    interfaces of running VMs are on it."""
+    interfaces of running VMs are on it; `upstream_of`: the networks that lead out of the cluster by it."""
+    if upstream_of:
+        first = upstream_of[0]
+        return f"network {name} is the upstream of {', '.join(upstream_of)}; `pvc network modify {first} --no-upstream`"
     if vms:
         return f"VMs use network {name}: {', '.join(vms)}; take it out of their definitions first"
     if plugged:
@@ -60,7 +73,7 @@ def _general(network: Network) -> Iterator[str]:
 def _bridged(network: Network) -> Iterator[str]:
     if not DEVICE.fullmatch(network.device):
         yield f"{network.device!r} is no name of a network device: use 1 to 15 characters without spaces, '/' and ':'"
-    elif network.device.startswith(OURS) or network.device == "lo":
+    elif network.device.startswith(RESERVED) or network.device == "lo":
         yield f"device {network.device} cannot carry a network: name a device that leads out of the node"
     if network.vlan is not None and network.vlan not in VLANS:
         yield f"VLAN {network.vlan} does not exist: use {VLANS.start} to {VLANS.stop - 1}"

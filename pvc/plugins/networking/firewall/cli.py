@@ -1,6 +1,6 @@
 """The commands of the group `network acl`: the rules of a network. Talks to the tree only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -17,13 +17,13 @@ from pvc.plugins.networking.firewall.decide.order import (
 )
 from pvc.plugins.networking.firewall.decide.typed import Typed, default_of, direction_of, rule_of, set_of
 from pvc.plugins.networking.firewall.rules import Acl, Direction, Rule
+from pvc.plugins.networking.keys import NETWORKS
 
 GROUP = "network acl"
 COMMANDS = ("add", "list", "remove", "move", "default", "set")
-"""The commands that `add_commands` adds, for `CommandGroup.later`."""
+"""The commands that `add_commands` adds, as the plugin announces them."""
 COLUMNS = ("direction", "number", "action", "protocol", "from", "from_ports", "to", "ports", "comment")
 
-Network = Annotated[str, typer.Argument(metavar="NETWORK", help="The network.")]
 Way = Annotated[str, typer.Argument(metavar="in|out", help="What VMs receive, or what they send.")]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The rule, as the list numbers it.")]
 
@@ -36,6 +36,8 @@ def add_commands(cli: CommandLine) -> None:
 
 
 def _add_reading(cli: CommandLine) -> None:
+    Network = Annotated[str, typer.Argument(metavar="NETWORK", help="The network.", autocompletion=_names(cli))]
+
     @cli.group(GROUP).command("list", listing=True)
     def list_rules(
         network: Network,
@@ -52,6 +54,7 @@ def _add_reading(cli: CommandLine) -> None:
 
 def _add_rules(cli: CommandLine) -> None:
     group = cli.group(GROUP)
+    Network = Annotated[str, typer.Argument(metavar="NETWORK", help="The network.", autocompletion=_names(cli))]
     At = Annotated[int | None, typer.Option("--at", metavar="NUMBER", help="Its place; the last one if not said.")]
 
     @group.command("add")
@@ -98,6 +101,7 @@ def _add_rules(cli: CommandLine) -> None:
 
 def _add_rest(cli: CommandLine) -> None:
     group = cli.group(GROUP)
+    Network = Annotated[str, typer.Argument(metavar="NETWORK", help="The network.", autocompletion=_names(cli))]
 
     @group.command("default")
     def default(
@@ -153,3 +157,12 @@ def _in_words(rule: Rule) -> str:
     lists = ((key.replace("_", " "), each) for key, each in parts.items() if isinstance(each, list))
     words = [f"{key} {','.join(each)}" for key, each in lists if each]
     return " ".join([parts["action"], parts["protocol"], *words, *([f"({rule.comment})"] if rule.comment else [])])
+
+
+def _names(cli: CommandLine) -> Callable[[str], list[str]]:
+    """Shell completion of the names of networks."""
+
+    def complete(incomplete: str) -> list[str]:
+        return cli.complete_below(NETWORKS, incomplete)
+
+    return complete

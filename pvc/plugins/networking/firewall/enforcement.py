@@ -46,6 +46,11 @@ class Firewall:
         self._wanted, self._findings = wanted, tuple(findings)
         return [*findings, *([self._tampered()] if tampered else [])]
 
+    @property
+    def in_force(self) -> bool:
+        """Whether the last call could do what was wanted, but for what its findings say of single networks."""
+        return self._wanted is not None
+
     def _tampered(self) -> Finding:
         text = "somebody else had changed the table `bridge pvc` of nftables; it is as wanted again: find out who did"
         self._log.warning("firewall: %s", text)

@@ -1,6 +1,7 @@
 """The door to nftables: the program `nft`. Names no table but `bridge pvc`; docs/decisions/0019 says why a program."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pvc.core.process import CommandFailed, Finished, Processes
 from pvc.plugins.networking.firewall.decide import transaction
@@ -10,6 +11,9 @@ PATIENCE = 30.0
 """Seconds that one call may take: thousands of rules take less than one."""
 ABSENT = "No such file or directory"
 """What nft says of a table that is not there."""
+SWITCHES = Path("/proc/sys/net/bridge")
+"""Of the kernel's module br_netfilter; where it is not loaded, bridged frames pass no rules but those of bridges."""
+CALLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 PROBE = "table bridge pvc-probe {{ chain c {{ type filter hook prerouting priority 0; {}; }}; }}\n"
 
 
@@ -43,6 +47,19 @@ class NftProgram:
     def counts(self) -> Mapping[str, Count]:
         return transaction.counts(self._listing() or "{}")
 
+    def intruders(self) -> tuple[str, ...]:
+        try:
+            return tuple(name for name in CALLS if _is_on(SWITCHES / name))
+        except OSError as error:
+            raise RulesetRefused(f"{SWITCHES} cannot be read: {error}; pvcd needs root") from error
+
+    def exclude(self, intruders: Sequence[str]) -> None:
+        try:
+            for name in intruders:
+                (SWITCHES / name).write_text("0\n")
+        except OSError as error:
+            raise RulesetRefused(f"{SWITCHES} cannot be written: {error}; pvcd needs root") from error
+
     def _listing(self, *options: str) -> str:
         """The table as nft's JSON; empty if there is none. With handles, so that a rule that was replaced shows."""
         done = self._nft("-j", *options, "list", "table", *transaction.TABLE.split())
@@ -62,3 +79,7 @@ class NftProgram:
             return self._processes.run([*self._command, *words], timeout=PATIENCE, env={"LC_ALL": "C"}, stdin=stdin)
         except CommandFailed as error:
             raise RulesetRefused(f"{error} (the package nftables has it)") from error
+
+
+def _is_on(switch: Path) -> bool:
+    return switch.exists() and switch.read_text().strip() != "0"

@@ -1,6 +1,6 @@
 """What the firewall needs of the node's kernel. `pvc.testing.packetfilter` has a fake."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class Count:
 
 
 class PacketFilter(Protocol):
-    """The table `bridge pvc` of one machine, and no other."""
+    """The table `bridge pvc` of one machine, and no other; and whether other tables see what it has let through."""
 
     def abilities(self) -> Abilities:
         """What the kernel can do. Raises RulesetRefused if it cannot be asked."""
@@ -65,3 +65,10 @@ class PacketFilter(Protocol):
 
     def counts(self) -> Mapping[str, Count]:
         """What each rule was used for, by `<network> <direction> <number>`. Raises RulesetRefused."""
+
+    def intruders(self) -> tuple[str, ...]:
+        """The switches that send bridged frames through the host's own rules for routed packets as well, of those
+        that are on (`bridge-nf-call-iptables` and its like). Raises RulesetRefused."""
+
+    def exclude(self, intruders: Sequence[str]) -> None:
+        """Turn these switches off, for all bridges of the machine. Raises RulesetRefused."""

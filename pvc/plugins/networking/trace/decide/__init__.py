@@ -1,0 +1,1 @@
+"""Judgement of what was seen on a way. Pure functions only."""
