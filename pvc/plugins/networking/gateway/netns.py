@@ -109,10 +109,11 @@ class NamespaceRouters:
         network = router.network
         known = self._settled.pop(network, None)
         try:
-            prepared = known is not None and replace(known, active=True) == router and not known.active
-            if prepared or not router.active:
+            turned = known is not None and known != router and replace(known, active=router.active) == router
+            if turned or not router.active:
                 self._switch_legs(router)  # somebody waits for it: first this, and then a look whether all is as it was
-            self._settle(router, remind=known is None)
+            if router.active or not turned:  # another node waits for one that falls silent: its looks come later
+                self._settle(router, remind=known is None)
         except OSError as error:
             raise RouterError(f"the router of {network}: {error}; look at {self._directory}") from error
         self._settled[network] = router
