@@ -19,7 +19,7 @@ from pvc.plugins.networking import keys
 from pvc.plugins.networking.decide.attachment import NetworkUnusable
 from pvc.plugins.networking.gateway.candidates import read_candidates
 from pvc.plugins.networking.gateway.cases import Case, CaseBook
-from pvc.plugins.networking.gateway.decide.addresses import allocate
+from pvc.plugins.networking.gateway.decide.addresses import allocate, findings
 from pvc.plugins.networking.gateway.decide.election import (
     READY_WITHIN,
     TAKEN_WITHIN,
@@ -89,6 +89,8 @@ class GatewayService:
         self._casebook = CaseBook(context.node, self._mirror, context.runtime)
         self._session = 0
         self._problems: Mapping[str, str] = {}
+        self._of_addresses: dict[str, list[Finding]] = {}
+        """By network whose gateway is here: what is wrong with its addresses."""
         networks.follow(self.wake)
 
     def step(self) -> float:
@@ -104,6 +106,7 @@ class GatewayService:
         acts = self._acts(books, cases)
         kept = {name for name, act in acts.items() if act in HERE or act is Act.PREPARE}
         self._networks.route(kept)
+        self._of_addresses = {name: found for name, found in self._of_addresses.items() if name in kept}
         problems = _orphans(cases, acts)
         if self._unable and books.networks:
             problems[""] = f"this node makes no gateways: {self._unable}"
@@ -137,7 +140,8 @@ class GatewayService:
         texts = [self._problems[name] for name in sorted(self._problems)]
         if self.tenure.problem:
             texts.append(f"no gateway of this node lets anything pass: {self.tenure.problem}")
-        return [Finding(SECTION, Severity.CRITICAL, text) for text in texts]
+        critical = [Finding(SECTION, Severity.CRITICAL, text) for text in texts]
+        return [*critical, *(one for _, found in sorted(self._of_addresses.items()) for one in found)]
 
     def _books(self, networks: Mapping[str, Network | None]) -> Books:
         wanted = {name: network for name, network in networks.items() if network is not None and has_gateway(network)}
@@ -337,13 +341,21 @@ class GatewayService:
         if znode is None or network is None or not network.dhcp:
             return True
         macs: dict[str, str] = {}
-        for ports in read_ports(self._mirror, name).values():
+        nodes = read_ports(self._mirror, name)
+        for ports in nodes.values():
             macs.update({mac: ports.names.get(mac) or macs.get(mac, "") for mac in ports.macs})
         new = allocate(network, self._leases.of(name), macs, self._runtime.now())
+        if not new:
+            self._tell_of_addresses(name, findings(network, self._leases.of(name), macs, nodes))
         if new and self._leases.write(name, new, znode.version):
             self.wake.set()  # the router is to know them
             return True
         return not new
+
+    def _tell_of_addresses(self, name: str, found: list[Finding]) -> None:
+        if self._of_addresses.get(name, []) != found:
+            self._of_addresses[name] = found
+            self._context.refresh_facts()
 
     def _look_sometimes(self) -> set[str]:
         """Once in a while the networks with a router here; each is then settled again, whoever changed it."""

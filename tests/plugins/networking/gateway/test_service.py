@@ -84,6 +84,19 @@ def test_vms_are_given_addresses_and_names_that_every_gateway_knows(cluster: Sim
     assert at_once(cluster, lambda: router(cluster, "hv2", "far").services.names == services.names)
 
 
+def test_a_network_without_an_address_left_is_a_finding_of_its_gateways_node(cluster: SimCluster) -> None:
+    tiny = Network("tiny", NetworkKind.MANAGED, ipv4="10.9.0.0/30", ipv4_gateway="10.9.0.1")
+    add(cluster.client, tiny)
+    for name, mac in (("one", MAC), ("two", OTHER)):
+        cluster.define(name, "hv3", networks={"tiny": mac})
+    cluster.settle()
+
+    def full() -> list[str]:
+        return [node for node in cluster.nodes if any("tiny is full" in one.text for one in cluster.health(node))]
+
+    assert cluster.run_until(lambda: full() == cluster.gateways.acting("tiny") != [], 30)
+
+
 def test_what_is_sent_to_the_gateway_goes_to_its_node_and_to_all_while_it_moves(cluster: SimCluster) -> None:
     cluster.define("a", "hv2", networks={"lan": MAC})
     cluster.settle()
