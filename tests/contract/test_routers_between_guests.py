@@ -1,5 +1,6 @@
 """Guests that get addresses, names and packets from real routers in network namespaces, and nothing if nobody holds."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -140,6 +141,31 @@ def test_packets_leave_the_cluster_with_the_address_that_they_should(site: Site,
     if not nat:
         site.spaces.ip("world", "route add 10.1.0.0/24 via 192.0.2.10")
         assert site.spaces.answers("vm", "192.0.2.1") and site.spaces.answers("world", "10.1.0.7")
+
+
+def test_a_connection_through_nat_goes_on_behind_a_router_that_knows_nothing_of_it(site: Site) -> None:
+    routers, router = site.routers["m1"], replace(A, upstream=UPSTREAM, nat=True)
+    routers.hold(["a"], 60.0)
+    routers.settle(router)
+    site.guest("vm", "lan-a", VM, "10.1.0.7/24", via="10.1.0.1")
+    site.guest("world", "upstream", STRANGER, "192.0.2.1/24")
+    with site.spaces.inside("world"):
+        listener = socket.create_server(("192.0.2.1", 7))
+    with site.spaces.inside("vm"):
+        client = socket.create_connection(("192.0.2.1", 7), timeout=10)
+    server, _ = listener.accept()
+    with listener, client, server:
+        server.settimeout(10)
+        client.sendall(b"before")
+        assert server.recv(100) == b"before"
+        routers.remove("a")
+        routers.settle(router)
+        came_in = site.came_in("m1", "a")["upstream"]
+        server.sendall(b"meanwhile")
+        until(lambda: site.came_in("m1", "a")["upstream"] > came_in, "nothing comes back")
+        client.sendall(b"after")
+        assert server.recv(100) == b"after"
+        assert client.recv(100) == b"meanwhile"
 
 
 def test_not_one_frame_passes_when_nobody_holds_and_all_do_again_when_somebody_does(site: Site) -> None:

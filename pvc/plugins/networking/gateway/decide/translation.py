@@ -5,6 +5,14 @@ from ipaddress import IPv4Interface, ip_interface
 from pvc.plugins.networking.gateway.routers import Leg, Router
 
 TABLE = "inet pvc"
+ARRIVING = """\
+\tchain arriving {
+\t\ttype filter hook input priority 0; policy accept;
+\t\tiifname "upstream" tcp flags & (fin | syn | rst | ack) != syn ct state { new, invalid } drop
+\t}
+"""
+"""A segment of a connection that was translated on another node: answered by the router itself, it would be reset. The
+connection goes on with the next segment of the VM, which the kernel takes up in the middle."""
 
 
 def translation(router: Router) -> str:
@@ -26,7 +34,7 @@ def _nat(upstream: Leg | None) -> list[str]:
     if not rules:
         return []
     hook = "\t\ttype nat hook postrouting priority 100; policy accept;\n"
-    return [f"\tchain leaving {{\n{hook}{''.join(rules.values())}\t}}\n"]
+    return [f"\tchain leaving {{\n{hook}{''.join(rules.values())}\t}}\n", ARRIVING]
 
 
 def _clamp(router: Router) -> list[str]:
