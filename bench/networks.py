@@ -89,10 +89,9 @@ def measure_many(lab: Lab, runtime: Runtime, rounds: int) -> list[Result]:
 def _gap_while(lab: Lab, runtime: Runtime, holder: str, way: str) -> float:
     """The longest gap, as seen from a node that is not the holder, while that is flushed or unflushed."""
     watcher = next(node for node in NODES if node != holder)
-    with pinging(lab, watcher, GATEWAY, OFTEN) as pings:
+    with pinging(lab, watcher, GATEWAY, OFTEN, runtime) as pings:
         _pvc(lab, "node", way, holder, "--wait")
         there = _holder(lab, runtime)
-        runtime.sleep(0.5)  # what comes late belongs to it, too
     if (there == holder) != (way == "unflush"):
         raise LabError(f"the {way} of {holder} left the gateway on {there}; see the logs of pvcd there")
     return pings.longest_gap
@@ -105,11 +104,10 @@ def _gap_of_death(lab: Lab, runtime: Runtime) -> float:
     """
     holder = _holder(lab, runtime)
     watcher = next(node for node in NODES if node != holder)
-    with pinging(lab, watcher, GATEWAY, OFTEN) as pings:
+    with pinging(lab, watcher, GATEWAY, OFTEN, runtime) as pings:
         lab.kill("node", holder)
         _holder(lab, runtime, but=holder)
         until_answered(lab, watcher, GATEWAY, runtime)
-        runtime.sleep(0.5)  # what comes late belongs to it, too
     began = runtime.now()
     lab.start("node", holder)
     _client(lab, "published", holder, str(began), "lan")
@@ -134,13 +132,12 @@ def _make_all(lab: Lab, runtime: Runtime, node: str) -> float:
 
 def _lost_in_restarts(lab: Lab, runtime: Runtime) -> float:
     """How many pings from one node's probe to the other's were lost while both daemons were restarted, one by one."""
-    with pinging(lab, "hv1", "10.3.0.2", OFTEN) as pings:
+    with pinging(lab, "hv1", "10.3.0.2", OFTEN, runtime) as pings:
         for node in ("hv1", "hv2"):
             lab.kill("pvcd", node, signal.SIGTERM)
             began = runtime.now()
             lab.start("pvcd", node)
             _client(lab, "published", node, str(began), *MANY)
-        runtime.sleep(0.5)  # what comes late belongs to it, too
     if not pings.answered:
         raise LabError("no ping was answered between the two probes; look at the logs of the lab's nodes")
     return float(pings.lost)

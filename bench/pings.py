@@ -1,6 +1,6 @@
 """Probes on the hosts of a lab, plugged into networks of the cluster, and exact pings from one of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +11,8 @@ from pvc.lab.deadline import wait_until
 from pvc.lab.errors import LabError
 
 PATIENCE = 60.0
+MOMENT = 0.5
+"""Seconds: pings are answered before anything is done, and what comes late is seen."""
 INSIDE, OUTSIDE = "probe", "probe-port"
 """The two ends of a probe's cable; the second is in the bridge."""
 
@@ -19,21 +21,25 @@ INSIDE, OUTSIDE = "probe", "probe-port"
 class Pings:
     """What came of a series of pings, complete once `pinging` has ended."""
 
-    sent: int = 0
+    sent: list[float] = field(default_factory=list)
+    """When each was sent; seconds."""
     answered: list[float] = field(default_factory=list)
-    """When those that were answered had been sent; seconds."""
+    """The same of those that were answered."""
 
     @property
     def lost(self) -> int:
-        return self.sent - len(self.answered)
+        return len(self.sent) - len(self.answered)
 
     @property
     def longest_gap(self) -> float:
-        """From sending one that was answered to sending the next one, at most; seconds. Raises LabError without any."""
-        gaps = [after - before for before, after in pairwise(self.answered)]
-        if not gaps:
-            raise LabError(f"of {self.sent} pings hardly one was answered; look at the logs of the lab's nodes")
-        return max(gaps)
+        """From sending one that was answered to sending the next one, at most; seconds.
+
+        The first and the last ping count as answered, so that a gap at either end is seen. Raises LabError if none was
+        answered.
+        """
+        if not self.answered:
+            raise LabError(f"none of {len(self.sent)} pings was answered; look at the logs of the lab's nodes")
+        return max(after - before for before, after in pairwise([self.sent[0], *self.answered, self.sent[-1]]))
 
 
 def plug(lab: Lab, node: str, network: str, address: str) -> None:
@@ -62,23 +68,23 @@ def until_answered(lab: Lab, node: str, address: str, runtime: Runtime) -> None:
 
 
 @contextmanager
-def pinging(lab: Lab, node: str, address: str, every: float) -> Iterator[Pings]:
-    """Ping from a node's probe each `every` seconds as long as the block lasts; the result is complete after it."""
+def pinging(lab: Lab, node: str, address: str, every: float, runtime: Runtime) -> Iterator[Pings]:
+    """Ping from a node's probe each `every` seconds as long as the block lasts, and a moment before and after it.
+
+    The result is complete after the block.
+    """
     pings = Pings()
     ping = f"{lab.pinger()} {address} {every * 1000:g}"
     place = shell(lab, node, f"d=$(mktemp -d); {{ {ping} > $d/all 2>&1 & }}; echo $! > $d/pid; echo $d").strip()
     try:
+        runtime.sleep(MOMENT)
         yield pings
+        runtime.sleep(MOMENT)
     finally:
         end = f"pid=$(cat {place}/pid); kill $pid; while [ -d /proc/$pid ]; do sleep 0.1; done"
         rows = [line.split() for line in shell(lab, node, f"{end}; cat {place}/all; rm -r {place}").splitlines()]
-        pings.sent = len(rows)
-        pings.answered[:] = _answered(rows)
-
-
-def _answered(rows: Sequence[Sequence[str]]) -> list[float]:
-    """When the pings with an answer were sent; the program tells of microseconds."""
-    return [int(sent) / 1e6 for _number, sent, answer in rows if int(answer) >= 0]
+        pings.sent[:] = [int(sent) / 1e6 for _number, sent, _round in rows]
+        pings.answered[:] = [int(sent) / 1e6 for _number, sent, answer in rows if int(answer) >= 0]
 
 
 def shell(lab: Lab, node: str | None, line: str) -> str:
