@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import consoles, devices, flushing, idling, planning, publishing, starting
+from bench import consoles, devices, flushing, idling, networks, planning, publishing, starting
 from bench.report import Result, save, table
 from pvc.core.errors import PvcError
 from pvc.core.threads import ThreadRuntime
@@ -45,6 +45,9 @@ def main() -> int:
         with ExitStack() as labs:
             print("starting a daemon with 100 VMs", flush=True)
             results += starting.measure_daemon(_up(labs, "bench-many", starting.MANY), runtime, rounds=5)
+        with ExitStack() as labs:
+            print("networks and gateways", flush=True)
+            results += networks.measure(_up(labs, "bench-networks", networks.SHAPE), runtime, ROUNDS)
     except PvcError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
