@@ -37,7 +37,7 @@ def site(labs_directory: Path) -> Iterator[RealCluster]:
 
 def ports(site: RealCluster, node: str) -> int:
     """How many VMs are plugged into the network's bridge."""
-    return site.lab.run(["ip", "-oneline", "link", "show", "master", "pvb-lan"], node).stdout.count("vnet")
+    return site.lab.run(["ip", "-oneline", "link", "show", "master", "pvb-lan"], node).stdout.count(": pvt")
 
 
 def told(site: RealCluster, node: str) -> str:
