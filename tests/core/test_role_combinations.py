@@ -68,8 +68,10 @@ def facts():
 def is_up():
     published = facts()
     sources = {name.partition(".")[0] for name in published.get("extra", ())}
+    told = {finding["source"] for finding in published.get("findings", ())}
     running = all(status.state.value == "running" for status in daemon.lifecycle.status())
-    return running and sources >= set(awaited) and ("hypervisor" not in names or published["memory"] is not None)
+    known = sources >= set(awaited) and told >= set(awaited) & {"networking"}
+    return running and known and ("hypervisor" not in names or published["memory"] is not None)
 
 until = runtime.monotonic() + 20
 while not is_up() and runtime.monotonic() < until:
