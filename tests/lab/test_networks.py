@@ -1,7 +1,6 @@
 """A real VM on a network of the cluster: plugged in by libvirt, and told of when it has moved."""
 
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +20,9 @@ PLUGGED = "<interface type='network'><mac address='{mac}'/><source network='lan'
 @pytest.fixture(scope="module")
 def site(labs_directory: Path) -> Iterator[RealCluster]:
     """Two nodes with networking, each with a VM that is on no network."""
-    lab = Lab("nets", Shape(nodes=2, vms=2), directory=labs_directory)
+    lab = Lab("nets", Shape(nodes=2, vms=2, networking=True), directory=labs_directory)
     try:
         lab.up()
-        for node in ("hv1", "hv2"):
-            on = "sed -i 's/^roles:.*/roles: {hypervisor: true, networking: true}/' /etc/pvc/pvc.yaml"
-            assert lab.run(["sh", "-c", on], node).code == 0
-            lab.kill("pvcd", node, signal.SIGTERM)
-            lab.start("pvcd", node)
         cluster = RealCluster(lab)
         cluster.wait_alive("hv1", "hv2")
         yield cluster

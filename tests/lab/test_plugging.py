@@ -1,6 +1,5 @@
 """Real VMs, with Debian's kernel as guest, are plugged into a network and out of it while they run."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +17,9 @@ MACS = {"vm1": "52:54:00:00:00:01", "vm2": "52:54:00:00:00:02"}
 @pytest.fixture(scope="module")
 def site(labs_directory: Path) -> Iterator[RealCluster]:
     """Two nodes with networking, each with a VM that is on no network."""
-    lab = Lab("plugs", Shape(nodes=2, vms=2, vm_image="linux"), directory=labs_directory)
+    lab = Lab("plugs", Shape(nodes=2, vms=2, vm_image="linux", networking=True), directory=labs_directory)
     try:
         lab.up()
-        for node in ("hv1", "hv2"):
-            on = "sed -i 's/^roles:.*/roles: {hypervisor: true, networking: true}/' /etc/pvc/pvc.yaml"
-            assert lab.run(["sh", "-c", on], node).code == 0
-            lab.kill("pvcd", node, signal.SIGTERM)
-            lab.start("pvcd", node)
         cluster = RealCluster(lab)
         cluster.wait_alive("hv1", "hv2")
         cluster.ok("network", "add", "lan")
