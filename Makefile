@@ -25,7 +25,7 @@ SCHEDULES := $(BIN)/pytest -q tests/scenarios/test_random_schedules.py
 test: check
 	@PVC_SEEDS=$(SEEDS) nice -n 19 $(SCHEDULES) > .schedules.log 2>&1 & schedules=$$!; \
 	trap 'kill $$schedules' INT TERM; \
-	$(BIN)/pytest -m "zookeeper or libvirt or lab or packages"; real=$$?; \
+	$(BIN)/pytest -m "zookeeper or libvirt or lab or packages or ceph"; real=$$?; \
 	echo "waiting for the random schedules"; wait $$schedules; random=$$?; \
 	cat .schedules.log; test $$real -eq 0 -a $$random -eq 0
 
@@ -34,7 +34,7 @@ check: setup docs man
 	$(BIN)/ruff format --check pvc tests bench docs examples packaging
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
-	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages"
+	$(BIN)/pytest -n auto -m "not zookeeper and not libvirt and not lab and not packages and not ceph"
 
 docs: setup
 	$(BIN)/mkdocs build --strict  # with --quiet it would not count warnings

@@ -36,6 +36,9 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/networks/<name>/gateway": ("pvc.plugins.networking.records", "Gateway"),
     "/networks/<name>/gateway/ready": ("pvc.plugins.networking.records", "Ready"),
     "/networks/<name>/leases/<mac>": ("pvc.plugins.networking.records", "Lease"),
+    "/storage/pools/<name>": ("pvc.core.storage", "Pool"),
+    "/storage/pools/<pool_name>/volumes/<name>": ("pvc.plugins.storage.records", "Volume"),
+    "/storage/tasks/<id>": ("pvc.plugins.storage.records", "Task"),
     "/nodes/<name>/trace": ("pvc.plugins.networking.trace.records", "Inquiry"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
@@ -52,12 +55,21 @@ REMARKS: Mapping[str, str] = {
     "/networks/<name>/traffic": "empty",
     "/networks/<name>/gateway/ticket": "empty, ephemeral",
     "/networks/<name>/leases": "empty",
+    "/storage": "empty",
+    "/storage/pools": "empty",
+    "/storage/tasks": "empty",
+    "/storage/pools/<name>/volumes": "empty; its version counts",
+    "/storage/tasks/<id>/ticket": "empty, ephemeral",
     "/vms/<uuid>/console/<number>": "for each chunk one line of JSON, then the VM's bytes",
 }
 """What else there is to say of a value."""
 
 PARTS: Sequence[tuple[str, str]] = (
     ("pvc.plugins.networking.records", "NetworkKind"),
+    ("pvc.plugins.storage.records", "VolumeState"),
+    ("pvc.plugins.storage.records", "Snapshot"),
+    ("pvc.plugins.storage.records", "TaskKind"),
+    ("pvc.plugins.storage.records", "TaskPhase"),
     ("pvc.core.model", "NodeState"),
     ("pvc.core.model", "Finding"),
     ("pvc.core.model", "Severity"),
@@ -92,6 +104,7 @@ HOOK_MODULES = (
     "pvc.core.forecast",
     "pvc.core.observers",
     "pvc.core.sinks",
+    "pvc.core.storage",
     "pvc.core.commands",
     "pvc.core.coordination",
     "pvc.core.runtime",

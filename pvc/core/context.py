@@ -11,6 +11,7 @@ from pvc.core.model import NodeFacts, Vm
 from pvc.core.observers import VmEvent
 from pvc.core.runtime import Runtime, Signal
 from pvc.core.sinks import ConsoleSink
+from pvc.core.storage import HypervisorSecret, OpenBackend
 from pvc.core.turns import FlushStep, Gate
 
 
@@ -53,6 +54,12 @@ class PluginCalls(Protocol):
 
     def console_sinks(self) -> tuple[ConsoleSink, ...]:
         """The takers of console output of all plugins."""
+
+    def storage_backends(self) -> dict[str, OpenBackend]:
+        """The kinds of storage that plugins bring, by name; of two of one name the first."""
+
+    def hypervisor_secrets(self) -> tuple[HypervisorSecret, ...]:
+        """What the hypervisor of this node must know, as all plugins say."""
 
 
 @dataclass(frozen=True, slots=True)

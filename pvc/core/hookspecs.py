@@ -17,6 +17,7 @@ from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.observers import VmObserver
 from pvc.core.service import Service
 from pvc.core.sinks import ConsoleSink
+from pvc.core.storage import HypervisorSecret, OpenBackend
 from pvc.core.turns import FlushStep, Gate
 
 PROJECT = "pvc"
@@ -90,6 +91,18 @@ class Hooks:
     @hookspec
     def pvc_console_sinks(self, context: Context) -> Sequence[ConsoleSink]:
         """Takers of what this node publishes of its VMs' consoles. Asked for once, when the console log starts."""
+        raise NotImplementedError
+
+    @hookspec
+    def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
+        """Kinds of storage that pools can be made of, by the name that pools call them by. Asked for
+        once, when the storage role starts."""
+        raise NotImplementedError
+
+    @hookspec
+    def pvc_hypervisor_secrets(self, context: Context) -> Sequence[HypervisorSecret]:
+        """What the hypervisor of this node must know in order to reach disks: the hypervisor role keeps it there, in
+        memory. Must be quick; asked again every few seconds and before a VM starts or a device is plugged in."""
         raise NotImplementedError
 
     @hookspec

@@ -41,6 +41,7 @@ from pvc.core.runtime import Ended, Runtime
 from pvc.core.service import Service
 from pvc.core.shapes import shaped
 from pvc.core.sinks import ConsoleSink
+from pvc.core.storage import HypervisorSecret, OpenBackend
 from pvc.core.turns import FlushStep, Gate
 from pvc.core.watchedparts import ClosedGate, PluginFailed, Told, WatchedGate, WatchedStep
 
@@ -52,7 +53,16 @@ short enough for the node's facts to be up to date again soon."""
 STARTS_WITHIN = 30.0
 """Seconds for the hooks that are called once, when the daemon starts: they import what the plugin needs. systemd gives
 a service 90 s to start."""
-_AT_START = frozenset({"pvc_services", "pvc_flush_gates", "pvc_flush_steps", "pvc_vm_observers", "pvc_console_sinks"})
+_AT_START = frozenset(
+    {
+        "pvc_services",
+        "pvc_flush_gates",
+        "pvc_flush_steps",
+        "pvc_vm_observers",
+        "pvc_console_sinks",
+        "pvc_storage_backends",
+    }
+)
 
 
 class Ordered(Protocol):
@@ -223,6 +233,18 @@ class Plugins:
 
     def console_sinks(self) -> tuple[ConsoleSink, ...]:
         return tuple(sink for _, found in self._ask("pvc_console_sinks", context=self._bound) for sink in found)
+
+    def storage_backends(self) -> dict[str, OpenBackend]:
+        found: dict[str, OpenBackend] = {}
+        for name, kinds in self._ask("pvc_storage_backends", context=self._bound):
+            for kind, open_backend in kinds.items():
+                if kind in found:
+                    self._log.error("plugin %s brings a storage backend %s, which there is already", name, kind)
+                found.setdefault(kind, open_backend)
+        return found
+
+    def hypervisor_secrets(self) -> tuple[HypervisorSecret, ...]:
+        return tuple(one for _, found in self._ask("pvc_hypervisor_secrets", context=self._bound) for one in found)
 
     def facts(self) -> dict[str, Any]:
         """All plugins' facts, merged; a later plugin wins."""

@@ -7,6 +7,7 @@ import msgspec
 
 from pvc.core.context import Verdict
 from pvc.core.model import Finding, NodeFacts
+from pvc.core.storage import HypervisorSecret
 
 LONGEST_FACT = 1000
 """Characters of one fact under a key of a plugin's own: facts are read by every node."""
@@ -85,5 +86,7 @@ _SHAPES: Mapping[str, Callable[[Any], Any]] = {
     "pvc_node_facts": facts,
     "pvc_health": _list(Finding),
     "pvc_console_sinks": _list(object, "name", "write", "close"),
+    "pvc_storage_backends": _mapping(str),
+    "pvc_hypervisor_secrets": _list(HypervisorSecret),
 }
 _FACTS = {name: kind for name, kind in get_type_hints(NodeFacts).items() if name not in ("at", "findings", "extra")}

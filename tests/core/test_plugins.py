@@ -21,6 +21,7 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding, NodeFacts, Operation, OperationKind, Severity, Vm, VmState
 from pvc.core.observers import VmChange, VmEvent
 from pvc.core.plugins import PluginFailed, PluginProblem, Plugins, installed, ordered
+from pvc.core.storage import HypervisorSecret
 from pvc.core.turns import Entered, Progress, Refused, Turn
 from pvc.testing.coordinator import FakeEnsemble
 from pvc.testing.runtime import World
@@ -169,6 +170,14 @@ class Everything:
         return cast(Sequence[Any], self._say(self.parts))
 
     @hookimpl
+    def pvc_storage_backends(self, context: Context) -> Mapping[str, Any]:
+        return cast(Mapping[str, Any], self._say({"tape": self.mark, self.mark: self.mark}))
+
+    @hookimpl
+    def pvc_hypervisor_secrets(self, context: Context) -> Sequence[HypervisorSecret]:
+        return cast(Sequence[HypervisorSecret], self._say([HypervisorSecret(self.mark, "ceph", "", b"key")]))
+
+    @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
         self.commands.append(cli)
         self._say(None)
@@ -308,6 +317,19 @@ def test_hook_pvc_console_sinks() -> None:
     assert [finding.source for finding in plugins.findings()] == ["plugin bad"]
 
 
+def test_hook_pvc_storage_backends() -> None:
+    plugins = loaded(one=Everything("a"), bad=Everything(fails=True), two=Everything("b"))
+    assert cast(Mapping[str, Any], plugins.storage_backends()) == {"tape": "a", "a": "a", "b": "b"}
+    assert [finding.source for finding in plugins.findings()] == ["plugin bad"]
+
+
+def test_hook_pvc_hypervisor_secrets() -> None:
+    plugins = loaded(one=Everything("a"), bad=Everything(fails=True), two=Everything("b"))
+    assert [secret.uuid for secret in plugins.hypervisor_secrets()] == ["a", "b"]
+    assert [finding.source for finding in plugins.findings()] == ["plugin bad"]
+    assert "key" not in repr(plugins.hypervisor_secrets())
+
+
 def test_hook_pvc_commands() -> None:
     one, two = Everything("a"), Everything("b")
     cli = cast(CommandLine, object())
@@ -342,6 +364,8 @@ def test_every_hook_has_a_test_and_an_example() -> None:
         ("pvc_placement", lambda plugins: plugins.placement(VM, ("hv1",)), {"hv1": 1.0}),
         ("pvc_vm_observers", Plugins.health, [print]),
         ("pvc_console_sinks", Plugins.console_sinks, [object()]),
+        ("pvc_storage_backends", Plugins.storage_backends, [object()]),
+        ("pvc_hypervisor_secrets", Plugins.hypervisor_secrets, ["open sesame"]),
     ],
 )
 def test_an_answer_of_the_wrong_kind_is_the_plugins_failure(

@@ -1,7 +1,46 @@
-"""The names under which nodes publish their directories. This role has no paths of its own in the tree."""
+"""The storage role's paths in the tree, and the names under which nodes publish what they see of the storage."""
+
+STORAGE = "/storage"
+"""Made by the first request that needs it."""
+
+POOLS = "/storage/pools"
+"""Children: the pools."""
+
+TASKS = "/storage/tasks"
+"""Children: the tasks that have not ended, and the last that have."""
 
 COUNT = "storage.directories"
 """How many directories the node has looked at."""
 
 DIRECTORY = "storage.directory."
 """Followed by the name of a directory: a `Room` record as JSON text. A fact for each: one fact has little room."""
+
+POOL_STATE = "storage.pool."
+"""Followed by the name of a pool: a `PoolState` record as JSON text, once the node has looked at it."""
+
+
+def pool(name: str) -> str:
+    """What a pool is."""
+    return f"{POOLS}/{name}"
+
+
+def volumes(name: str) -> str:
+    """Children: the volumes of a pool. Data: empty; whoever adds or removes one rewrites it, so that a pool cannot go
+    while a volume comes."""
+    return f"{POOLS}/{name}/volumes"
+
+
+def volume(pool_name: str, name: str) -> str:
+    """What is known of a volume, its snapshots included."""
+    return f"{POOLS}/{pool_name}/volumes/{name}"
+
+
+def task(id: str) -> str:
+    """One piece of work, and how far it is."""
+    return f"{TASKS}/{id}"
+
+
+def task_ticket(id: str) -> str:
+    """Ephemeral, of the session of the node that is at it: nobody else begins with it meanwhile, and what the task
+    writes at its end demands it."""
+    return f"{TASKS}/{id}/ticket"

@@ -52,6 +52,45 @@ SCHEMA: dict[str, Any] = {
         "default": 5.0,
         "meta": {"help": "Time in which a directory has to answer before it counts as unusable.", "unit": "s"},
     },
+    "parallel": {
+        "type": "integer",
+        "min": 1,
+        "max": 64,
+        "default": 4,
+        "meta": {"help": "How many tasks, such as imports, this node carries out at the same time; others wait."},
+    },
+    "ceph": {
+        "type": "dict",
+        "schema": {
+            "conf": {
+                "type": "string",
+                "default": "/etc/ceph/ceph.conf",
+                "check_with": "absolute_path",
+                "meta": {"help": "Where Ceph's own configuration is.", "allowed": "an absolute path"},
+            },
+            "user": {
+                "type": "string",
+                "default": "admin",
+                "minlength": 1,
+                "meta": {
+                    "help": "The client as which pvcd speaks to Ceph, without `client.`; its keyring is where Ceph's"
+                    " configuration says."
+                },
+            },
+            "deadline": {
+                "type": "number",
+                "min": 1,
+                "max": 600,
+                "default": 15.0,
+                "meta": {
+                    "help": "Time in which Ceph has to answer before it counts as hanging.",
+                    "unit": "s",
+                },
+            },
+        },
+        "default": {},
+        "meta": {"help": "How this node reaches Ceph; needed only where a pool or an OSD of it is."},
+    },
     "nearly_full": {
         "type": "integer",
         "min": 1,
@@ -71,6 +110,16 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
+class CephSettings:
+    """How a node reaches Ceph."""
+
+    conf: str = "/etc/ceph/ceph.conf"
+    user: str = "admin"
+    deadline: float = 15.0
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The section, typed. Keys and units as in SCHEMA."""
 
@@ -78,6 +127,8 @@ class Settings:
     interval: float = 10.0
     deadline: float = 5.0
     nearly_full: int = 90
+    parallel: int = 4
+    ceph: CephSettings = CephSettings()
 
 
 def settings_from(section: Mapping[str, Any]) -> Settings:
@@ -87,4 +138,6 @@ def settings_from(section: Mapping[str, Any]) -> Settings:
         interval=float(section["interval"]),
         deadline=float(section["deadline"]),
         nearly_full=section["nearly_full"],
+        parallel=section["parallel"],
+        ceph=CephSettings(**section["ceph"]),
     )
