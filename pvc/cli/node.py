@@ -11,7 +11,7 @@ from pvc.core.commands import Moment
 from pvc.core.coordination import Coordinator
 from pvc.core.decide.roles import described
 from pvc.core.lookup import all_nodes, find_node, read_facts
-from pvc.core.model import FINAL, Node, Operation
+from pvc.core.model import FINAL, Fence, Node, Operation
 from pvc.core.records import Garbage
 from pvc.core.requests import read_operation
 
@@ -66,6 +66,10 @@ def _row(coordinator: Coordinator, node: Node) -> dict[str, Any]:
         "roles": list(node.roles),
         "roles_changed": described(node.roles_changed) if node.roles_changed else None,
         "roles_changed_at": Moment(node.roles_changed.at) if node.roles_changed else None,
+        "fenced": _fenced(node.fence) if node.fence else None,
+        "fenced_by": node.fence.by if node.fence else None,
+        "fenced_at": Moment(node.fence.at) if node.fence else None,
+        "fenced_reason": node.fence.reason if node.fence else None,
         "plugins": list(node.plugins),
         "address": node.address,
         "version": node.version,
@@ -80,6 +84,13 @@ def _row(coordinator: Coordinator, node: Node) -> dict[str, Any]:
             {"node": node.name, "source": f.source, "severity": f.severity, "text": f.text} for f in facts.findings
         ],
     }
+
+
+def _fenced(fence: Fence) -> str:
+    """How far a declaration that a node is dead has been followed by its return."""
+    if not fence.returned:
+        return "declared dead"
+    return f"is back; pools that still keep it out: {', '.join(fence.cut)}"
 
 
 def _operation(coordinator: Coordinator, name: str) -> Operation | None:

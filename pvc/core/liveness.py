@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from pvc.core import keys
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op, Put, SessionState, Znode
-from pvc.core.decide.roles import described
+from pvc.core.decide.fencing import after_return
+from pvc.core.decide.roles import HYPERVISOR, described
 from pvc.core.errors import PvcError
 from pvc.core.machine import Machine
-from pvc.core.model import Node, NodeSession, RolesChanged
+from pvc.core.model import Fence, Node, NodeSession, RolesChanged
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.residents import RolesNeeded, demand_unneeded
 from pvc.core.runtime import Runtime, Signal
@@ -132,8 +133,19 @@ class Liveness:
             demand_unneeded(self._coordinator, known.name, known.roles, self._node.roles)
             change = RolesChanged(known.roles, self._node.roles, self._runtime.now())
             self._log.info("node %s: roles %s (its configuration has changed)", known.name, described(change))
-        new = replace(self._node, state=known.state, operation=known.operation, roles_changed=change)
+        new = replace(
+            self._node,
+            state=known.state,
+            operation=known.operation,
+            roles_changed=change,
+            fence=self._fence(known),
+        )
         return [Check(path, znode.version)] if new == known else [Put(path, encode(new), znode.version)]
+
+    def _fence(self, known: Node) -> Fence | None:
+        """What is left of a declaration that this machine is dead. Where VMs run, who runs them sees whether any is
+        left from before."""
+        return known.fence if HYPERVISOR in self._node.roles else after_return(known.fence)
 
     def _may_replace(self, holder: Znode) -> bool:
         """Whether the holder is a dead predecessor on this machine. Raises NameTaken when patience is over."""

@@ -52,6 +52,26 @@ class Node:
     cannot overlook a flush that was asked for a moment ago."""
     roles_changed: "RolesChanged | None" = None
     """The last change of its roles; None: it has had the same since it was first registered."""
+    fence: "Fence | None" = None
+    """It was declared dead and is not back in service yet; None: it is part of the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Somebody has declared the node's machine dead: its VMs may run elsewhere. The node takes none until it is gone.
+
+    It ends when the daemon answers again, no VM that went elsewhere runs there any more, and nothing in `cut` is left.
+    """
+
+    id: str
+    by: str
+    at: float
+    """Seconds since the epoch."""
+    reason: str = ""
+    cut: tuple[str, ...] = ()
+    """Pools whose storage keeps the machine out since. Written before the storage is asked."""
+    returned: bool = False
+    """The daemon answers again, and whatever ran there before the declaration has ended or still belongs there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -537,3 +537,14 @@ class TestSessions:
         session.coordinator.close()
         assert session.coordinator.state is SessionState.CLOSED
         wait_until_gone(other, "/e")
+
+
+def test_what_is_made_and_taken_away_in_one_transaction_shows_that_it_was_not_there(
+    coordinator: Coordinator, other: Coordinator
+) -> None:
+    probe: list[Op] = [Create("/session"), Delete("/session")]
+    coordinator.commit([*probe, Create("/free")])
+    assert coordinator.get("/session") is None and coordinator.get("/free") is not None
+    other.commit([Create("/session", ephemeral=True)])
+    assert clash(coordinator, [*probe, Create("/taken")]) == (probe[0], Clash.EXISTS)
+    assert coordinator.get("/session") is not None and coordinator.get("/taken") is None

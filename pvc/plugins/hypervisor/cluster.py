@@ -49,6 +49,7 @@ def read_candidate(source: Coordinator | Mirror, name: str) -> Candidate | None:
         cpus=facts.cpus,
         load=facts.load,
         flush_asked=_flush_asked(source, name),
+        fenced=node.fence is not None,
         vms={**facts.vms, **{uuid: promise.memory for uuid, promise in coming.items()}},
         vcpus={**facts.vcpus, **{uuid: promise.vcpus for uuid, promise in coming.items()}},
         spread={**facts.spread, **{uuid: promise.spread for uuid, promise in coming.items() if promise.spread}},

@@ -60,6 +60,7 @@ class HypervisorPlugin:
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
         cli.group("vm", help="Virtual machines.").later(COMMANDS, partial(_add_commands, cli))
+        cli.group("node").later(("fence",), partial(_add_fence, cli))
 
     def _made(self, context: Context) -> "Parts":
         """The parts of this daemon, made once."""
@@ -72,5 +73,11 @@ class HypervisorPlugin:
 
 def _add_commands(cli: CommandLine) -> None:
     from pvc.plugins.hypervisor.cli import add_commands
+
+    add_commands(cli)
+
+
+def _add_fence(cli: CommandLine) -> None:
+    from pvc.plugins.hypervisor.fencecli import add_commands
 
     add_commands(cli)

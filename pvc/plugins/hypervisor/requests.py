@@ -131,7 +131,7 @@ def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_R
         old = records.vm
         wanted = replace(old, state=VmState.RUNNING, stop_now=False, generation=old.generation + 1)
         if records.actual.node is None:
-            wanted = _startable(coordinator, wanted, placement, judge)
+            wanted = startable(coordinator, wanted, placement, judge)
         return [*records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
@@ -258,8 +258,8 @@ def _rewrite(coordinator: Coordinator, vm: Vm, change: "Callable[[Vm], Vm]") -> 
     return _repeat(coordinator, vm, ops)
 
 
-def _startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings, judge: Judge) -> Vm:
-    """The VM assigned to a node that takes it now, its own if possible."""
+def startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings, judge: Judge) -> Vm:
+    """The VM assigned to a node that takes it now, its own if possible. Raises Refused."""
     own = read_candidate(coordinator, vm.node)
     if own is not None and refusal(vm, own, verdict=judge(vm, (own.name,)).get(own.name)) is None:
         return vm

@@ -6,7 +6,8 @@ from functools import partial
 
 from pvc.core import keys
 from pvc.core.context import Context
-from pvc.core.coordination import Check, Clash, Conflict, Create, Delete, Op
+from pvc.core.coordination import Check, Clash, Conflict, Create, Delete, Op, Put
+from pvc.core.decide.fencing import after_return
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, DeviceChange, Finding, Node, NodeState, Severity, Vm, VmActual, VmDoubt, VmState
 from pvc.core.observers import HERE, VmChange, VmEvent
@@ -92,6 +93,7 @@ class VmService:
         self._found: dict[str, Finding] = {}
         self._claims: dict[str, Vm] = {}
         self._inbound: tuple[str, ...] = ()
+        self._node = Node(context.node)
         self._node_version = 0
         self._looked_afresh = 0.0
         hypervisor.listen(self._inbox.put)
@@ -137,6 +139,7 @@ class VmService:
         for one in seen:
             pause = min(pause, self._attend(one, node_state))
         self._publish_claims(seen)
+        self._tell_returned(seen)
         return pause
 
     def _take_events(self) -> None:
@@ -226,6 +229,7 @@ class VmService:
         return decide.VmView(
             me=self._me,
             node_state=node_state,
+            fenced=self._node.fence is not None,
             vm=records.vm if records else None,
             actual=records.actual if records else VmActual(),
             guest=seen.guest,
@@ -458,7 +462,27 @@ class VmService:
         """This node's state; the version it was read at is what a start claims to be true still."""
         znode = self._mirror.get(keys.node(self._me))
         self._node_version = 0 if znode is None else znode.version
-        return NodeState.READY if znode is None else decode(Node, znode.data, keys.node(self._me)).state
+        self._node = Node(self._me) if znode is None else decode(Node, znode.data, keys.node(self._me))
+        return self._node.state
+
+    def _tell_returned(self, seen: list[_Seen]) -> None:
+        """If this node was declared dead: say that nothing is left here of what went elsewhere since."""
+        fence = self._node.fence
+        if fence is None or fence.returned or any(self._belongs_elsewhere(one) for one in seen):
+            return
+        returned = replace(self._node, fence=after_return(fence))
+        try:
+            self._coordinator.commit([Put(keys.node(self._me), encode(returned), self._node_version)])
+            self._log.info("node %s: is back after it was declared dead", self._me)
+        except Conflict as conflict:
+            self._log.debug("node %s: %s; looking again", self._me, conflict)
+        finally:
+            self._mirror.drop(keys.node(self._me))
+            self.wake.set()
+
+    def _belongs_elsewhere(self, seen: _Seen) -> bool:
+        """Whether a guest is here that is not known to be this node's. What cannot be read counts."""
+        return seen.guest is not None and (seen.records is None or seen.records.actual.node != self._me)
 
     def _tell_unusable(self, seen: _Seen) -> None:
         """Say what a VM's own settings ask for that cannot be; the node's hold instead."""

@@ -28,6 +28,7 @@ def view(**how: Any) -> VmView:
     start: dict[str, Any] = {
         "me": ME,
         "node_state": NodeState.READY,
+        "fenced": False,
         "vm": vm(),
         "actual": VmActual(),
         "guest": None,

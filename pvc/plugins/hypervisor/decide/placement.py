@@ -27,6 +27,8 @@ class Candidate:
     """Load average over one minute."""
     flush_asked: bool = False
     """A flush of it was asked for and has not ended."""
+    fenced: bool = False
+    """It was declared dead, and is not back in service yet."""
     vms: Mapping[str, int] = field(default_factory=dict)
     """MiB set aside for each VM there, by UUID."""
     vcpus: Mapping[str, int] = field(default_factory=dict)
@@ -154,6 +156,11 @@ def _closed(node: Candidate) -> Objection | None:
         return Objection(f"has no {ROLE} role")
     if not node.alive:
         return Objection("its daemon does not answer", f"start pvcd on {node.name}")
+    if node.fenced:
+        return Objection(
+            "was declared dead and is not back in service yet",
+            "its daemon takes it back once nothing of before is left",
+        )
     if node.state in (NodeState.FLUSHED, NodeState.FLUSHING):
         return Objection(f"is {node.state.value}", f"take it back into service with `pvc node unflush {node.name}`")
     if node.state is not NodeState.READY:

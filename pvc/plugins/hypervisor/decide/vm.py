@@ -31,6 +31,8 @@ class VmView:
     me: str
     node_state: NodeState
     """This node's."""
+    fenced: bool
+    """This node was declared dead and is not back in service yet."""
     vm: Vm | None
     """None: the cluster knows no such VM."""
     actual: VmActual
@@ -166,6 +168,13 @@ _MAY_BE_ASTRAY = frozenset({ActualState.RUNNING, ActualState.STOPPING, ActualSta
 
 def next_action(view: VmView) -> Action:
     """The one next thing to do."""
+    action = _next_action(view)
+    if view.fenced and isinstance(action, Start):
+        return Wait("this node was declared dead and is not back in service yet")
+    return action
+
+
+def _next_action(view: VmView) -> Action:
     if view.vm is None:
         return Alarm("runs here but the cluster does not know it; left alone") if view.guest else Forget()
     if _is_mine(view.doubt, view) and (view.guest is None or view.actual.node == view.me):

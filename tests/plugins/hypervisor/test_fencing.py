@@ -1,0 +1,60 @@
+"""What is said of a lease in the place of a node that was declared dead."""
+
+from dataclasses import replace
+
+import pytest
+
+from pvc.core.decide.fencing import after_cut, after_readmission, after_return
+from pvc.core.model import ActualState, Fence, VmActual
+from pvc.plugins.hypervisor.decide.fencing import Left, in_place_of
+from pvc.plugins.hypervisor.decide.vm import Start, Wait, next_action
+from tests.plugins.hypervisor.vms import ME, view
+
+FENCE = Fence("f", "root@here", 1.0)
+DEAD, OTHER = "hv1", "hv2"
+
+
+@pytest.mark.parametrize(
+    "state", [ActualState.STARTING, ActualState.RUNNING, ActualState.STOPPING, ActualState.FAILED, ActualState.STOPPED]
+)
+def test_what_only_the_dead_node_had_is_free(state: ActualState) -> None:
+    said = in_place_of(DEAD, VmActual(state, DEAD, generation=3, restart=2, failures=4), 7.0, "dead")
+    assert said == VmActual(ActualState.STOPPED, since=7.0, reason="dead", generation=3, restart=2)
+
+
+def test_a_node_that_was_declared_dead_starts_nothing_whoever_has_the_lease() -> None:
+    for actual in (VmActual(), VmActual(ActualState.FAILED, ME), VmActual(ActualState.STARTING, ME)):
+        assert next_action(view(actual=actual)) == Start()
+        assert isinstance(next_action(view(actual=actual, fenced=True)), Wait)
+
+
+def test_what_another_node_can_tell_is_left_to_that_one() -> None:
+    moving = VmActual(ActualState.MIGRATING, DEAD, OTHER)
+    assert in_place_of(DEAD, moving, 7.0, "dead") == replace(moving, state=ActualState.DEPARTED, since=7.0)
+    assert isinstance(in_place_of(DEAD, replace(moving, state=ActualState.DEPARTED), 7.0, ""), Left)
+    assert isinstance(in_place_of(DEAD, VmActual(ActualState.MIGRATING, OTHER, DEAD), 7.0, ""), Left)
+
+
+def test_what_was_handed_over_to_the_dead_node_is_free() -> None:
+    said = in_place_of(DEAD, VmActual(ActualState.DEPARTED, OTHER, DEAD), 7.0, "dead")
+    assert said == VmActual(since=7.0, reason="dead")
+
+
+def test_what_went_astray_before_is_left_alone() -> None:
+    assert isinstance(in_place_of(DEAD, VmActual(ActualState.ASTRAY, DEAD), 7.0, ""), Left)
+
+
+def test_a_declaration_ends_with_the_return_or_with_the_last_pool_that_kept_the_node_out() -> None:
+    assert after_return(None) is None
+    assert after_return(FENCE) is None
+    cut = after_cut(after_cut(after_cut(FENCE, "fast"), "slow"), "fast")
+    assert cut.cut == ("fast", "slow")
+    back = after_return(cut)
+    assert back == replace(cut, returned=True)
+    half = after_readmission(back, "fast")
+    assert half == replace(back, cut=("slow",))
+    assert after_readmission(half, "slow") is None
+
+
+def test_a_declaration_stands_while_the_node_is_not_back_though_no_pool_keeps_it_out() -> None:
+    assert after_readmission(after_cut(FENCE, "fast"), "fast") == FENCE
