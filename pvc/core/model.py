@@ -68,8 +68,9 @@ class Fence:
     at: float
     """Seconds since the epoch."""
     reason: str = ""
-    cut: tuple[str, ...] = ()
-    """Pools whose storage keeps the machine out since. Written before the storage is asked."""
+    cut: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Pools whose storage keeps the machine out since, each with the machine's addresses there. Written before the
+    storage is asked."""
     returned: bool = False
     """The daemon answers again, and whatever ran there before the declaration has ended or still belongs there."""
 

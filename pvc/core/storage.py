@@ -183,6 +183,10 @@ class Backend(Protocol):
     def secret(self) -> HypervisorSecret | None:
         """What that takes beside; None: nothing. Does no I/O on the storage. Raises StorageError if it is not there."""
 
+    def addresses(self) -> Sequence[str]:
+        """Addresses as which the storage sees this machine, for others to name in `cut_off`; none where nothing can be
+        cut off. Does no I/O on the storage."""
+
     def writers(self, image: str) -> Sequence[str] | None:
         """Addresses of the machines that have the image open and may write; None: the storage cannot tell."""
 

@@ -74,7 +74,9 @@ def test_a_node_that_some_storage_still_keeps_out_takes_no_vm_though_it_is_back(
     keyboard.type("node", "fence", "hv1", "--yes")
     record = cluster.node("hv1")
     assert record.fence is not None
-    cluster.client.commit([Put(keys.node("hv1"), encode(replace(record, fence=after_cut(record.fence, "fast"))))])
+    cluster.client.commit(
+        [Put(keys.node("hv1"), encode(replace(record, fence=after_cut(record.fence, "fast", ["192.0.2.1"]))))]
+    )
     cluster.power_on("hv1")
     cluster.run(30.0)
     assert keyboard.type("node", "info", "hv1", "--format", "json").rows["fenced"] == (

@@ -41,7 +41,7 @@ def declare(coordinator: Coordinator, runtime: Runtime, name: str, by: str, reas
         node, version = _read(coordinator, name)
         if node.fence is not None and not node.fence.returned:
             return node.fence
-        cut = node.fence.cut if node.fence else ()
+        cut = node.fence.cut if node.fence else {}
         fence = Fence(runtime.new_id(), by, runtime.now(), reason, cut)
         try:
             _commit(coordinator, name, [Put(keys.node(name), encode(replace(node, fence=fence)), version)])

@@ -47,14 +47,14 @@ def test_what_went_astray_before_is_left_alone() -> None:
 def test_a_declaration_ends_with_the_return_or_with_the_last_pool_that_kept_the_node_out() -> None:
     assert after_return(None) is None
     assert after_return(FENCE) is None
-    cut = after_cut(after_cut(after_cut(FENCE, "fast"), "slow"), "fast")
-    assert cut.cut == ("fast", "slow")
+    cut = after_cut(after_cut(after_cut(FENCE, "fast", ["a"]), "slow", ["b"]), "fast", ["a", "c"])
+    assert cut.cut == {"fast": ("a", "c"), "slow": ("b",)}
     back = after_return(cut)
     assert back == replace(cut, returned=True)
     half = after_readmission(back, "fast")
-    assert half == replace(back, cut=("slow",))
+    assert half == replace(back, cut={"slow": ("b",)})
     assert after_readmission(half, "slow") is None
 
 
 def test_a_declaration_stands_while_the_node_is_not_back_though_no_pool_keeps_it_out() -> None:
-    assert after_readmission(after_cut(FENCE, "fast"), "fast") == FENCE
+    assert after_readmission(after_cut(FENCE, "fast", ["a"]), "fast") == FENCE

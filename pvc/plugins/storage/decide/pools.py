@@ -10,6 +10,9 @@ from pvc.plugins.storage.keys import POOL_STATE
 LONGEST_TEXT = 300
 """Characters of a problem or warning in the facts: even if each is written with an escape, a fact is not cut off."""
 
+MOST_ADDRESSES = 6
+"""Of a node on the network of its storage: one, or two where it has two families."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
@@ -23,6 +26,8 @@ class PoolState:
     """Why it cannot be used on this node; empty: it can."""
     warning: str = ""
     """What is not as it should be though it can be used."""
+    addresses: tuple[str, ...] = ()
+    """As which the storage sees this node, where it can keep a node out."""
 
 
 def published(states: Mapping[str, PoolState]) -> dict[str, str]:
@@ -51,4 +56,10 @@ def why_not_usable(pool: str, states: Mapping[str, PoolState]) -> str:
 
 
 def _short(state: PoolState) -> PoolState:
-    return PoolState(state.total, state.free, state.problem[:LONGEST_TEXT], state.warning[:LONGEST_TEXT])
+    return PoolState(
+        state.total,
+        state.free,
+        state.problem[:LONGEST_TEXT],
+        state.warning[:LONGEST_TEXT],
+        state.addresses[:MOST_ADDRESSES],
+    )
