@@ -34,15 +34,14 @@ def strangers(writers: Sequence[str] | None, known: Collection[str]) -> list[str
 
 
 def due(nodes: Iterable[Node], me: str, alive: Collection[str]) -> list[Readmission]:
-    """The pools that this node has to have let others in again: for itself where it has the role, else the first that
-    has it does."""
+    """The pools that this node has to have let others in again. The first that no storage keeps out does it: the one
+    that is kept out may not be heard; if there is no other, it tries itself."""
     known = list(nodes)
-    first = min((node.name for node in known if SECTION in node.roles and node.name in alive), default=None)
+    can = [node for node in known if SECTION in node.roles and node.name in alive]
+    first = min((node.name for node in can if node.fence is None), default=None)
     return [
         Readmission(node.name, pool, addresses)
         for node in known
-        if node.fence is not None
-        and node.fence.returned
-        and me == (node.name if SECTION in node.roles and node.name in alive else first)
+        if node.fence is not None and node.fence.returned and me == (first or node.name)
         for pool, addresses in node.fence.cut.items()
     ]
