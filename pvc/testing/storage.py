@@ -305,6 +305,9 @@ class FakeBackend:
     def secret(self) -> HypervisorSecret | None:
         return self._storage.secrets.get(self._pool)
 
+    def addresses(self) -> Sequence[str]:
+        return [self._address] if Feature.CUTS_OFF in self.features else []
+
     def writers(self, image: str) -> Sequence[str] | None:
         self._enter("writers")
         opened = tuple(dict.fromkeys(self._find(image).opened))

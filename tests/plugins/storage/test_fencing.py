@@ -1,0 +1,162 @@
+"""Nodes that were declared dead are kept out of the storage before anything of theirs starts elsewhere."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from pvc.core import keys as core
+from pvc.core.context import Context
+from pvc.core.coordination import Create, Put
+from pvc.core.decide.fencing import after_return
+from pvc.core.model import Fence, Node
+from pvc.core.records import encode
+from pvc.core.storage import Feature, Pool, StorageUnusable
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, strangers, to_be_cut
+from pvc.plugins.storage.decide.pools import PoolState
+from pvc.plugins.storage.fencing import Admission, HasWriter, Readmissions
+from pvc.testing.cluster import SimCluster
+from pvc.testing.storage import FakeBackend, FakeStorage
+
+FENCE = Fence("f", "root@here", 1.0)
+STORAGE = {"roles": {"storage": True}}
+
+
+class Site:
+    """Three nodes with the role, one pool with one volume; hv1 can be declared dead."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self.cluster = cluster
+        self.storage = FakeStorage(cluster.world.process("storage"))
+        self.open("hv2").create("disk", 1 << 20)
+        self.admission = Admission(self.context("hv2"), lambda pool: self.open("hv2"))
+
+    def open(self, node: str) -> FakeBackend:
+        """The pool as a node reaches it."""
+        backend = self.storage.open_on(node, f"address of {node}")(Pool("fast", "fake"))
+        assert isinstance(backend, FakeBackend)
+        return backend
+
+    def context(self, node: str) -> Context:
+        """Of the node's daemon."""
+        daemon = self.cluster.nodes[node].daemon
+        assert daemon is not None
+        return daemon.context
+
+    def demand(self) -> None:
+        """Ask for admission of a VM with the disk, as a job of hv2 does. Raises what that raises."""
+        raised: list[Exception | None] = []
+
+        def ask() -> None:
+            try:
+                self.admission.demand([("fast", "disk")])
+            except (HasWriter, StorageUnusable) as error:
+                raised.append(error)
+            else:
+                raised.append(None)
+
+        self.cluster.world.process("job").spawn("demand", ask)
+        assert self.cluster.run_until(lambda: bool(raised))
+        if raised[0] is not None:
+            raise raised[0]
+
+    def record(self, **how: object) -> None:
+        """Change hv1's record."""
+        node = replace(self.cluster.node("hv1"), address="address of hv1", **how)  # type: ignore[arg-type]
+        self.cluster.client.commit([Put(core.node("hv1"), encode(node))])
+
+
+def _step(service: Readmissions) -> None:
+    service.step()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with SimCluster({f"hv{number}": STORAGE for number in (1, 2, 3)}) as cluster:
+        cluster.start()
+        cluster.settle()
+        cluster.power_off("hv1")
+        yield Site(cluster)
+
+
+def test_before_a_vm_starts_who_was_declared_dead_is_kept_out(site: Site) -> None:
+    site.storage.opens("fast", "disk", "address of hv1")
+    site.record(fence=FENCE)
+    site.demand()
+    with pytest.raises(StorageUnusable):
+        site.storage.writes("fast", "disk", "late", "address of hv1")
+    fence = site.cluster.node("hv1").fence
+    assert fence is not None and fence.cut == {"fast": ("address of hv1",)}
+
+
+def test_it_is_written_before_the_storage_is_asked_so_that_it_is_undone_one_day(site: Site) -> None:
+    site.record(fence=FENCE)
+    site.storage.fail_once("cut_off", StorageUnusable("the monitors do not answer"))
+    with pytest.raises(StorageUnusable):
+        site.demand()
+    fence = site.cluster.node("hv1").fence
+    assert fence is not None and "fast" in fence.cut
+    site.demand()
+    assert site.storage.absent == {"address of hv1"}
+
+
+def test_a_writer_that_nobody_declared_dead_keeps_its_volume(site: Site) -> None:
+    site.storage.opens("fast", "disk", "address of hv3")
+    site.record(fence=FENCE)
+    with pytest.raises(HasWriter, match="is open at address of hv3"):
+        site.demand()
+    assert site.storage.absent == {"address of hv1"}
+
+
+def test_what_is_left_of_a_guest_that_died_here_is_no_obstacle(site: Site) -> None:
+    site.storage.opens("fast", "disk", "address of hv2")
+    site.demand()
+
+
+def test_a_storage_that_cannot_keep_anybody_out_is_not_asked_to(site: Site) -> None:
+    site.storage.features = frozenset(Feature) - {Feature.CUTS_OFF}
+    site.record(fence=FENCE)
+    site.demand()
+    assert site.storage.count("cut_off") == 0
+
+
+def test_a_node_that_is_back_is_let_in_again_and_is_in_service(site: Site) -> None:
+    site.cluster.client.commit([Create(path) for path in (keys.STORAGE, keys.POOLS, keys.pool("fast"))])
+    site.record(fence=FENCE)
+    site.demand()
+    fence = site.cluster.node("hv1").fence
+    assert fence is not None
+    site.record(fence=after_return(fence))
+    for name in ("hv3", "hv2"):  # the first of the others does it, whoever looks first
+        service = Readmissions(site.context(name), partial(lambda where, _pool: site.open(where), name))
+        site.cluster.world.process(name).spawn("readmissions", partial(_step, service))
+        site.cluster.run(1.0)
+    assert (site.storage.count("readmit", "hv2"), site.storage.count("readmit", "hv3")) == (1, 0)
+    assert site.storage.absent == set() and site.cluster.node("hv1").fence is None
+
+
+def test_the_first_node_that_no_storage_keeps_out_lets_others_in() -> None:
+    back = Node("hv1", roles=("storage",), fence=replace(FENCE, cut={"fast": ("a",)}, returned=True))
+    others = [Node("hv2", roles=("storage",)), Node("hv3", roles=("storage",)), Node("hv4")]
+    wanted = [Readmission("hv1", "fast", ("a",))]
+    assert due([back, *others], "hv2", {"hv1", "hv2", "hv3", "hv4"}) == wanted
+    assert due([back, *others], "hv3", {"hv1", "hv2", "hv3", "hv4"}) == []
+    assert due([back, *others], "hv3", {"hv1", "hv3"}) == wanted
+    assert due([back, *others], "hv1", {"hv1"}) == wanted
+    away = replace(back, fence=FENCE)
+    assert due([away, *others], "hv2", {"hv2"}) == []
+    assert to_be_cut([back, away, *others]) == [away]
+
+
+def test_a_node_has_the_addresses_that_the_storage_has_seen_else_its_own() -> None:
+    node = Node("hv1", address="10.0.0.1")
+    assert addresses_of(node, "fast", {"fast": PoolState(addresses=("10.1.0.1",))}) == ("10.1.0.1",)
+    assert addresses_of(node, "fast", {}) == ("10.0.0.1",)
+    assert addresses_of(Node("hv1"), "fast", {"fast": PoolState()}) == ()
+
+
+def test_writers_that_are_known_not_to_write_are_no_strangers() -> None:
+    assert strangers(["b", "a", "a"], ["b"]) == ["a"]
+    assert strangers(None, []) == []
