@@ -27,6 +27,10 @@ GIVEN_UP = 45.0
 """Seconds after which a daemon that waits for its name has it or has ended."""
 GATEWAYS = 10
 """One in so many clusters has networks with gateways: it takes several times as long to play."""
+POOLS = 10
+"""One in so many clusters has a pool, and tasks on its volumes."""
+FILE = "/tmp/disk.img"
+"""Every node of them has one of that name."""
 LONGEST = 3600.0
 """Simulated seconds within which everything must have come to rest after the healing."""
 
@@ -41,6 +45,7 @@ class Schedule:
     steps: Sequence[Step]
     networks: Sequence[str] = ()
     """With gateways; their VMs have a network card on one of them."""
+    pools: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -63,7 +68,25 @@ def make_schedule(seed: int) -> Schedule:
         steps.append({"run": round(chance.choice((0.0, 0.02, 0.3, 1.5, 6.0)) * chance.random(), 3)})
     config: dict[str, Any] = {"hypervisor": {"memory": MEMORY, "shutdown_timeout": 30.0}, "flushlock": _lock(seed)}
     schedule = Schedule(seed, {name: _with_room(seed, name, config) for name in nodes}, vms, steps)
+    if seed % POOLS == 7:
+        return _with_storage(schedule)
     return _with_networks(schedule) if seed % GATEWAYS == 3 else schedule
+
+
+def _with_storage(schedule: Schedule) -> Schedule:
+    """The same schedule on a cluster with a pool, and tasks among the steps; of a chance of its own, so that the rest
+    stays."""
+    chance = random.Random(f"storage {schedule.seed}")
+    nodes = {name: {**config, "roles": {"storage": True}} for name, config in schedule.nodes.items()}
+    steps: list[Step] = []
+    for step in schedule.steps:
+        steps.append(step)
+        if chance.random() < 0.4:
+            kinds, weights = [kind for _, kind in TASKS], [weight for weight, _ in TASKS]
+            steps.append(
+                chance.choices(kinds, weights)[0](chance, chance.choice(list(nodes)), f"v{chance.randint(1, 6)}")
+            )
+    return replace(schedule, nodes=nodes, steps=steps, pools=("fast",))
 
 
 def _with_networks(schedule: Schedule) -> Schedule:
@@ -168,6 +191,49 @@ FAULTS: Sequence[tuple[tuple[int, Kind], ...]] = (
 hardly any move would ever begin."""
 
 
+def _asked_of(do: str, node: str, volume: str, **about: Any) -> Step:
+    return {"storage": {"do": do, "node": node, "pool": "fast", "volume": volume, **about}}
+
+
+CALLS = (
+    "create",
+    "load",
+    "clone",
+    "remove",
+    "rename",
+    "resize",
+    "add_snapshot",
+    "remove_snapshot",
+    "roll_back",
+    "inspect",
+)
+TaskStep = Callable[[random.Random, str, str], Step]
+TASKS: Sequence[tuple[int, TaskStep]] = (
+    (6, lambda r, n, v: _asked_of("create", n, v, size=4096)),
+    (6, lambda r, n, v: _asked_of("import", n, v, path=FILE, bound=True)),
+    (6, lambda r, n, v: _asked_of("clone", n, v, new=f"v{r.randint(1, 6)}")),
+    (2, lambda r, n, v: _asked_of("rename", n, v, new=f"r{r.randint(1, 3)}")),
+    (3, lambda r, n, v: _asked_of("rename", n, f"r{r.randint(1, 3)}", new=v)),
+    (2, lambda r, n, v: _asked_of("resize", n, v, size=4096 * r.randint(1, 4))),
+    (3, lambda r, n, v: _asked_of("snapshot", n, v, snapshot=r.choice("st"))),
+    (2, lambda r, n, v: _asked_of("remove snapshot", n, v, snapshot=r.choice("st"))),
+    (2, lambda r, n, v: _asked_of("roll back", n, v, snapshot=r.choice("st"))),
+    (5, lambda r, n, v: _asked_of("remove", n, v)),
+    (3, lambda r, n, v: {"cancel_task": f"fast/{v}"}),
+    (3, lambda r, n, v: {"storage_slow": {"seconds": r.choice((0.0, 0.1, 0.5))}}),
+    (
+        2,
+        lambda r, n, v: {"storage_spoilt": {"why": r.choice(("", "", "no way there; look at the network")), "node": n}},
+    ),
+    (2, lambda r, n, v: {"storage_fails": {"call": r.choice(CALLS), "why": "it broke; ask again", "halfway": True}}),
+    (2, lambda r, n, v: {"storage_fails": {"call": r.choice(CALLS), "why": "it broke; ask again"}}),
+    (2, lambda r, n, v: {"restart": n}),
+    (2, lambda r, n, v: {"lose_session": n}),
+    (2, lambda r, n, v: {"lose_answer": {"node": n, "arrived": r.random() < 0.5}}),
+)
+"""What is asked of a pool's volumes, and what goes wrong there, each with its weight."""
+
+
 def _kinds(chance: random.Random) -> list[tuple[int, Kind]]:
     faults = [kind for fault in FAULTS if chance.random() < 0.5 for kind in fault]
     return [*REQUESTS, *faults]
@@ -239,6 +305,12 @@ def play(schedule: Schedule, at_rest: Callable[[SimCluster], list[str]] = lambda
             for number, name in enumerate(schedule.networks, 1):
                 subnet = {"ipv4": f"10.{number}.0.0/24", "ipv4_gateway": f"10.{number}.0.1"}
                 _try(invariants, steps, {"add_network": {"name": name, **subnet}})
+            for name in schedule.pools:
+                _try(
+                    invariants, steps, {"storage": {"do": "add pool", "node": next(iter(schedule.nodes)), "pool": name}}
+                )
+            for name in cluster.nodes if schedule.pools else ():
+                _try(invariants, steps, {"file": {"node": name, "path": FILE, "size": 8192}})
             for name, how in schedule.vms.items():
                 _try(invariants, steps, {"define": {"name": name, **how}})
             cluster.run(3.0)
@@ -309,7 +381,9 @@ def _end_faults(cluster: SimCluster, invariants: Invariants, steps: Steps) -> No
         fabric.set_copy_seconds(what, 1.0)
         for phase in MigrationPhase:
             fabric.take_actions(what, phase)
+    cluster.storage.slow(0.0)
     for name in names:
+        cluster.storage.spoil("", node=name)
         for other in names:
             if other != name:
                 fabric.heal(name, other)
