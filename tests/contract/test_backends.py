@@ -14,10 +14,10 @@ from pvc.core.storage import (
     StorageError,
     Unsupported,
 )
-from tests.contract.storages import MEBIBYTE, Storage, fake, plain_fake
+from tests.contract.storages import MEBIBYTE, Storage, directory_of_qcow2, directory_of_raw, fake, plain_fake
 
 SIZE = 4 * MEBIBYTE
-STORAGES = [fake, plain_fake]
+STORAGES = [fake, plain_fake, directory_of_qcow2, directory_of_raw]
 
 
 class Stopped(Exception):
@@ -106,6 +106,8 @@ def test_nothing_is_made_over_an_image_that_is_there(storage: Storage) -> None:
         "disk",
         lambda: storage.backend.create("disk", 2 * SIZE),
         lambda: storage.backend.rename("other", "disk"),
+        lambda: storage.backend.rename("disk", "disk"),
+        lambda: storage.backend.clone("disk", None, "disk", ignore),
         lambda: storage.backend.clone("other", None, "disk", ignore),
         lambda: storage.backend.load(path, "disk", ignore),
     )
@@ -291,6 +293,7 @@ def test_a_snapshot_is_known_by_its_name_and_nothing_else(storage: Storage, name
     """A storage may number snapshots; the number is no name."""
     backend = needs(storage, Feature.SNAPSHOTS)
     backend.create("disk", SIZE)
+    storage.write("disk", "a")
     backend.add_snapshot("disk", "first")
     with pytest.raises(NoSuchImage, match=name):
         backend.remove_snapshot("disk", name)
@@ -298,8 +301,17 @@ def test_a_snapshot_is_known_by_its_name_and_nothing_else(storage: Storage, name
         backend.roll_back("disk", name, ignore)
     with pytest.raises(NoSuchImage, match=name):
         backend.clone("disk", name, "new", ignore)
+    storage.write("disk", "b")
     backend.add_snapshot("disk", name)
     assert sorted(backend.inspect("disk").snapshots) == sorted(("first", name))
+    backend.clone("disk", "first", "old", ignore)
+    backend.clone("disk", name, "new", ignore)
+    assert (storage.read("old"), storage.read("new")) == ("a", "b")
+    backend.roll_back("disk", "first", ignore)
+    backend.roll_back("disk", name, ignore)
+    assert storage.read("disk") == "b"
+    for linked in ("old", "new"):
+        backend.remove(linked)
     backend.remove_snapshot("disk", name)
     assert backend.inspect("disk").snapshots == ("first",)
 

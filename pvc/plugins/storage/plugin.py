@@ -11,6 +11,7 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.service import Service
+from pvc.core.storage import OpenBackend
 
 if TYPE_CHECKING:
     from pvc.plugins.storage.directories import Directories
@@ -46,6 +47,13 @@ class StoragePlugin:
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
         return self._the_service(context).findings()
+
+    @hookimpl
+    def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
+        from pvc.core.process import SystemProcesses
+        from pvc.plugins.storage.directory.backend import KIND, opener
+
+        return {KIND: opener(SystemProcesses(), context.runtime, self._directories())}
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:

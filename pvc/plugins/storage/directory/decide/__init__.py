@@ -1,0 +1,1 @@
+"""Decisions about directories as pools: their options, and what a file is. Imports no door."""
