@@ -34,6 +34,7 @@ from pvc.plugins.storage.directory.decide.images import (
     snapshot_id,
     why_no_image,
 )
+from pvc.plugins.storage.directory.decide.mounts import lock_warning
 from pvc.plugins.storage.directory.decide.options import FORMATS, Options, options_of
 from pvc.plugins.storage.directory.qemuimg import QemuImg
 
@@ -65,7 +66,8 @@ class DirectoryBackend:
             raise StorageUnusable(f"{path} {why}; look at the mount and at the server that it comes from") from why
         if self._options.mount and not look.mounted:
             raise StorageUnusable(f"nothing is mounted at {path}; mount it, or make the pool with mount=false")
-        return Room(look.total * MEBIBYTE, look.free * MEBIBYTE)
+        warning = lock_warning(imagefiles.mounts(), path)
+        return Room(look.total * MEBIBYTE, look.free * MEBIBYTE, f"{path} {warning}" if warning else "")
 
     def images(self) -> Sequence[str]:
         self.look()

@@ -17,6 +17,7 @@ from pathlib import Path
 from pvc.core.storage import ImageExists, ImageInUse, NoSuchImage, StorageError, StorageUnusable
 from pvc.plugins.storage.directory.decide.images import HEADER, is_part
 
+MOUNTS = Path("/proc/self/mountinfo")
 _FLOCK = "hhqqixxxx"
 """struct flock of fcntl(2): type, whence, start, length, process."""
 _FIRST, _COUNT = 100, 200
@@ -101,6 +102,11 @@ def sweep(directory: str, before: float) -> None:
         with suppress(OSError, StorageError):
             if is_part(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
                 remove(entry.path)
+
+
+def mounts() -> str:
+    """What is mounted on this machine, as the kernel tells."""
+    return MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def size_of(path: str) -> tuple[int, int]:

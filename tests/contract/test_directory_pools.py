@@ -1,0 +1,375 @@
+"""Directories as pools, with the real qemu-img and real files: what the contract of all backends does not say."""
+
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pvc.core.process import Finished, Running, SystemProcesses
+from pvc.core.storage import (
+    BadPool,
+    ImageExists,
+    ImageInUse,
+    NoSuchImage,
+    Pool,
+    Report,
+    StorageError,
+    StorageUnusable,
+)
+from pvc.core.threads import ThreadRuntime
+from pvc.plugins.storage.directory import imagefiles
+from pvc.plugins.storage.directory.backend import STALE, opener
+from pvc.plugins.storage.filesystem import SystemDirectories
+from tests.contract.storages import MEBIBYTE, Directory, await_lock, held_by_qemu_io
+
+SIZE = 4 * MEBIBYTE
+DAY_OLD = 1_000_000_000
+
+
+class Stopped(Exception):
+    """What a report raises in order to have the work stopped."""
+
+
+def ignore(done: int, total: int) -> None:
+    """A report that nobody reads."""
+
+
+@pytest.fixture(params=["qcow2", "raw"])
+def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
+    return Directory(tmp_path, request.param)
+
+
+@pytest.fixture
+def qcow2(tmp_path: Path) -> Directory:
+    return Directory(tmp_path, "qcow2")
+
+
+def qemu_img(pool: Directory, *words: str) -> None:
+    pool.processes.check(["qemu-img", *words], timeout=60)
+
+
+def overwrite(path: str, offset: int, data: bytes) -> None:
+    with Path(path).open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def foreign(pool: Directory, kind: str) -> str:
+    """A file that cannot be loaded."""
+    path = pool.new_path()
+    base = pool.file("x", SIZE)
+    match kind:
+        case "vmdk" | "vdi" | "vhdx":
+            qemu_img(pool, "create", "-q", "-f", kind, path, str(SIZE))
+        case "backing":
+            qemu_img(pool, "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, path)
+        case "data":
+            option = f"data_file={path}.data,data_file_raw=on"
+            qemu_img(pool, "create", "-q", "-f", "qcow2", "-o", option, path, str(SIZE))
+        case "encrypted":
+            qemu_img(pool, "create", "-q", "-f", "qcow2", path, str(SIZE))
+            overwrite(path, 32, (1).to_bytes(4, "big"))
+        case "cut off":
+            Path(path).write_bytes(b"QFI\xfb\0\0\0\3")
+        case "broken":
+            Path(path).write_bytes(b"QFI\xfb\0\0\0\3".ljust(1024, b"\0"))
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            Path(path).mkdir()
+        case "empty":
+            Path(path).touch()
+        case "relative":
+            return os.path.relpath(base)
+    return path
+
+
+KINDS = ["vmdk", "vdi", "vhdx", "backing", "data", "encrypted", "cut off", "broken", "pipe", "directory", "empty"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "relative", "missing"])
+def test_what_is_no_plain_image_is_refused_and_leaves_nothing(qcow2: Directory, kind: str) -> None:
+    path = foreign(qcow2, kind)
+    with pytest.raises(StorageError) as refused:
+        qcow2.backend.load(path, "disk", ignore)
+    assert path in str(refused.value)
+    assert not isinstance(refused.value, NoSuchImage | ImageExists)
+    assert list(qcow2.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_images_of_both_formats_are_loaded_and_their_holes_stay_holes(pool: Directory, format: str) -> None:
+    source = pool.file("a", 64 * MEBIBYTE)
+    if format == "qcow2":
+        raw, source = source, pool.new_path()
+        qemu_img(pool, "convert", "-f", "raw", "-O", "qcow2", raw, source)
+    pool.backend.load(source, "disk", ignore)
+    image = pool.backend.inspect("disk")
+    assert image.size == 64 * MEBIBYTE
+    assert image.used is not None
+    assert image.used <= MEBIBYTE
+    assert pool.read("disk") == "a"
+
+
+def test_what_a_vm_writes_into_a_raw_image_is_never_taken_for_a_header(tmp_path: Path) -> None:
+    pool = Directory(tmp_path, "raw")
+    pool.backend.create("disk", SIZE)
+    other = pool.new_path()
+    qemu_img(pool, "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", other)
+    with Path(pool.file_of("disk")).open("r+b") as disk:
+        disk.write(Path(other).read_bytes()[:65536])
+    pool.backend.clone("disk", None, "copy", ignore)
+    pool.backend.resize("disk", 2 * SIZE)
+    path = pool.new_path()
+    pool.backend.save("copy", None, path, "raw", ignore)
+    assert pool.backend.inspect("disk").size == 2 * SIZE
+    assert Path(path).read_bytes()[:65536] == Path(other).read_bytes()[:65536]
+
+
+def test_images_are_not_for_everybody_to_read(pool: Directory) -> None:
+    pool.backend.create("disk", SIZE)
+    pool.backend.clone("disk", None, "copy", ignore)
+    path = pool.new_path()
+    pool.backend.save("disk", None, path, "qcow2", ignore)
+    for file in (pool.file_of("disk"), pool.file_of("copy"), path):
+        assert Path(file).stat().st_mode & 0o777 == 0o600
+
+
+def test_files_of_others_are_seen_as_no_images(pool: Directory) -> None:
+    for name in ("notes.txt", f".hidden.{pool.format}", "disk.iso"):
+        (pool.path / name).touch()
+    (pool.path / f"sub.{pool.format}").mkdir()
+    (pool.path / f"link.{pool.format}").symlink_to("/etc/passwd")
+    assert list(pool.backend.images()) == []
+
+
+def test_no_link_is_followed_out_of_the_pool(pool: Directory) -> None:
+    outside = pool.file("x", SIZE)
+    if pool.format == "qcow2":
+        qemu_img(pool, "create", "-q", "-f", "qcow2", outside, str(SIZE))
+    before = Path(outside).read_bytes()
+    (pool.path / f"link.{pool.format}").symlink_to(outside)
+    backend = pool.backend
+    for attempt in (
+        lambda: backend.remove("link"),
+        lambda: backend.resize("link", 2 * SIZE),
+        lambda: backend.rename("link", "new"),
+        lambda: backend.clone("link", None, "new", ignore),
+        lambda: backend.inspect("link"),
+    ):
+        with pytest.raises(StorageError, match="link"):
+            attempt()
+    with pytest.raises(ImageExists):
+        backend.create("link", SIZE)
+    assert Path(outside).read_bytes() == before
+    assert [path.name for path in pool.path.iterdir()] == [f"link.{pool.format}"]
+
+
+@pytest.mark.parametrize("name", ["../files/x", "a/b", "..", ""])
+def test_no_name_leads_out_of_the_pool(pool: Directory, name: str) -> None:
+    pool.backend.create("disk", SIZE)
+    for attempt in (
+        lambda: pool.backend.create(name, SIZE),
+        lambda: pool.backend.rename("disk", name),
+        lambda: pool.backend.remove(name),
+        lambda: pool.backend.disk(name, pool.format),
+    ):
+        with pytest.raises(StorageError, match="cannot be the name"):
+            attempt()
+    assert list(pool.backend.images()) == ["disk"]
+
+
+@pytest.mark.parametrize("size", [0, -512, 1, 1000])
+def test_impossible_sizes_are_refused(pool: Directory, size: int) -> None:
+    with pytest.raises(StorageError, match="multiple of 512"):
+        pool.backend.create("disk", size)
+    pool.backend.create("disk", SIZE)
+    with pytest.raises(StorageError, match="multiple of 512"):
+        pool.backend.resize("disk", size)
+    assert pool.backend.inspect("disk").size == SIZE
+
+
+def test_without_its_mount_a_pool_is_not_touched(tmp_path: Path) -> None:
+    here = Directory(tmp_path, "raw")
+    here.backend.create("disk", SIZE)
+    options = {"path": str(here.path), "format": "raw"}
+    backend = opener(here.processes, ThreadRuntime(), SystemDirectories())(Pool("slow", "directory", options))
+    for attempt in (
+        backend.look,
+        backend.images,
+        lambda: backend.inspect("disk"),
+        lambda: backend.create("new", SIZE),
+        lambda: backend.remove("disk"),
+        lambda: backend.rename("disk", "new"),
+        lambda: backend.resize("disk", 2 * SIZE),
+        lambda: backend.clone("disk", None, "new", ignore),
+        lambda: backend.load(here.file("a", SIZE), "new", ignore),
+    ):
+        with pytest.raises(StorageUnusable, match="nothing is mounted"):
+            attempt()
+    assert [path.name for path in here.path.iterdir()] == ["disk.raw"]
+
+
+def test_a_directory_that_is_gone_is_unusable(pool: Directory) -> None:
+    pool.path.rmdir()
+    with pytest.raises(StorageUnusable, match="does not exist"):
+        pool.backend.look()
+    with pytest.raises(StorageUnusable):
+        pool.backend.create("disk", SIZE)
+
+
+def test_bad_options_are_refused_before_anything_is_touched(pool: Directory) -> None:
+    with pytest.raises(BadPool):
+        opener(pool.processes, ThreadRuntime(), SystemDirectories())(Pool("slow", "directory", {"path": "x"}))
+
+
+def test_what_a_crash_left_is_removed_after_a_day_unless_something_writes_to_it(pool: Directory) -> None:
+    old, young, held = (pool.path / f".{name}.{pool.format}.0123456789abcdef.part" for name in ("old", "young", "held"))
+    mine = pool.path / ".mine.part"
+    for path in (old, young, held, mine):
+        path.write_bytes(bytes(SIZE))
+    pool.backend.create("disk", SIZE)
+    with held_by_qemu_io(pool.processes, str(held), "raw", pool.files / "output"):
+        for path in (old, held, mine):
+            os.utime(path, (DAY_OLD, DAY_OLD))
+        pool.backend.clone("disk", None, "copy", ignore)
+    left = {path.name for path in pool.path.iterdir()} - {f"disk.{pool.format}", f"copy.{pool.format}"}
+    assert left == {young.name, held.name, mine.name}
+    assert STALE >= 3600
+
+
+def test_a_renaming_that_a_crash_broke_off_is_brought_to_its_end(pool: Directory) -> None:
+    pool.backend.create("disk", SIZE)
+    pool.write("disk", "a")
+    os.link(pool.file_of("disk"), pool.file_of("new"))
+    pool.backend.rename("disk", "new")
+    assert list(pool.backend.images()) == ["new"]
+    assert pool.read("new") == "a"
+
+
+def test_without_hard_links_a_file_gets_its_name_all_the_same_and_replaces_nothing(tmp_path: Path) -> None:
+    path, new = tmp_path / "path", tmp_path / "new"
+    path.write_text("image")
+    imagefiles._replace_placeholder(str(path), str(new))
+    assert new.read_text() == "image"
+    path.write_text("other")
+    with pytest.raises(FileExistsError):
+        imagefiles._replace_placeholder(str(path), str(new))
+    assert (path.read_text(), new.read_text()) == ("other", "image")
+
+
+def test_a_copy_that_fails_leaves_nothing(qcow2: Directory) -> None:
+    qcow2.backend.create("disk", 64 * MEBIBYTE)
+    qcow2.write("disk", "a")
+    tables = int.from_bytes(Path(qcow2.file_of("disk")).read_bytes()[40:48], "big")
+    overwrite(qcow2.file_of("disk"), tables, (1 << 63 | 512).to_bytes(8, "big"))  # leads to where no table can be
+    with pytest.raises(StorageError, match="qemu-img"):
+        qcow2.backend.clone("disk", None, "copy", ignore)
+    assert [path.name for path in qcow2.path.iterdir()] == ["disk.qcow2"]
+
+
+class Stuck(SystemProcesses):
+    """Its copies never get anywhere."""
+
+    def __init__(self) -> None:
+        self.started: list[Running] = []
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        running = super().start(["sleep", "3600"], output=output, env=env, new_session=new_session)
+        self.started.append(running)
+        return running
+
+
+def test_a_copy_that_is_stopped_is_no_longer_running(qcow2: Directory) -> None:
+    processes = Stuck()
+    options = {"path": str(qcow2.path), "mount": "false"}
+    backend = opener(processes, ThreadRuntime(), SystemDirectories())(Pool("slow", "directory", options))
+    told: list[int] = []
+
+    def stop_at_second(done: int, total: int) -> None:
+        told.append(done)
+        if len(told) == 2:
+            raise Stopped
+
+    source = qcow2.file("a", SIZE)
+    with pytest.raises(Stopped):
+        backend.load(source, "disk", stop_at_second)
+    assert [running.poll() for running in processes.started] == [-signal.SIGTERM]
+    assert list(qcow2.path.iterdir()) == []
+
+
+class Missing(SystemProcesses):
+    """A machine without the program."""
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        return super().run(["/nonexistent/qemu-img", *command[1:]], timeout=timeout, env=env, stdin=stdin)
+
+
+def test_a_machine_without_qemu_img_says_so_and_makes_nothing(qcow2: Directory) -> None:
+    options = {"path": str(qcow2.path), "mount": "false"}
+    backend = opener(Missing(), ThreadRuntime(), SystemDirectories())(Pool("slow", "directory", options))
+    with pytest.raises(StorageUnusable, match="installed"):
+        backend.create("disk", SIZE)
+    assert list(qcow2.path.iterdir()) == []
+
+
+def everything_that_changes(pool: Directory, report: Report) -> dict[str, Any]:
+    attempts: dict[str, Any] = {
+        "remove": lambda: pool.backend.remove("disk"),
+        "rename": lambda: pool.backend.rename("disk", "new"),
+        "grow": lambda: pool.backend.resize("disk", 2 * SIZE),
+        "shrink": lambda: pool.backend.resize("disk", SIZE // 2),
+        "clone": lambda: pool.backend.clone("disk", None, "new", report),
+        "save": lambda: pool.backend.save("disk", None, pool.new_path(), "raw", report),
+    }
+    if pool.format == "qcow2":
+        attempts["add snapshot"] = lambda: pool.backend.add_snapshot("disk", "two")
+        attempts["remove snapshot"] = lambda: pool.backend.remove_snapshot("disk", "one")
+        attempts["roll back"] = lambda: pool.backend.roll_back("disk", "one", report)
+    return attempts
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 cannot be found")
+def test_the_disk_of_a_running_qemu_is_refused_and_free_once_that_is_killed(pool: Directory) -> None:
+    pool.backend.create("disk", SIZE)
+    if pool.format == "qcow2":
+        pool.backend.add_snapshot("disk", "one")
+    machine = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-machine", "accel=tcg", "-m", "16"]
+    nodes = (
+        f'{{"driver":"{pool.format}","node-name":"d","file":{{"driver":"file","filename":"{pool.file_of("disk")}"}}}}'
+    )
+    command = [*machine, "-blockdev", nodes, "-device", "virtio-blk-pci,drive=d"]
+    running = pool.processes.start(command, output=pool.files / "qemu")
+    try:
+        await_lock(running, pool.file_of("disk"))
+        before = Path(pool.file_of("disk")).stat().st_size
+        for name, attempt in everything_that_changes(pool, ignore).items():
+            with pytest.raises(ImageInUse, match="stop the VM"):
+                attempt()
+                pytest.fail(f"{name} was not refused")
+        assert pool.backend.inspect("disk").size == SIZE
+        assert Path(pool.file_of("disk")).stat().st_size == before
+        assert list(pool.backend.images()) == ["disk"]
+    finally:
+        running.signal(9)
+        assert running.wait(30) is not None
+    for name in ("grow", "rename"):
+        everything_that_changes(pool, ignore)[name]()
+    pool.backend.remove("new")
+
+
+def test_no_qemu_opens_an_image_that_is_being_changed(pool: Directory) -> None:
+    pool.backend.create("disk", SIZE)
+    command = ["qemu-io", "-f", pool.format, "-c", "read 0 1", pool.file_of("disk")]
+    with imagefiles.locked(pool.file_of("disk")):
+        assert "Failed to lock" in pool.processes.run(command, timeout=30).stderr
+    with held_by_qemu_io(pool.processes, pool.file_of("disk"), pool.format, pool.files / "output"):
+        pass

@@ -1,0 +1,193 @@
+"""What options, names, headers and mounts say."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvc.core.storage import BadPool, ImageInUse, Pool, StorageError
+from pvc.plugins.storage.directory.decide.images import (
+    file_of,
+    image_of,
+    is_part,
+    part_done,
+    part_of,
+    read_info,
+    refusal,
+    snapshot_id,
+    why_no_image,
+)
+from pvc.plugins.storage.directory.decide.mounts import lock_warning
+from pvc.plugins.storage.directory.decide.options import Options, options_of
+
+LETTERS = "aZ09"
+NAMES = st.builds(str.__add__, st.sampled_from(LETTERS), st.text(LETTERS + "._-", max_size=62))
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({"path": "/srv/vms"}, Options("/srv/vms")),
+        ({"path": "/srv/vms/"}, Options("/srv/vms")),
+        ({"path": "/srv/v m's", "format": "raw", "mount": "false"}, Options("/srv/v m's", "raw", False)),
+    ],
+)
+def test_options_are_read(options: Mapping[str, str], read: Options) -> None:
+    assert options_of(Pool("fast", "directory", options)) == read
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "path is missing"),
+        ({"path": ""}, "path cannot be ''"),
+        ({"path": "/"}, "path cannot be '/'"),
+        ({"path": "srv"}, "path cannot be 'srv'"),
+        ({"path": "/srv/../etc"}, "path cannot be"),
+        ({"path": "/srv//vms"}, "path cannot be"),
+        ({"path": "/srv/./vms"}, "path cannot be"),
+        ({"path": "/srv/\x1b[2J"}, "path cannot be"),
+        ({"path": "/srv", "format": "vmdk"}, "format cannot be 'vmdk'; it is qcow2 or raw"),
+        ({"path": "/srv", "format": "QCOW2"}, "format cannot be"),
+        ({"path": "/srv", "mount": "no"}, "mount cannot be 'no'; it is true or false"),
+        ({"path": "/srv", "mounted": "true"}, "no option mounted; did you mean 'mount'?"),
+        ({"path": "/srv", "quota": "1"}, "no option quota; there are path, format, mount"),
+    ],
+)
+def test_impossible_options_are_refused_with_what_is_possible(options: Mapping[str, str], said: str) -> None:
+    with pytest.raises(BadPool) as refused:
+        options_of(Pool("fast", "directory", options))
+    assert said in str(refused.value)
+    assert str(refused.value).startswith("pool fast: ")
+
+
+@given(NAMES, st.sampled_from(["raw", "qcow2"]))
+def test_a_file_is_known_by_its_name_as_the_image_it_was_made_for(name: str, format: str) -> None:
+    file = file_of(name, format)
+    assert image_of(file, format) == name
+    assert not is_part(file)
+    part = part_of(file, "0123456789abcdef" * 2)
+    assert is_part(part)
+    assert image_of(part, format) is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "x" * 64, "a\n", "ä", "a\0"])
+def test_no_other_name_becomes_a_file(name: str) -> None:
+    with pytest.raises(StorageError, match="cannot be the name of an image"):
+        file_of(name, "raw")
+
+
+@pytest.mark.parametrize("file", ["disk", "disk.iso", ".disk.raw", "disk.raw.bak", "disk.RAW", ".raw", "a b.raw"])
+def test_files_of_others_are_no_images(file: str) -> None:
+    assert image_of(file, "raw") is None
+
+
+@pytest.mark.parametrize("file", [".bash_history", ".disk.raw", ".disk.raw.part", ".disk.raw.0123.part", "disk.part"])
+def test_files_of_others_are_no_leftovers(file: str) -> None:
+    assert not is_part(file)
+
+
+def header(version: int = 3, backing: int = 0, encrypted: int = 0, features: int = 0) -> bytes:
+    words = [(0x514649FB, 4), (version, 4), (backing, 8), (0, 4), (16, 4), (1 << 20, 8), (encrypted, 4)]
+    return b"".join(value.to_bytes(size, "big") for value, size in words).ljust(72, b"\0") + features.to_bytes(8, "big")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "size", "why"),
+    [
+        (b"", 0, "is empty"),
+        (b"abc", 3, "not a multiple of 512"),
+        (b"\0" * 104, 1024, ""),
+        (b"\0" * 104, 1025, "not a multiple of 512"),
+        (header(), 196616, ""),
+        (header()[:40], 40, "is cut off"),
+        (header(backing=4096), 196616, "backing file"),
+        (header(encrypted=2), 196616, "encrypted"),
+        (header(features=1), 196616, ""),
+        (header(features=4), 196616, "in another file"),
+        (header(version=2, features=4), 196616, ""),
+    ],
+)
+def test_a_header_says_why_a_file_cannot_be_loaded(beginning: bytes, size: int, why: str) -> None:
+    found = why_no_image(beginning, size)
+    assert why in found if why else found == ""
+
+
+@given(st.binary(max_size=104), st.integers(0, 1 << 50))
+def test_any_header_can_be_judged(beginning: bytes, size: int) -> None:
+    why_no_image(b"QFI\xfb" + beginning, size)
+    why_no_image(beginning, size)
+
+
+def test_a_snapshot_is_found_by_its_name_alone() -> None:
+    info = {"snapshots": [{"id": "1", "name": "2"}, {"id": "2", "name": "1"}]}
+    assert (snapshot_id(info, "1"), snapshot_id(info, "2"), snapshot_id(info, "3")) == ("2", "1", None)
+    assert snapshot_id({}, "1") is None
+
+
+@pytest.mark.parametrize(
+    ("output", "done"),
+    [
+        (b"", 0.0),
+        (b"    (0.00/100%)\r", 0.0),
+        (b"    (0.00/100%)\r    (25.50/100%)\r    (3", 0.255),
+        (b"(100/100%)", 1.0),
+    ],
+)
+def test_progress_is_the_last_that_was_written(output: bytes, done: float) -> None:
+    assert part_done(output) == done
+
+
+@pytest.mark.parametrize(
+    ("said", "in_use"),
+    [
+        ("qemu-img: Could not open 'x': Failed to get \"write\" lock\nIs another process using the image [x]?\n", True),
+        ("qemu-img: Could not open 'x': Failed to get shared \"write\" lock\n", True),
+        ("qemu-img: Could not open 'x': Failed to lock byte 100\n", True),
+        ("qemu-img: error while writing at byte 0: No space left on device\n", False),
+        ("", False),
+    ],
+)
+def test_what_qemu_img_says_of_locks_means_that_the_image_is_in_use(said: str, in_use: bool) -> None:
+    error = refusal("/srv/x", said)
+    assert isinstance(error, ImageInUse) == in_use
+    assert "/srv/x" in str(error)
+    assert in_use or not said or "No space left on device" in str(error)
+
+
+def test_an_answer_that_is_no_json_is_an_error() -> None:
+    for text in ("", "oops", "[]"):
+        with pytest.raises(StorageError, match="JSON"):
+            read_info(text)
+
+
+MOUNTINFO = """\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro
+40 22 0:35 / /srv/vms rw,relatime shared:2 - nfs nas:/vms rw,vers=3,hard,local_lock=none,addr=192.0.2.9
+41 22 0:36 / /srv/bad rw,relatime shared:3 - nfs nas:/bad rw,vers=3,nolock,local_lock=all,addr=192.0.2.9
+42 22 0:37 / /srv/a\\040b rw,relatime - cifs //nas/b rw,vers=3.1.1,nobrl
+43 41 0:38 / /srv/bad/good rw,relatime - nfs4 nas:/good rw,vers=4.2,local_lock=none
+44 22 0:39 / /srv/twice rw - nfs4 nas:/1 rw,local_lock=posix
+45 22 0:40 / /srv/twice rw - nfs4 nas:/2 rw,local_lock=none
+nonsense
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "option"),
+    [
+        ("/srv/vms", ""),
+        ("/srv/vms/deep", ""),
+        ("/srv/bad", "nolock"),
+        ("/srv/bad/images", "nolock"),
+        ("/srv/badly", ""),
+        ("/srv/bad/good", ""),
+        ("/srv/a b", "nobrl"),
+        ("/srv/twice", ""),
+        ("/", ""),
+    ],
+)
+def test_a_mount_that_keeps_locks_to_itself_is_reported(path: str, option: str) -> None:
+    warning = lock_warning(MOUNTINFO, path)
+    assert (f"mounted with {option}," in warning) if option else warning == ""
