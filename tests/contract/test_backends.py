@@ -17,7 +17,8 @@ from pvc.core.storage import (
 from tests.contract.storages import MEBIBYTE, Storage, directory_of_qcow2, directory_of_raw, fake, plain_fake
 
 SIZE = 4 * MEBIBYTE
-STORAGES = [fake, plain_fake, directory_of_qcow2, directory_of_raw]
+STORAGES = [fake, plain_fake, directory_of_qcow2, directory_of_raw, pytest.param("rbd", marks=pytest.mark.ceph)]
+"""Makers of storages, or the names of fixtures that are one."""
 
 
 class Stopped(Exception):
@@ -37,10 +38,11 @@ class Progress:
             raise Stopped
 
 
-@pytest.fixture(params=STORAGES, ids=lambda make: make.__name__)
+@pytest.fixture(params=STORAGES, ids=lambda make: make if isinstance(make, str) else make.__name__)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    make: Callable[[Path], Storage] = request.param
-    return make(tmp_path)
+    make: Callable[[Path], Storage] | str = request.param
+    made: Storage = request.getfixturevalue(make) if isinstance(make, str) else make(tmp_path)
+    return made
 
 
 def ignore(done: int, total: int) -> None:

@@ -73,6 +73,19 @@ class StoragePlugin:
         return {KIND: opener(SystemProcesses(), context.runtime, self._directories())}
 
     @hookimpl
+    def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
+        from pvc.core.process import SystemProcesses
+        from pvc.plugins.storage.ceph import rbd
+        from pvc.plugins.storage.directory import backend as files
+        from pvc.plugins.storage.schema import SECTION, settings_from
+
+        processes, settings = SystemProcesses(), settings_from(context.config.section(SECTION))
+        return {
+            files.KIND: files.opener(processes, context.runtime, self._directories()),
+            rbd.KIND: rbd.opener(processes, context.runtime, settings.ceph),
+        }
+
+    @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
         from pvc.plugins.storage.decide.directories import files_of, kept_in
         from pvc.plugins.storage.neighbours import published_in
