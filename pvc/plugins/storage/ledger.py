@@ -74,10 +74,15 @@ def in_hand(coordinator: Coordinator) -> list[Task]:
     return [task for task in read_tasks(coordinator).values() if task is not None and task.phase not in ENDED]
 
 
+def about(task: Task, pool: str, volume: str) -> bool:
+    """Whether a task is about this volume, or makes one of this name."""
+    return task.pool == pool and volume in (task.volume, task.new)
+
+
 def demand_idle(tasks: Iterable[Task], pool: str, volume: str) -> None:
     """Raise Refused if a task is about this volume, or makes one of this name."""
     for task in tasks:
-        if task.pool == pool and volume in (task.volume, task.new):
+        if about(task, pool, volume):
             raise Refused(
                 f"volume {pool}/{volume} is busy: {task.kind.value} by {task.by} on {task.node} is {task.phase.value};"
                 f" `pvc storage task watch {task.id}` follows it, `pvc storage task cancel {task.id}` ends it"

@@ -75,6 +75,22 @@ class StoragePlugin:
         cli.group("directory", help="Shared directories of the nodes with the storage role.").later(
             ("list",), partial(_add_commands, cli)
         )
+        cli.group("storage", help="Pools of volumes that VMs have as disks.").later(
+            ("status",), partial(_add_status, cli)
+        )
+        cli.group("storage pool", help="Places that volumes are kept in.").later(
+            ("add", "remove", "list", "info"), partial(_add_pool_commands, cli)
+        )
+        cli.group("storage volume", help="Disks for VMs.").later(
+            ("add", "remove", "resize", "rename", "clone", "list", "info", "import", "export"),
+            partial(_add_volume_commands, cli),
+        )
+        cli.group("storage snapshot", help="What volumes held at some moment.").later(
+            ("add", "remove", "rollback", "protect", "list"), partial(_add_snapshot_commands, cli)
+        )
+        cli.group("storage task", help="What nodes do with the storage.").later(
+            ("list", "watch", "cancel"), partial(_add_task_commands, cli)
+        )
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:
@@ -95,5 +111,35 @@ class StoragePlugin:
 
 def _add_commands(cli: CommandLine) -> None:
     from pvc.plugins.storage.cli import add_commands
+
+    add_commands(cli)
+
+
+def _add_status(cli: CommandLine) -> None:
+    from pvc.plugins.storage.storagecli import add_status
+
+    add_status(cli)
+
+
+def _add_pool_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.storagecli import add_commands
+
+    add_commands(cli)
+
+
+def _add_volume_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.volumecli import add_commands
+
+    add_commands(cli)
+
+
+def _add_snapshot_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.snapshotcli import add_commands
+
+    add_commands(cli)
+
+
+def _add_task_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.taskcli import add_commands
 
     add_commands(cli)
