@@ -135,9 +135,11 @@ class Lines:
 class Bar:
     """A bar that is drawn over and over in place; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         what, told = TextColumn("{task.description}"), TextColumn("{task.fields[told]}")
-        self._progress = Progress(what, BarColumn(), told, console=Console(), auto_refresh=False, transient=True)
+        self._progress = Progress(
+            what, BarColumn(), told, console=console or Console(), auto_refresh=False, transient=True
+        )
         self._row = self._progress.add_task("", total=None, told="")
 
     def __enter__(self) -> "Bar":

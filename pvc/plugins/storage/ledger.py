@@ -15,7 +15,7 @@ from pvc.core.records import decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import published_in
-from pvc.plugins.storage.decide.uses import named_in
+from pvc.plugins.storage.decide.uses import named_in, needed_in
 from pvc.plugins.storage.decide.workers import Worker
 from pvc.plugins.storage.records import ENDED, Snapshot, Task, Volume, VolumeState, read_tasks, read_volumes
 from pvc.plugins.storage.schema import SECTION
@@ -93,7 +93,10 @@ def demand_ready(volume: Volume, pool: str) -> None:
     """Raise Refused if a volume is not whole."""
     match volume.state:
         case VolumeState.MAKING:
-            raise Refused(f"volume {pool}/{volume.name} is still being made; `pvc storage task list` shows by whom")
+            raise Refused(
+                f"volume {pool}/{volume.name} was never finished; remove it: `pvc storage volume remove {pool}"
+                f" {volume.name}`"
+            )
         case VolumeState.REMOVING:
             raise Refused(
                 f"volume {pool}/{volume.name} was being removed and may be gone in part;"
@@ -102,18 +105,19 @@ def demand_ready(volume: Volume, pool: str) -> None:
 
 
 def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:
-    """The VMs whose definitions name volumes, by pool and volume. Raises Disconnected."""
+    """The VMs that have volumes, by pool and volume: their definitions name them, or they still run with what their
+    definitions have lost. Raises Disconnected."""
     vms, _ = all_vms(coordinator)
     found: dict[tuple[str, str], list[Vm]] = {}
     for vm, znode in zip(vms, coordinator.get_many([core.vm_xml(vm.uuid) for vm in vms]), strict=True):
-        if znode is not None:
-            for named in named_in(znode.data.decode(errors="replace")):
-                found.setdefault(named, []).append(vm)
+        named = frozenset() if znode is None else named_in(znode.data.decode(errors="replace"))
+        for volume in named | needed_in(vm.needs.get(SECTION, ())):
+            found.setdefault(volume, []).append(vm)
     return found
 
 
 def users(coordinator: Coordinator, pool: str, volume: str) -> list[Vm]:
-    """The VMs whose definitions name a volume. Raises Disconnected."""
+    """The VMs that have a volume. Raises Disconnected."""
     return all_users(coordinator).get((pool, volume), [])
 
 

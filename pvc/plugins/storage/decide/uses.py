@@ -1,13 +1,17 @@
-"""Which volumes of the cluster a definition names."""
+"""Which volumes of the cluster a VM has: pool and name of each."""
 
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+VOLUME = "volume:"
+"""Before POOL/VOLUME, among what a VM needs of this role."""
+
 
 def named_in(xml: str) -> frozenset[tuple[str, str]]:
-    """Pool and name of each volume that a libvirt definition uses; none if it cannot be read."""
+    """Those that a libvirt definition names; none if it cannot be read."""
     if "pool=" not in xml:  # nothing to parse: listings ask this of every VM
         return frozenset()
     try:
@@ -16,3 +20,9 @@ def named_in(xml: str) -> frozenset[tuple[str, str]]:
         return frozenset()
     sources = root.findall("devices/disk[@type='volume']/source[@pool][@volume]")
     return frozenset((source.get("pool", "").strip(), source.get("volume", "").strip()) for source in sources)
+
+
+def needed_in(needs: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Those among what a VM needs of this role."""
+    named = (need.removeprefix(VOLUME).partition("/") for need in needs if need.startswith(VOLUME))
+    return frozenset((pool, volume) for pool, _, volume in named)
