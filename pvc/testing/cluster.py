@@ -55,8 +55,10 @@ from pvc.testing.frr import FakeDaemons
 from pvc.testing.gateways import GatewayWatch, WatchedRouters
 from pvc.testing.hypervisor import FakeFabric, FakeHypervisor
 from pvc.testing.packetfilter import FakePacketFilter
+from pvc.testing.pools import PoolsWatch, opened_on
 from pvc.testing.routers import FakeRouters
 from pvc.testing.runtime import SimProcess, World
+from pvc.testing.storage import FakeStorage
 
 SESSION_TIMEOUT = 10.0
 """Simulated seconds after which a silent session ends."""
@@ -146,6 +148,9 @@ class SimCluster:
         self.ensemble = FakeEnsemble(self.world.process("ensemble"), expire_after=SESSION_TIMEOUT)
         self.fabric = FakeFabric(self.world.process("fabric"))
         self.gateways = GatewayWatch()
+        self.storage = FakeStorage(self.world.process("storage"))
+        """Pools with the backend `fake` are kept there, and every node with the storage role reaches it."""
+        self.pools = PoolsWatch()
         self._features = tuple(plugins)
         self._ready = ready
         self._latency = latency
@@ -194,7 +199,9 @@ class SimCluster:
                 open_routers=lambda: self._routers(node, process),
                 open_daemons=lambda _: node.frr,
             ),
-            "storage": StoragePlugin(lambda: node.directories),
+            "storage": StoragePlugin(
+                lambda: node.directories, {"fake": opened_on(self.storage, self.pools, name, node.config.address)}
+            ),
         }
         plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})
         plugins.schemas()  # as pvcd does: a plugin whose schema is faulty is left out
@@ -271,9 +278,11 @@ class SimCluster:
         return held
 
     def check(self) -> None:
-        """Raise AssertionError if a VM has run twice, a network had two gateways, or a task has failed."""
+        """Raise AssertionError if a VM has run twice, a network had two gateways, two attempts were at one volume
+        together, or a task of the runtime has failed."""
         assert not self.fabric.twice, f"a VM ran twice: {self.fabric.twice}"
         assert not self.gateways.twice, f"a network had two gateways: {self.gateways.twice}"
+        assert not self.pools.together, f"two attempts were at one volume: {self.pools.together}"
         assert not self.world.failures, f"a task failed: {self.world.failures}"
 
     def define(

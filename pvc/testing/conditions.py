@@ -11,6 +11,7 @@ from pvc.plugins.networking.decide.attachment import macs_in, published_in
 from pvc.plugins.networking.keys import gateway
 from pvc.plugins.networking.records import Gateway, decoded
 from pvc.testing.cluster import SimCluster
+from pvc.testing.ledger import image_of, last_task, pools_of, volume_of
 
 
 def unmet(cluster: SimCluster, conditions: Mapping[str, Any]) -> list[str]:
@@ -135,7 +136,16 @@ _LOOKS: Mapping[str, Callable[[SimCluster, str], Any]] = {
     "device_changes": _device_changes,
     "gateway": _gateway,
     "gateway_record": _gateway_record,
+    "pools": pools_of,
+    "volume": volume_of,
+    "image": image_of,
+    "task": lambda cluster, name: last_task(cluster, name).phase.value,
+    "task_node": lambda cluster, name: last_task(cluster, name).node,
+    "task_message": lambda cluster, name: last_task(cluster, name).message,
     "failed_move": lambda cluster, vm: cluster.actual(vm).failed_move,
 }
-_WORDS = frozenset({"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings", "networks"})
+_WORDS = frozenset(
+    {"message", "warnings", "waiting", "why", "taken", "reason", "failed_move", "findings", "networks", "pools"}
+    | {"task_message"}
+)
 """Conditions that ask for a part of a text."""

@@ -29,6 +29,7 @@ from pvc.core.records import Garbage, decode
 from pvc.plugins.flushlock import keys as lock_keys
 from pvc.plugins.flushlock.decide.queue import Ticket
 from pvc.testing.cluster import Log, SimCluster
+from pvc.testing.ledger import unaccounted
 from pvc.testing.runtime import World
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class Invariants:
             *self.broken,
             *(f"a VM ran twice: {text}" for text in cluster.fabric.twice),
             *(f"a network had two gateways: {text}" for text in cluster.gateways.twice),
+            *(f"two attempts were at one volume: {text}" for text in cluster.pools.together),
             *(f"a task failed: {error!r}" for error in cluster.world.failures),
             *(f"a defect: {text}" for text in self.journal.defects),
         ]
@@ -106,7 +108,7 @@ class Invariants:
                 found.append(f"the operation of {name} has not ended: {operation}")
         if queue := self._cluster.client.children(lock_keys.QUEUE):
             found.append(f"tickets are left in the flush lock's queue: {', '.join(queue)}")
-        return [*found, *self._misplaced()]
+        return [*found, *self._misplaced(), *unaccounted(self._cluster)]
 
     def _misplaced(self) -> list[str]:
         cluster = self._cluster

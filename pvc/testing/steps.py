@@ -16,6 +16,7 @@ from pvc.core.coordination import Delete
 from pvc.core.devices import request_change
 from pvc.core.errors import PvcError
 from pvc.core.model import NodeSession, Policy
+from pvc.core.storage import StorageError
 from pvc.plugins.hypervisor import requests
 from pvc.plugins.hypervisor.host import EndReason, GuestState
 from pvc.plugins.networking import records as networks
@@ -24,8 +25,10 @@ from pvc.plugins.networking.plugging import PlugIn, Unplug
 from pvc.testing.cluster import SimCluster, SimMachine, SimNode
 from pvc.testing.conditions import unmet
 from pvc.testing.guests import parsed_guest
+from pvc.testing.ledger import ask_task, cancel_task
 from pvc.testing.migration import MigrationPhase
 from pvc.testing.runtime import Killed
+from pvc.testing.storage import FakeContents
 
 Step = str | Mapping[str, Any]
 
@@ -346,6 +349,36 @@ class Steps:
     def device(self, node: str, name: str, **fields: Any) -> None:
         """Somebody makes or changes a network device of a node by hand; `fields` as in `Link`."""
         self._node(node).dataplane.add(name, **fields)
+
+    # Pools and volumes
+
+    def storage(self, do: str, node: str, **about: Any) -> None:
+        """Ask a node for a task: `do` is its kind, `about` has fields of its record."""
+        ask_task(self.cluster, do, node, **about)
+
+    def cancel_task(self, what: str) -> None:
+        """Ask for the end of the last task of a volume (POOL/VOLUME) or pool."""
+        cancel_task(self.cluster, what)
+
+    def storage_slow(self, seconds: float, node: str | None = None) -> None:
+        """Every part of a call to the storage takes so long, on a node or everywhere."""
+        self.cluster.storage.slow(seconds, node=node)
+
+    def storage_hangs(self, node: str | None = None, pool: str | None = None, hangs: bool = True) -> None:
+        """Calls to the storage do not return, until `hangs: false`."""
+        self.cluster.storage.hang(hangs, node=node, pool=pool)
+
+    def storage_spoilt(self, why: str, node: str | None = None, pool: str | None = None) -> None:
+        """The storage cannot be used, and says why; an empty text ends that."""
+        self.cluster.storage.spoil(why, node=node, pool=pool)
+
+    def storage_fails(self, call: str, why: str, halfway: bool = False) -> None:
+        """The next call of that name fails, perhaps half done."""
+        self.cluster.storage.fail_once(call, StorageError(why), halfway=halfway)
+
+    def file(self, node: str, path: str, size: int) -> None:
+        """A node has a file with an image of so many bytes."""
+        self.cluster.storage.files[node, path] = FakeContents(size, path)
 
     # Guests and migrations
 

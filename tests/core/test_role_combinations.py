@@ -149,7 +149,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms consolelog",
         networking="networking evpn networks firewall traffic gateways tenure trace",
-        storage="storage",
+        storage="storage storage-pools storage-tasks",
     )
     assert set(started.said["services"].values()) == {"running"}
     assert started.said["plugins"] == dict.fromkeys(started.packages(), 0)

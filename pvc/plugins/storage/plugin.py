@@ -11,23 +11,38 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.service import Service
+from pvc.core.storage import OpenBackend
 
 if TYPE_CHECKING:
+    from pvc.plugins.storage.backends import Backends
     from pvc.plugins.storage.directories import Directories
+    from pvc.plugins.storage.poolwatch import PoolWatch
+    from pvc.plugins.storage.schema import Settings
     from pvc.plugins.storage.service import DirectoryWatch
 
 
 class StoragePlugin:
-    """Knows the node's shared directories. `open_directories` opens the door to them; None: the machine's."""
+    """Knows the node's shared directories and the cluster's pools, and carries out tasks on them.
 
-    def __init__(self, open_directories: "Callable[[], Directories] | None" = None) -> None:
+    `open_directories` opens the door to directories; None: the machine's. `further_backends`: kinds of storage that
+    no plugin brings.
+    """
+
+    def __init__(
+        self,
+        open_directories: "Callable[[], Directories] | None" = None,
+        further_backends: Mapping[str, OpenBackend] | None = None,
+    ) -> None:
         self._open_directories = open_directories
+        self._further_backends = further_backends or {}
         self._service: DirectoryWatch | None = None
+        self._backends: Backends | None = None
+        self._pools: PoolWatch | None = None
         self._mirror: Mirror | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
-        return Declaration(summary="Knows this node's shared directories and keeps VMs from nodes that lack theirs")
+        return Declaration(summary="Carries out work on pools of volumes; keeps VMs from nodes that lack their disks")
 
     @hookimpl
     def pvc_config_schema(self) -> Mapping[str, Any]:
@@ -37,15 +52,18 @@ class StoragePlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._the_service(context)]
+        from pvc.plugins.storage.tasks import TaskService
+
+        backends, pools = self._the_backends(context), self._the_pools(context)
+        return [self._the_service(context), pools, TaskService(context, backends, pools, self._settings(context))]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
-        return self._the_service(context).facts()
+        return {**self._the_service(context).facts(), **self._the_pools(context).facts()}
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return self._the_service(context).findings()
+        return [*self._the_service(context).findings(), *self._the_pools(context).findings()]
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
@@ -94,12 +112,32 @@ class StoragePlugin:
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:
-            from pvc.plugins.storage.schema import SECTION, settings_from
             from pvc.plugins.storage.service import DirectoryWatch
 
-            settings = settings_from(context.config.section(SECTION))
-            self._service = DirectoryWatch(context, self._directories(), settings)
+            self._service = DirectoryWatch(context, self._directories(), self._settings(context))
         return self._service
+
+    def _the_backends(self, context: Context) -> "Backends":
+        """All that is done to pools on this node goes through these."""
+        if self._backends is None:
+            from pvc.plugins.storage.backends import Backends
+
+            self._backends = Backends(
+                context.runtime, lambda: {**context.plugins.storage_backends(), **self._further_backends}
+            )
+        return self._backends
+
+    def _the_pools(self, context: Context) -> "PoolWatch":
+        if self._pools is None:
+            from pvc.plugins.storage.poolwatch import PoolWatch
+
+            self._pools = PoolWatch(context, self._the_backends(context), self._settings(context))
+        return self._pools
+
+    def _settings(self, context: Context) -> "Settings":
+        from pvc.plugins.storage.schema import SECTION, settings_from
+
+        return settings_from(context.config.section(SECTION))
 
     def _directories(self) -> "Directories":
         if self._open_directories is not None:

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pvc.core.model import NodeFacts
+from pvc.core.model import Finding, NodeFacts, Severity
 from pvc.core.records import Garbage, decode, encode
+from pvc.core.storage import Room
 from pvc.plugins.storage.keys import POOL_STATE
+from pvc.plugins.storage.schema import SECTION
 
 LONGEST_TEXT = 300
 """Characters of a problem or warning in the facts: even if each is written with an escape, a fact is not cut off."""
+PRECISION = 3
+"""Digits of the free room that are published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,35 @@ def why_not_usable(pool: str, states: Mapping[str, PoolState]) -> str:
     if state is None:
         return f"has not looked at pool {pool} yet"
     return f"cannot use pool {pool}: {state.problem}" if state.problem else ""
+
+
+def state_of(look: Room | str) -> PoolState:
+    """What to publish of a pool; `look`: its room, or why it cannot be used."""
+    if isinstance(look, str):
+        return PoolState(problem=look)
+    return PoolState(look.total, _rounded(max(0, look.free)), warning=look.warning)
+
+
+def findings(states: Mapping[str, PoolState], nearly_full: int) -> list[Finding]:
+    """What is wrong with the pools: those that cannot be used, are full to `nearly_full` percent, or have a warning."""
+    found = []
+    for name, state in sorted(states.items()):
+        if state.problem:
+            text = f"pool {name} cannot be used: {state.problem}; no VM with a volume in it comes here"
+            found.append(Finding(SECTION, Severity.CRITICAL, text))
+            continue
+        if state.total and 100 * (state.total - state.free) >= nearly_full * state.total:
+            used = 100 * (state.total - state.free) // state.total
+            text = f"pool {name} is full to {used} %: remove volumes and snapshots, or give it more room"
+            found.append(Finding(SECTION, Severity.WARNING, text))
+        if state.warning:
+            found.append(Finding(SECTION, Severity.WARNING, f"pool {name}: {state.warning}"))
+    return found
+
+
+def _rounded(bytes: int) -> int:
+    unit: int = 10 ** max(0, len(str(bytes)) - PRECISION)
+    return bytes // unit * unit
 
 
 def _short(state: PoolState) -> PoolState:

@@ -1,0 +1,247 @@
+"""A task that this node is at: begins it in the tree, tells how far it is, and writes its end with the records.
+
+Every write demands that the task still is this attempt of this node. Touches no storage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pvc.core.context import Context
+from pvc.core.coordination import Check, Conflict, Create, Delete, Disconnected, Op, Put, SessionState, Znode
+from pvc.core.records import encode
+from pvc.core.states import move
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.decide.tasks import (
+    MOVES,
+    Outcome,
+    at_begin,
+    begun,
+    records_after,
+    titled,
+    why_void,
+)
+from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, decoded
+
+INTERVAL = 0.5
+"""Seconds at least between two writes of a task's progress."""
+OUT_OF_TOUCH = 0.5
+"""Part of the session timeout for which a session may be suspended before the work is stopped. The session lives that
+long at least; others wait for another session timeout after its end before they take over."""
+TRIES = 10
+"""Refused writes of a task's end after which looking again does not help."""
+
+
+class Stopped(Exception):
+    """The work on a task is to stop: backends let it through."""
+
+
+class Cancelled(Stopped):
+    """Somebody has asked for its end."""
+
+
+class Lost(Stopped):
+    """Somebody else may be at the task by now: nothing may be written, and nothing more be done to the storage."""
+
+
+class Hold:
+    """One attempt of this node at a task; also the `Report` of its work. Used by the thread of the work alone, but for
+    `cancel` and `give_up`."""
+
+    def __init__(self, context: Context, task: Task, version: int) -> None:
+        self._context = context
+        self._coordinator = context.coordinator
+        self._runtime = context.runtime
+        self._session = context.coordinator.session_id
+        self._version = version
+        self._written = context.runtime.monotonic()
+        self._silent_since: float | None = None
+        self._given_up = False
+        self.task = task
+        self.cancelled = task.cancel
+
+    def cancel(self) -> None:
+        """Have the work stopped at its next report."""
+        self.cancelled = True
+
+    def give_up(self) -> None:
+        """Have the work stopped and nothing written: the daemon ends."""
+        self._given_up = True
+
+    def __call__(self, done: int, total: int) -> None:
+        """As `Report`. Raises Cancelled, Lost."""
+        self._demand_touch()
+        if self.cancelled:
+            raise Cancelled
+        now = self._runtime.monotonic()
+        if now - self._written < INTERVAL or (done, total) == (self.task.done, self.task.total):
+            return
+        try:
+            self._write(replace(self.task, done=done, total=total))
+        except Disconnected:  # how far it is may be told later; `_demand_touch` knows how long that may last
+            self._written = now
+
+    def stage(self, doing: str) -> None:
+        """Write down, before it begins, what is done now; `doing` is short. Raises Disconnected, Cancelled, Lost."""
+        self._demand_touch()
+        if self.cancelled:
+            raise Cancelled
+        if doing != self.task.doing:
+            self._write(replace(self.task, doing=doing))
+
+    def end(self, outcome: Outcome) -> None:
+        """Write how it has ended. Raises Lost, Disconnected if that is not known, Conflict."""
+        for left in reversed(range(TRIES)):
+            try:
+                self._end(outcome)
+                break
+            except Conflict:  # somebody asked for its end, or wrote a record meanwhile
+                if not left:
+                    raise
+                self._read_again()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._demand_touch()
+        now = self._runtime.now()
+        further: list[Op] = []
+        if self.task.kind is TaskKind.ADD_POOL and outcome.phase is TaskPhase.DONE:
+            outcome, further = self._add_pool(outcome)
+        elif self.task.pool:
+            znodes = read_named(self._context, self.task)
+            records = {name: record for name, (record, _) in znodes.items() if record is not None}
+            after = records_after(self.task, records, outcome, now)
+            further = _written(self.task.pool, after, {name: znode for name, (_, znode) in znodes.items()})
+        ended = replace(self.task, phase=outcome.phase, message=outcome.message, finished=now)
+        path, ticket = keys.task(self.task.id), keys.task_ticket(self.task.id)
+        self._coordinator.commit([Put(path, encode(ended), self._version), Delete(ticket), *further])
+        move(self._context.log, titled(ended), TaskPhase.RUNNING, ended.phase, MOVES, ended.message)
+
+    def _add_pool(self, outcome: Outcome) -> tuple[Outcome, list[Op]]:
+        pool = self.task.proposed
+        assert pool is not None  # it was looked at
+        data, path = encode(pool), keys.pool(pool.name)
+        there = self._coordinator.get(path)
+        if there is None:
+            above = [Create(part) for part in (keys.STORAGE, keys.POOLS) if self._coordinator.get(part) is None]
+            return outcome, [*above, Create(path, data), Create(keys.volumes(pool.name))]
+        if there.data == data and self.task.attempts > 1:
+            return outcome, []
+        return Outcome(TaskPhase.FAILED, f"there is a pool {pool.name} already; choose another name"), []
+
+    def _write(self, task: Task) -> None:
+        """Write the task as it is now. Raises Disconnected, Lost, Cancelled."""
+        path = keys.task(task.id)
+        for _ in range(TRIES):
+            try:
+                self._coordinator.commit([Check(keys.task_ticket(task.id)), Put(path, encode(task), self._version)])
+            except Conflict:
+                self._read_again()
+                task = replace(task, cancel=self.task.cancel)
+                continue
+            self._version += 1
+            self.task = task
+            self._written = self._runtime.monotonic()
+            return
+        raise Lost
+
+    def _read_again(self) -> None:
+        """The task and its version as they are, if it still is this attempt. Raises Lost, Disconnected."""
+        path = keys.task(self.task.id)
+        znode, ticket = self._coordinator.get_many([path, keys.task_ticket(self.task.id)])
+        now = decoded(Task, znode.data, path) if znode else None
+        if znode is None or now is None or ticket is None or ticket.owner != self._session:
+            raise Lost
+        if (now.node, now.attempts, now.phase) != (self.task.node, self.task.attempts, TaskPhase.RUNNING):
+            raise Lost
+        self.task, self._version = now, znode.version
+        self.cancelled = self.cancelled or now.cancel
+
+    def _demand_touch(self) -> None:
+        """Raise Lost if the session is another one, or out of touch for so long that it may be at its end."""
+        state = self._coordinator.state
+        if self._given_up or state in (SessionState.LOST, SessionState.CLOSED):
+            raise Lost
+        if state is SessionState.CONNECTED:
+            self._silent_since = None
+            if self._coordinator.session_id != self._session:
+                raise Lost
+            return
+        now = self._runtime.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        if now - self._silent_since > OUT_OF_TOUCH * self._context.config.zookeeper.session_timeout:
+            raise Lost
+
+
+def begin(context: Context, id: str, of: str) -> Hold | None:
+    """Begin with a task of the node `of`, or go on with it; None: somebody else is at it, or it is over.
+
+    Raises Disconnected, and Conflict if it changes at this moment.
+    """
+    path, ticket_path = keys.task(id), keys.task_ticket(id)
+    znode, ticket = context.coordinator.get_many([path, ticket_path])
+    task = decoded(Task, znode.data, path) if znode else None
+    if znode is None or task is None or task.phase in ENDED or task.node != of:
+        return None
+    if ticket is not None and ticket.owner != context.coordinator.session_id:
+        return None
+    named = read_named(context, task)
+    records = {name: record for name, (record, _) in named.items() if record is not None}
+    if why := why_void(task, records):
+        _end_void(context, task, znode.version, ticket, why)
+        return None
+    now = begun(task, context.node, context.runtime.now())
+    changed = _written(task.pool, at_begin(task, records), {name: znode for name, (_, znode) in named.items()})
+    untouched = {keys.volume(task.pool, name) for name in records} - {op.path for op in changed}
+    checks = [Check(keys.volume(task.pool, n), z.version) for n, (_, z) in named.items() if z and n in records]
+    context.coordinator.commit(
+        [
+            Put(path, encode(now), znode.version),
+            Create(ticket_path, ephemeral=True) if ticket is None else Check(ticket_path),
+            *changed,
+            *(check for check in checks if check.path in untouched),
+        ]
+    )
+    _note_begin(context, task, now)
+    return Hold(context, now, znode.version + 1)
+
+
+def read_named(context: Context, task: Task) -> dict[str, tuple[Volume | None, Znode | None]]:
+    """The volumes that a task names, by name. Raises Disconnected."""
+    if not task.pool or not task.volume:
+        return {}
+    names = [name for name in dict.fromkeys((task.volume, task.new)) if name]
+    paths = [keys.volume(task.pool, name) for name in names]
+    found = context.coordinator.get_many(paths)
+    return {
+        name: (decoded(Volume, znode.data, path) if znode else None, znode)
+        for name, path, znode in zip(names, paths, found, strict=True)
+    }
+
+
+def _written(pool: str, after: Mapping[str, Volume | None], before: Mapping[str, Znode | None]) -> list[Op]:
+    """What makes the records of volumes these; who adds or removes one rewrites their parent."""
+    ops: list[Op] = []
+    for name, record in after.items():
+        path, znode = keys.volume(pool, name), before.get(name)
+        if record is None:
+            ops += [Delete(path, znode.version)] if znode else []
+        elif znode is None:
+            ops.append(Create(path, encode(record)))
+        else:
+            ops.append(Put(path, encode(record), znode.version))
+    moved = any(not isinstance(op, Put) for op in ops)
+    return [Put(keys.volumes(pool), b""), *ops] if moved else ops
+
+
+def _end_void(context: Context, task: Task, version: int, ticket: Znode | None, why: str) -> None:
+    ended = replace(task, phase=TaskPhase.FAILED, message=why, finished=context.runtime.now())
+    given_back = [Delete(keys.task_ticket(task.id))] if ticket else []
+    context.coordinator.commit([Put(keys.task(task.id), encode(ended), version), *given_back])
+    move(context.log, titled(task), task.phase, TaskPhase.FAILED, MOVES, why)
+
+
+def _note_begin(context: Context, before: Task, now: Task) -> None:
+    if before.phase is TaskPhase.RUNNING:
+        why = "its node is away" if before.node != now.node else "the attempt before was broken off"
+        move(context.log, titled(now), TaskPhase.RUNNING, TaskPhase.ASKED, MOVES, why)
+    move(context.log, titled(now), TaskPhase.ASKED, TaskPhase.RUNNING, MOVES, f"attempt {now.attempts}")

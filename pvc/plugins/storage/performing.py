@@ -1,0 +1,215 @@
+"""Carries a task out through its pool's backend, and says how that has ended. Runs in a job; writes no record."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from pvc.core.coordination import CoordinationError
+from pvc.core.errors import PvcError
+from pvc.core.storage import (
+    Backend,
+    BadPool,
+    Image,
+    ImageExists,
+    ImageInUse,
+    NoSuchImage,
+    Pool,
+    StorageError,
+    Unsupported,
+)
+from pvc.plugins.storage.backends import Backends
+from pvc.plugins.storage.decide.tasks import OF_VOLUMES, Need, Outcome, made_by, may_be_own, need
+from pvc.plugins.storage.holding import Cancelled, Hold, Lost
+from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
+
+Performer = Callable[[Task, Hold], str]
+"""Carries out one kind of task; says what it has done. It tells `Hold` how far it is, as a `Report`, and `stage` what
+it is at. What it raises is why the task has failed; `Stopped` it lets through. It may be called again for one task,
+when an earlier attempt was broken off."""
+
+REFUSALS = (ImageExists, ImageInUse, Unsupported, BadPool)
+"""What a backend raises before it has changed anything."""
+
+
+def carry_out(
+    hold: Hold,
+    pool: Pool | None,
+    backends: Backends,
+    performers: Mapping[TaskKind, Performer],
+    log: logging.Logger,
+) -> Outcome:
+    """How a task has ended. Raises Lost, CoordinationError: then nothing is known, and it is to be begun anew."""
+    try:
+        return _carried_out(hold, pool, backends, performers)
+    except (Lost, CoordinationError):
+        raise
+    except Cancelled:
+        return Outcome(TaskPhase.CANCELLED, "cancelled", untouched=not hold.task.doing)
+    except PvcError as error:
+        return Outcome(TaskPhase.FAILED, str(error), untouched=not hold.task.doing)
+    except Exception as error:  # the edge of what plugins bring: the task must not be tried for ever
+        log.exception("task %s", hold.task.id)
+        return Outcome(TaskPhase.FAILED, _unexpected(error), untouched=not hold.task.doing)
+
+
+def _carried_out(
+    hold: Hold, pool: Pool | None, backends: Backends, performers: Mapping[TaskKind, Performer]
+) -> Outcome:
+    task = hold.task
+    if task.kind in OF_VOLUMES:
+        if pool is None:
+            raise StorageError(f"there is no pool {task.pool}; `pvc storage pool list` shows them all")
+        return _on_volume(hold, backends.get(pool))
+    if hold.cancelled:
+        raise Cancelled
+    if task.kind is TaskKind.ADD_POOL:
+        return Outcome(TaskPhase.DONE, _tried(task, backends))
+    if task.kind not in performers:
+        raise StorageError(f"node {task.node} knows nothing of {task.kind.value}; ask another one, or update pvc on it")
+    return Outcome(TaskPhase.DONE, performers[task.kind](task, hold))
+
+
+def _tried(task: Task, backends: Backends) -> str:
+    if task.proposed is None:
+        raise BadPool("the task says of no pool what it is; ask for it again with this version of pvc")
+    backends.fresh(task.proposed).look()
+    return f"pool {task.proposed.name} can be used"
+
+
+def _on_volume(hold: Hold, backend: Backend) -> Outcome:
+    task = hold.task
+    images = _images(backend, task)
+    left = need(task, images, may_be_own(task))
+    if left is Need.NOTHING:
+        return Outcome(TaskPhase.DONE, _said(task), images)
+    if left is Need.REFUSE:
+        return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
+    if hold.cancelled:
+        return Outcome(TaskPhase.CANCELLED, "cancelled", images, untouched=not task.doing)
+    hold.stage(_DOING[task.kind])
+    failure: Exception | None = None
+    try:
+        _WORK[task.kind](backend, task, hold)
+    except (Lost, CoordinationError):
+        raise
+    except Exception as error:  # what has become of the images decides, whatever it was
+        failure = error
+    return _ended(task, failure, _images_if_known(backend, task))
+
+
+def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | None]) -> Outcome:
+    """How work has ended that was begun; what the storage has now counts for more than what was raised."""
+    refused = isinstance(failure, REFUSALS)
+    written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and may_be_own(task)
+    so_now = bool(images) and not refused and need(task, images, own=True) is Need.NOTHING
+    if failure is None and not images and task.kind not in _LEAVES_IMAGES:
+        text = f"pool {task.pool} could not be looked at after the work; `pvc storage pool list` says more"
+        return Outcome(TaskPhase.FAILED, text)
+    if failure is None or written or so_now:
+        return Outcome(TaskPhase.DONE, _said(task), images)
+    if isinstance(failure, Cancelled):
+        return Outcome(TaskPhase.CANCELLED, "cancelled", images)
+    text = str(failure) if isinstance(failure, PvcError) else _unexpected(failure)
+    return Outcome(TaskPhase.FAILED, text, images, untouched=refused)
+
+
+def _images(backend: Backend, task: Task) -> dict[str, Image | None]:
+    """What is there by the names in a task. Raises StorageError."""
+    return {name: _image(backend, name) for name in (task.volume, task.new) if name}
+
+
+def _images_if_known(backend: Backend, task: Task) -> dict[str, Image | None]:
+    try:
+        return _images(backend, task)
+    except StorageError:
+        return {}
+
+
+def _image(backend: Backend, name: str) -> Image | None:
+    try:
+        return backend.inspect(name)
+    except NoSuchImage:
+        return None
+
+
+def _create(backend: Backend, task: Task, hold: Hold) -> None:
+    if task.size is None:
+        raise StorageError("the task does not say how large the volume shall be; ask for it again")
+    backend.create(task.volume, task.size)
+
+
+def _resize(backend: Backend, task: Task, hold: Hold) -> None:
+    if task.size is None:
+        raise StorageError("the task does not say how large the volume shall be; ask for it again")
+    backend.resize(task.volume, task.size)
+
+
+_WORK: Mapping[TaskKind, Callable[[Backend, Task, Hold], None]] = {
+    TaskKind.CREATE: _create,
+    TaskKind.REMOVE: lambda backend, task, hold: backend.remove(task.volume),
+    TaskKind.RESIZE: _resize,
+    TaskKind.RENAME: lambda backend, task, hold: backend.rename(task.volume, task.new),
+    TaskKind.CLONE: lambda backend, task, hold: backend.clone(task.volume, task.snapshot or None, task.new, hold),
+    TaskKind.IMPORT: lambda backend, task, hold: backend.load(task.path, task.volume, hold),
+    TaskKind.EXPORT: lambda backend, task, hold: backend.save(
+        task.volume, task.snapshot or None, task.path, task.format or "raw", hold
+    ),
+    TaskKind.SNAPSHOT: lambda backend, task, hold: backend.add_snapshot(task.volume, task.snapshot),
+    TaskKind.UNSNAPSHOT: lambda backend, task, hold: backend.remove_snapshot(task.volume, task.snapshot),
+    TaskKind.PROTECT: lambda backend, task, hold: backend.protect_snapshot(task.volume, task.snapshot, task.on),
+    TaskKind.ROLL_BACK: lambda backend, task, hold: backend.roll_back(task.volume, task.snapshot, hold),
+}
+_DOING: Mapping[TaskKind, str] = {
+    TaskKind.CREATE: "making the image",
+    TaskKind.REMOVE: "removing the image",
+    TaskKind.RESIZE: "changing the size",
+    TaskKind.RENAME: "renaming the image",
+    TaskKind.CLONE: "copying",
+    TaskKind.IMPORT: "reading the file",
+    TaskKind.EXPORT: "writing the file",
+    TaskKind.SNAPSHOT: "making the snapshot",
+    TaskKind.UNSNAPSHOT: "removing the snapshot",
+    TaskKind.PROTECT: "changing the snapshot",
+    TaskKind.ROLL_BACK: "rolling back",
+}
+_LEAVES_IMAGES = frozenset({TaskKind.EXPORT, TaskKind.PROTECT})
+
+
+def _said(task: Task) -> str:
+    volume, snapshot = f"{task.pool}/{task.volume}", f"{task.pool}/{task.volume}@{task.snapshot}"
+    match task.kind:
+        case TaskKind.REMOVE:
+            return f"{volume} is removed"
+        case TaskKind.RESIZE:
+            return f"{volume} has its new size"
+        case TaskKind.RENAME:
+            return f"{volume} is {task.pool}/{task.new} now"
+        case TaskKind.CLONE:
+            return f"{task.pool}/{task.new} is made of {snapshot if task.snapshot else volume}"
+        case TaskKind.IMPORT:
+            return f"{volume} has the contents of {task.path}"
+        case TaskKind.EXPORT:
+            return f"{task.path} on {task.node} has the contents of {snapshot if task.snapshot else volume}"
+        case TaskKind.SNAPSHOT:
+            return f"{snapshot} is made"
+        case TaskKind.UNSNAPSHOT:
+            return f"{snapshot} is removed"
+        case TaskKind.PROTECT:
+            return f"{snapshot} is {'protected' if task.on else 'not protected any more'}"
+        case TaskKind.ROLL_BACK:
+            return f"{volume} is what it was at {task.snapshot}"
+        case _:
+            return f"{volume} is made"
+
+
+def _taken(task: Task) -> str:
+    if task.kind is TaskKind.SNAPSHOT:
+        return f"the image of {task.volume} has a snapshot {task.snapshot} that pvc has not made; choose another name"
+    name = task.new if task.kind is TaskKind.RENAME else made_by(task)
+    return (
+        f"pool {task.pool} has an image {name} that pvc has not made; choose another name,"
+        " or rename or remove that image with the storage's own tools"
+    )
+
+
+def _unexpected(error: Exception | None) -> str:
+    return f"it failed in a way that pvc does not expect ({type(error).__name__}: {error}); pvcd's log says more"

@@ -1,0 +1,167 @@
+"""Carries out the tasks that this node is asked for, and those of nodes that are away; each in a job.
+
+The record in the tree says what is wanted and how far it is, the ticket who is at it: a restart changes nothing.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+from pvc.core import keys as core
+from pvc.core.context import Context
+from pvc.core.coordination import Conflict, Delete
+from pvc.core.mirror import Mirror
+from pvc.core.model import Node
+from pvc.core.runtime import Signal
+from pvc.core.service import Jobs
+from pvc.core.storage import Pool
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.backends import Backends
+from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
+from pvc.plugins.storage.holding import Hold, Lost, begin
+from pvc.plugins.storage.performing import Performer, carry_out
+from pvc.plugins.storage.poolwatch import PoolWatch
+from pvc.plugins.storage.records import ENDED, Task, TaskKind, decoded
+from pvc.plugins.storage.schema import SECTION, Settings
+from pvc.plugins.storage.tasklist import OTHERS, TaskList
+
+LATE = 1.0
+"""Seconds to the next try while this daemon does not hold its node's name."""
+AGAIN = 3.0
+"""Seconds until a task is begun anew after an attempt that was broken off here."""
+LOOK = 30.0
+"""Seconds between looks when nothing is to do."""
+
+
+class TaskService:
+    """Service `storage-tasks`."""
+
+    name = "storage-tasks"
+    after: tuple[str, ...] = ("liveness",)
+
+    def __init__(
+        self,
+        context: Context,
+        backends: Backends,
+        watch: PoolWatch,
+        settings: Settings,
+        performers: Mapping[TaskKind, Performer] | None = None,
+    ) -> None:
+        """`performers`: who carries out the kinds of tasks that are about no volume."""
+        self.wake: Signal = context.runtime.signal()
+        self._context = context
+        self._log = context.log
+        self._runtime = context.runtime
+        self._backends = backends
+        self._watch = watch
+        self._settings = settings
+        self._performers = performers or {}
+        self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
+        self._list = TaskList(context.node, context.coordinator, context.runtime, self._mirror)
+        self._jobs = Jobs(context.runtime, self.wake)
+        self._holds: dict[str, Hold] = {}
+        self._away_since: dict[str, float] = {}
+        self._broken_off: dict[str, float] = {}
+        watch.follow(self.wake)
+
+    def step(self) -> float:
+        ended = self._jobs.ended()
+        for end in ended:
+            self._ended(end.key, end.error)
+        if not self._context.registered():
+            return LATE
+        tasks = self._list.read()
+        for id, hold in self._holds.items():
+            if id in tasks and tasks[id].cancel:
+                hold.cancel()
+        open_tasks = [task for task in tasks.values() if task.phase not in ENDED]
+        for id in next_tasks(self._view(open_tasks)):
+            self._begin(id, tasks[id].node)
+        if ended:
+            self._forget(tasks)
+        if not open_tasks:
+            return LOOK
+        return LATE if self._away_since or self._broken_off else OTHERS
+
+    def stop(self) -> None:
+        """What is under way stops at its next report; the tasks stay, and are begun anew by whoever comes."""
+        for hold in self._holds.values():
+            hold.give_up()
+
+    def _view(self, tasks: list[Task]) -> View:
+        now, me = self._runtime.monotonic(), self._context.node
+        others = {task.node for task in tasks} - {me}
+        gone = [node for node in sorted(others) if not self._serves(node)]
+        self._away_since = {node: self._away_since.get(node, now) for node in gone}
+        wanted = [task.id for task in tasks if task.node == me or task.node in gone]
+        mine, taken = self._tickets(wanted)
+        resting = {id for id, until in self._broken_off.items() if until > now}
+        self._broken_off = {id: until for id, until in self._broken_off.items() if id in resting}
+        return View(
+            me=me,
+            tasks=tasks,
+            free=self._settings.parallel - self._jobs.count(),
+            mine=mine,
+            taken=taken,
+            busy={*self._holds, *resting},
+            away={node: now - since for node, since in self._away_since.items()},
+            rank=self._rank() if gone else 0,
+            patience=self._context.config.zookeeper.session_timeout,
+            usable=self._watch.usable(),
+        )
+
+    def _tickets(self, ids: list[str]) -> tuple[set[str], set[str]]:
+        """Those of the tasks whose tickets are of this session, and those whose tickets are of another."""
+        paths = {id: keys.task_ticket(id) for id in ids}
+        self._mirror.prefetch(paths.values())
+        found = {id: self._mirror.get(path) for id, path in paths.items()}
+        session = self._context.coordinator.session_id
+        mine = {id for id, ticket in found.items() if ticket is not None and ticket.owner == session}
+        return mine, {id for id, ticket in found.items() if ticket is not None} - mine
+
+    def _serves(self, node: str) -> bool:
+        """Whether a node is alive and has the role."""
+        record, session = self._mirror.get(core.node(node)), self._mirror.get(core.node_session(node))
+        known = decoded(Node, record.data, core.node(node)) if record and session else None
+        return known is not None and SECTION in known.roles
+
+    def _rank(self) -> int:
+        """How many nodes that can take tasks over come before this one."""
+        names = [name for name in self._mirror.children(core.NODES) or () if name < self._context.node]
+        return sum(self._serves(name) for name in names)
+
+    def _begin(self, id: str, of: str) -> None:
+        try:
+            hold = begin(self._context, id, of)
+        except Conflict as conflict:  # somebody was faster, or asked for its end
+            self._log.debug("task %s: %s; looking again", id, conflict)
+            hold = None
+            self.wake.set()
+        self._list.forget(id)
+        self._mirror.drop(keys.task_ticket(id))
+        if hold is not None:
+            self._holds[id] = hold
+            self._jobs.start(id, partial(self._work, hold))
+
+    def _work(self, hold: Hold) -> None:
+        task = hold.task
+        path = keys.pool(task.pool)
+        znode = self._context.coordinator.get(path) if task.pool else None
+        pool = decoded(Pool, znode.data, path) if znode else None
+        hold.end(carry_out(hold, pool, self._backends, self._performers, self._log))
+
+    def _ended(self, id: str, error: Exception | None) -> None:
+        self._holds.pop(id)
+        self._list.forget(id)
+        if error is None:
+            return
+        self._broken_off[id] = self._runtime.monotonic() + AGAIN
+        what = "is not this node's any more" if isinstance(error, Lost) else f"was broken off: {error}"
+        self._log.warning("task %s %s; looking again", id, what)
+
+    def _forget(self, tasks: Mapping[str, Task]) -> None:
+        """Delete the oldest ended tasks."""
+        for id in superfluous(list(tasks.values())):
+            try:
+                self._context.coordinator.commit([Delete(keys.task(id))])
+            except Conflict:  # another node has
+                continue
