@@ -61,7 +61,8 @@ def exactly(size: int) -> str:
     for power in reversed(range(len(UNITS))):
         thousandths = Fraction(size * 1000, 1024**power)
         if abs(size) >= 1024**power and thousandths.denominator == 1:
-            return f"{float(thousandths) / 1000:.3f}".rstrip("0").rstrip(".") + f" {UNITS[power]}"
+            whole, rest = divmod(thousandths.numerator, 1000)
+            return f"{whole}.{rest:03}".rstrip("0").rstrip(".") + f" {UNITS[power]}"
     return f"{size} B"
 
 
