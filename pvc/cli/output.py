@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import typer
 import yaml
 
-from pvc.core.commands import Moment, Seconds, when
+from pvc.core.commands import Moment, Seconds, Size, in_units, when
 
 
 class Format(StrEnum):
@@ -84,6 +84,8 @@ def text_of(value: Any) -> str:
         return when(value)
     if isinstance(value, Seconds):
         return f"{value:.4f}"
+    if isinstance(value, Size):
+        return in_units(value)
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, float):
@@ -106,6 +108,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, Moment | Seconds):
         return float(value)
+    if isinstance(value, Size):
+        return int(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -14,6 +14,9 @@ from pvc.core.errors import PvcError
 from pvc.core.model import Vm
 from pvc.core.runtime import Runtime
 
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+"""Of 1024 each."""
+
 
 class Moment(float):
     """Seconds since the epoch that a table shows as a date and time; JSON and YAML keep the number."""
@@ -23,9 +26,21 @@ class Seconds(float):
     """A time so short that a table shows it to a tenth of a millisecond; JSON and YAML keep the number."""
 
 
+class Size(int):
+    """Bytes that a table shows in a unit that suits them; JSON and YAML keep the number."""
+
+
 def when(moment: float) -> str:
     """A point in time, in seconds since the epoch, in the reader's own zone."""
     return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def in_units(size: int) -> str:
+    """So many bytes for people, as `1.5 GiB`; after `~`, if four digits do not tell it exactly."""
+    unit = min(max(abs(size).bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    figure = size / 1024**unit
+    text = f"{figure:.4g}" if abs(figure) < 1000 else f"{figure:.0f}"
+    return f"{'' if float(text) == figure else '~'}{text} {UNITS[unit]}"
 
 
 class DuplicateCommand(PvcError):

@@ -68,13 +68,6 @@ class StoragePlugin:
     @hookimpl
     def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
         from pvc.core.process import SystemProcesses
-        from pvc.plugins.storage.directory.backend import KIND, opener
-
-        return {KIND: opener(SystemProcesses(), context.runtime, self._directories())}
-
-    @hookimpl
-    def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
-        from pvc.core.process import SystemProcesses
         from pvc.plugins.storage.ceph import rbd
         from pvc.plugins.storage.directory import backend as files
         from pvc.plugins.storage.schema import SECTION, settings_from
@@ -112,6 +105,22 @@ class StoragePlugin:
     def pvc_commands(self, cli: CommandLine) -> None:
         cli.group("directory", help="Shared directories of the nodes with the storage role.").later(
             ("list",), partial(_add_commands, cli)
+        )
+        cli.group("storage", help="Pools of volumes that VMs have as disks.").later(
+            ("status",), partial(_add_status, cli)
+        )
+        cli.group("storage pool", help="Places that volumes are kept in.").later(
+            ("add", "remove", "list", "info"), partial(_add_pool_commands, cli)
+        )
+        cli.group("storage volume", help="Disks for VMs.").later(
+            ("add", "remove", "resize", "rename", "clone", "list", "info", "import", "export"),
+            partial(_add_volume_commands, cli),
+        )
+        cli.group("storage snapshot", help="What volumes held at some moment.").later(
+            ("add", "remove", "rollback", "protect", "list"), partial(_add_snapshot_commands, cli)
+        )
+        cli.group("storage task", help="What nodes do with the storage.").later(
+            ("list", "watch", "cancel"), partial(_add_task_commands, cli)
         )
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
@@ -153,5 +162,35 @@ class StoragePlugin:
 
 def _add_commands(cli: CommandLine) -> None:
     from pvc.plugins.storage.cli import add_commands
+
+    add_commands(cli)
+
+
+def _add_status(cli: CommandLine) -> None:
+    from pvc.plugins.storage.storagecli import add_status
+
+    add_status(cli)
+
+
+def _add_pool_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.storagecli import add_commands
+
+    add_commands(cli)
+
+
+def _add_volume_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.volumecli import add_commands
+
+    add_commands(cli)
+
+
+def _add_snapshot_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.snapshotcli import add_commands
+
+    add_commands(cli)
+
+
+def _add_task_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.taskcli import add_commands
 
     add_commands(cli)

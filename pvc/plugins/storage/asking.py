@@ -1,0 +1,168 @@
+"""How a client asks for a task: in one transaction, repeated if somebody was faster; of a node that can do it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from pvc.core.coordination import Conflict, Coordinator, Create, Delete, Op, Put
+from pvc.core.lookup import NotFound, nearest
+from pvc.core.records import Garbage, decode, encode
+from pvc.core.runtime import Runtime
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.decide.workers import Worker, choose, why_none, why_not
+from pvc.plugins.storage.ledger import Refused, read_workers
+from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, VolumeState
+
+T = TypeVar("T")
+
+TRIES = 10
+"""How often a request is repeated when somebody else writes at the same moment."""
+SHORTEST_ID = 4
+"""Characters of a task's id that one may be named by, if they are the first and it is the only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks."""
+
+    coordinator: Coordinator
+    runtime: Runtime
+    by: str
+    own: str = ""
+    """The name of the node that this machine would be; it need not be one."""
+
+    def new_task(self, kind: TaskKind, node: str, **fields: Any) -> Task:
+        """A task of this kind, asked for now."""
+        return Task(self.runtime.new_id(), kind, node, self.by, self.runtime.now(), **fields)
+
+
+def ask(client: Client, attempt: Callable[[], tuple[Task, Sequence[Op]]]) -> Task:
+    """Write the task that `attempt` answers together with its operations; it is asked anew if somebody was faster.
+
+    Raises what `attempt` raises, Conflict if the records keep changing, Disconnected.
+    """
+
+    def with_task() -> tuple[Task, Sequence[Op]]:
+        task, ops = attempt()
+        return task, [*ops, Create(keys.task(task.id), encode(task))]
+
+    make_places(client.coordinator)
+    return committed(client.coordinator, with_task)
+
+
+def committed(coordinator: Coordinator, attempt: Callable[[], tuple[T, Sequence[Op]]]) -> T:
+    """The answer of `attempt`, once its operations are done; it is called again if somebody was faster."""
+    for left in reversed(range(TRIES)):
+        try:
+            answer, ops = attempt()
+            coordinator.commit(ops)
+            return answer
+        except Conflict:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def make_places(coordinator: Coordinator) -> None:
+    """Make where pools and tasks are kept, if nobody has yet. Raises Disconnected."""
+    for path in (keys.STORAGE, keys.POOLS, keys.TASKS):
+        if coordinator.get(path) is None:
+            try:
+                coordinator.commit([Create(path)])
+            except Conflict:  # somebody else has, a moment ago
+                continue
+
+
+def worker(client: Client, tasks: Sequence[Task], pool: str | None) -> str:
+    """The node to ask for work on a pool (None: one yet to be made). Raises Refused, Disconnected."""
+    workers = read_workers(client.coordinator, tasks)
+    chosen = choose(workers, pool, client.own)
+    if chosen is None:
+        raise Refused(why_none(workers, pool))
+    return chosen.name
+
+
+def bound_worker(client: Client, tasks: Sequence[Task], pool: str, node: str | None, what: str) -> str:
+    """The node that has the file which the work is about; `node` as it was named. Raises Refused, NotFound."""
+    workers = read_workers(client.coordinator, tasks)
+    name = client.own if node is None else node
+    found = next((one for one in workers if one.name == name), None)
+    if found is None and node is None:
+        names = ", ".join(one.name for one in workers) or "none"
+        raise Refused(f"this machine is no node with the storage role; say with --node where {what} is: {names}")
+    return demand_able(found, workers, pool, name)
+
+
+def named_worker(client: Client, tasks: Sequence[Task], name: str) -> str:
+    """The node of that name, for a pool that is yet to be made. Raises Refused, NotFound."""
+    workers = read_workers(client.coordinator, tasks)
+    return demand_able(next((one for one in workers if one.name == name), None), workers, None, name)
+
+
+def demand_able(found: Worker | None, workers: Sequence[Worker], pool: str | None, name: str) -> str:
+    """The name of the worker that was found. Raises NotFound, and Refused if it cannot work on the pool."""
+    if found is None:
+        names = [one.name for one in workers]
+        close = nearest(name, names)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names) or 'none'}"
+        raise NotFound(f"there is no node {name!r} with the storage role; {hint}")
+    if why := why_not(found, pool):
+        raise Refused(f"node {name} {why}; mend that, or say another node")
+    return found.name
+
+
+def find_task(coordinator: Coordinator, text: str) -> Task:
+    """The task of that id, or of an id that begins so. Raises NotFound, Garbage, Disconnected."""
+    ids = coordinator.children(keys.TASKS) or ()
+    found = [id for id in ids if id == text or (len(text) >= SHORTEST_ID and id.startswith(text))]
+    znode = coordinator.get(keys.task(found[0])) if len(found) == 1 else None
+    if znode is None:
+        why = f"several tasks have an id that begins with {text!r}; say more of it" if len(found) > 1 else ""
+        raise NotFound(why or f"there is no task {text!r}; `pvc storage task list` shows those that are kept")
+    return decode(Task, znode.data, keys.task(found[0]))
+
+
+def cancel(client: Client, id: str) -> Task:
+    """Ask a task to end; one that nobody has begun with ends at once. Raises NotFound, Refused, Garbage, Disconnected.
+
+    `id`: the whole one.
+    """
+    coordinator, path = client.coordinator, keys.task(id)
+
+    def attempt() -> tuple[Task, Sequence[Op]]:
+        znode = coordinator.get(path)
+        if znode is None:
+            raise NotFound(f"there is no task {id!r}; `pvc storage task list` shows those that are kept")
+        task = decode(Task, znode.data, path)
+        if task.phase in ENDED:
+            raise Refused(f"task {id} has ended already: {task.phase.value}; {task.message}")
+        if task.phase is TaskPhase.ASKED and not task.attempts:
+            message = f"cancelled by {client.by} before anybody had begun with it"
+            now = client.runtime.now()
+            asked = replace(task, cancel=True, phase=TaskPhase.CANCELLED, finished=now, message=message)
+            ops = _given_up(coordinator, task)
+        else:
+            asked, ops = replace(task, cancel=True), []
+        return asked, [Put(path, encode(asked), znode.version), *ops]
+
+    return committed(coordinator, attempt)
+
+
+def _given_up(coordinator: Coordinator, task: Task) -> list[Op]:
+    """What makes volumes what they were before a task was asked for that nobody has begun with."""
+    ops: list[Op] = []
+    for name in {task.volume, task.new} - {""}:
+        path = keys.volume(task.pool, name)
+        znode = coordinator.get(path)
+        if znode is None:
+            continue
+        try:
+            volume = decode(Volume, znode.data, path)
+        except Garbage:
+            continue
+        if volume.task == task.id:
+            gone = volume.state is VolumeState.MAKING
+            ops.append(
+                Delete(path, znode.version) if gone else Put(path, encode(replace(volume, task=None)), znode.version)
+            )
+    return ops

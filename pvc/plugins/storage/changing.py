@@ -1,0 +1,187 @@
+"""What all requests about volumes have in common: how they read the pool, and what they write.
+
+The records of all volumes that a task is about name it, that of a clone's source included. Whoever adds or removes a
+name rewrites the pool's index, and a name that a task gives away or takes counts as taken as long as the task lasts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pvc.core.coordination import Create, Op, Put
+from pvc.core.lookup import NotFound
+from pvc.core.records import encode
+from pvc.core.storage import Pool
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.asking import Client, ask, bound_worker, worker
+from pvc.plugins.storage.decide.names import why_no_name
+from pvc.plugins.storage.ledger import (
+    Refused,
+    demand_idle,
+    demand_ready,
+    demand_still,
+    find_pool,
+    find_snapshot,
+    find_volume,
+    in_hand,
+    users,
+)
+from pvc.plugins.storage.records import Task, TaskKind, Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """One volume, named."""
+
+    pool: str
+    volume: str
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.volume}"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A pool as a request finds it."""
+
+    client: Client
+    pool: Pool
+    index: int
+    """Version of the pool's index."""
+    tasks: Sequence[Task]
+    """Those in hand, read after all versions."""
+
+    def guard(self) -> Op:
+        """What makes one of two requests be repeated that add or remove names at once."""
+        return Put(keys.volumes(self.pool.name), b"", self.index)
+
+    def demand_free(self, name: str) -> None:
+        """Raise Refused if there is a volume of that name, or a task makes one. Raises Disconnected."""
+        if self.client.coordinator.get(keys.volume(self.pool.name, name)) is not None:
+            raise Refused(f"there is a volume {name} in pool {self.pool.name} already; choose another name")
+        demand_idle(self.tasks, self.pool.name, name)
+
+    def still(self, volume: str, what: str) -> list[Op]:
+        """What sees to it that no VM runs on a volume; `what` cannot be done. Raises Refused, Disconnected."""
+        coordinator = self.client.coordinator
+        return demand_still(coordinator, users(coordinator, self.pool.name, volume), what)
+
+    def new(self, task: Task, name: str, size: int, format: str) -> Op:
+        """The record of a volume that a task makes."""
+        volume = Volume(name, size, format=format, created=task.requested, by=task.by, task=task.id)
+        return Create(keys.volume(self.pool.name, name), encode(volume))
+
+    def whose(self, node: str | None, *, bound: bool) -> str:
+        """The node to ask; `node`: as it was named. Raises Refused, NotFound, Disconnected."""
+        if bound:
+            return bound_worker(self.client, self.tasks, self.pool.name, node, "the file")
+        return worker(self.client, self.tasks, self.pool.name)
+
+
+Check = Callable[[Situation, Volume], Sequence[Op]]
+"""What must be so of a volume, or Refused; the operations that see to it."""
+Further = Callable[[Situation, Volume, Task], Sequence[Op]]
+"""What else is written with a task."""
+
+Consent = Callable[[Volume], None]
+"""Asked once nothing else speaks against what destroys data of a volume, just before it is written; raises if the
+answer is no. Asked again if somebody was faster: it may be about another volume then."""
+
+
+def granted(volume: Volume) -> None:
+    """Consent that was given before."""
+
+
+def asked_of(consent: Consent) -> Further:
+    """Nothing but the question."""
+
+    def further(_situation: Situation, volume: Volume, _task: Task) -> Sequence[Op]:
+        consent(volume)
+        return ()
+
+    return further
+
+
+def changed(
+    client: Client,
+    where: Where,
+    kind: TaskKind,
+    check: Check,
+    *,
+    further: Further = lambda _situation, _volume, _task: (),
+    whole: bool = True,
+    node: str | None = None,
+    **fields: Any,
+) -> Task:
+    """Ask for a task about a volume that there is, and have its record name it; `whole`: it must be ready.
+
+    Raises Refused, NotFound, Garbage, Disconnected.
+    """
+
+    def attempt() -> tuple[Task, Sequence[Op]]:
+        pool, index = _pool(client, where.pool)
+        found = find_volume(client.coordinator, where.pool, where.volume)
+        situation = Situation(client, pool, index, in_hand(client.coordinator))
+        demand_idle(situation.tasks, where.pool, where.volume)
+        if whole:
+            demand_ready(found.volume, where.pool)
+        guards = check(situation, found.volume)
+        whose = situation.whose(node, bound=fields.get("bound", False))
+        task = client.new_task(kind, whose, pool=where.pool, volume=where.volume, **fields)
+        more = further(situation, found.volume, task)
+        return task, [found.busy_with(task.id, where.pool), *guards, *more]
+
+    return ask(client, attempt)
+
+
+def made(
+    client: Client,
+    where: Where,
+    kind: TaskKind,
+    format_of: Callable[[Pool], str],
+    *,
+    size: int | None = None,
+    node: str | None = None,
+    **fields: Any,
+) -> Task:
+    """Ask for a task that makes a volume. Raises Refused, NotFound, Garbage, Disconnected."""
+    demand_name("volume", where.volume)
+
+    def attempt() -> tuple[Task, Sequence[Op]]:
+        pool, index = _pool(client, where.pool)
+        situation = Situation(client, pool, index, in_hand(client.coordinator))
+        situation.demand_free(where.volume)
+        whose = situation.whose(node, bound=fields.get("bound", False))
+        task = client.new_task(kind, whose, pool=where.pool, volume=where.volume, size=size, **fields)
+        return task, [situation.guard(), situation.new(task, where.volume, size or 0, format_of(pool))]
+
+    return ask(client, attempt)
+
+
+def demand_name(kind: str, name: str) -> None:
+    """Raise Refused if nothing of this kind can go by that name."""
+    if why := why_no_name(kind, name):
+        raise Refused(why)
+
+
+def demand_path(path: str) -> None:
+    """Raise Refused if that names no file."""
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+        raise Refused(f"{path!r} will not do: name a file from the root of the node, as /srv/images/disk.qcow2")
+
+
+def demand_contents(situation: Situation, volume: Volume, snapshot: str | None, what: str) -> Sequence[Op]:
+    """Raise Refused or NotFound if the contents cannot be read at rest. Raises Disconnected."""
+    if snapshot is not None:
+        find_snapshot(volume, situation.pool.name, snapshot)
+        return []
+    name = f"{situation.pool.name}/{volume.name}"
+    return situation.still(volume.name, f"volume {name} cannot be {what} without --snapshot")
+
+
+def _pool(client: Client, name: str) -> tuple[Pool, int]:
+    pool = find_pool(client.coordinator, name)
+    index = client.coordinator.get(keys.volumes(name))
+    if index is None:
+        raise NotFound(f"pool {name!r} is being removed; `pvc storage pool list` shows those that there are")
+    return pool, index.version

@@ -1,0 +1,15 @@
+"""Names that pools, volumes and snapshots may have: each is the name of an image, a file and a node of the tree."""
+
+import re
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+
+
+def why_no_name(kind: str, name: str) -> str:
+    """Why a pool, volume or snapshot (`kind`) cannot go by a name, and what would do; empty: it can."""
+    if _NAME.fullmatch(name):
+        return ""
+    return (
+        f"{name!r} is no name for a {kind}: use 1 to 63 letters, digits, '.', '_' and '-',"
+        " and begin with a letter or digit"
+    )

@@ -1,0 +1,177 @@
+"""A pool as a client sees it in the tree before it asks for something: what there is, and what is under way.
+
+Versions are read before the tasks, so that whoever asked in between is either seen or makes the transaction fail.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from pvc.core import keys as core
+from pvc.core.coordination import Check, Coordinator, Op, Put
+from pvc.core.errors import PvcError
+from pvc.core.lookup import NotFound, all_nodes, all_vms, nearest, read_facts
+from pvc.core.model import ActualState, NodeState, Vm, VmActual
+from pvc.core.records import decode, encode
+from pvc.core.storage import Pool
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.decide.pools import published_in
+from pvc.plugins.storage.decide.uses import named_in, needed_in
+from pvc.plugins.storage.decide.workers import Worker
+from pvc.plugins.storage.records import ENDED, Snapshot, Task, Volume, VolumeState, read_tasks, read_volumes
+from pvc.plugins.storage.schema import SECTION
+
+IDLE = frozenset({ActualState.STOPPED, ActualState.FAILED})
+"""A VM in these states has no disk open, and has to change its record before it has."""
+
+
+class Refused(PvcError):
+    """The request makes no sense beside what there is; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A volume as it was read."""
+
+    volume: Volume
+    version: int
+
+    def busy_with(self, task: str, pool: str) -> Op:
+        """What notes in its record that a task changes it."""
+        return Put(keys.volume(pool, self.volume.name), encode(replace(self.volume, task=task)), self.version)
+
+
+def find_pool(coordinator: Coordinator, name: str) -> Pool:
+    """A pool. Raises NotFound with the nearest names, Garbage, Disconnected."""
+    znode = coordinator.get(keys.pool(name)) if _is_plain(name) else None
+    if znode is None:
+        known = coordinator.children(keys.POOLS) or ()
+        raise NotFound(_missing(f"pool {name!r}", name, known, "pvc storage pool list"))
+    return decode(Pool, znode.data, keys.pool(name))
+
+
+def find_volume(coordinator: Coordinator, pool: str, name: str) -> Found:
+    """A volume of a pool that there is. Raises NotFound with the nearest names, Garbage, Disconnected."""
+    path = keys.volume(pool, name)
+    znode = coordinator.get(path) if _is_plain(name) else None
+    if znode is None:
+        known = coordinator.children(keys.volumes(pool)) or ()
+        raise NotFound(_missing(f"volume {name!r} in pool {pool}", name, known, f"pvc storage volume list {pool}"))
+    return Found(decode(Volume, znode.data, path), znode.version)
+
+
+def find_snapshot(volume: Volume, pool: str, name: str) -> Snapshot:
+    """A snapshot of a volume. Raises NotFound with the nearest names."""
+    for snapshot in volume.snapshots:
+        if snapshot.name == name:
+            return snapshot
+    known = [snapshot.name for snapshot in volume.snapshots]
+    listing = f"pvc storage snapshot list {pool} {volume.name}"
+    raise NotFound(_missing(f"snapshot {name!r} of volume {pool}/{volume.name}", name, known, listing))
+
+
+def in_hand(coordinator: Coordinator) -> list[Task]:
+    """The tasks that have not ended. Raises Disconnected."""
+    return [task for task in read_tasks(coordinator).values() if task is not None and task.phase not in ENDED]
+
+
+def about(task: Task, pool: str, volume: str) -> bool:
+    """Whether a task is about this volume, or makes one of this name."""
+    return task.pool == pool and volume in (task.volume, task.new)
+
+
+def demand_idle(tasks: Iterable[Task], pool: str, volume: str) -> None:
+    """Raise Refused if a task is about this volume, or makes one of this name."""
+    for task in tasks:
+        if about(task, pool, volume):
+            raise Refused(
+                f"volume {pool}/{volume} is busy: {task.kind.value} by {task.by} on {task.node} is {task.phase.value};"
+                f" `pvc storage task watch {task.id}` follows it, `pvc storage task cancel {task.id}` ends it"
+            )
+
+
+def demand_ready(volume: Volume, pool: str) -> None:
+    """Raise Refused if a volume is not whole."""
+    match volume.state:
+        case VolumeState.MAKING:
+            raise Refused(
+                f"volume {pool}/{volume.name} was never finished; remove it: `pvc storage volume remove {pool}"
+                f" {volume.name}`"
+            )
+        case VolumeState.REMOVING:
+            raise Refused(
+                f"volume {pool}/{volume.name} was being removed and may be gone in part;"
+                f" ask for that again: `pvc storage volume remove {pool} {volume.name}`"
+            )
+
+
+def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:
+    """The VMs that have volumes, by pool and volume: their definitions name them, or they still run with what their
+    definitions have lost. Raises Disconnected."""
+    vms, _ = all_vms(coordinator)
+    found: dict[tuple[str, str], list[Vm]] = {}
+    for vm, znode in zip(vms, coordinator.get_many([core.vm_xml(vm.uuid) for vm in vms]), strict=True):
+        named = frozenset() if znode is None else named_in(znode.data.decode(errors="replace"))
+        for volume in named | needed_in(vm.needs.get(SECTION, ())):
+            found.setdefault(volume, []).append(vm)
+    return found
+
+
+def users(coordinator: Coordinator, pool: str, volume: str) -> list[Vm]:
+    """The VMs that have a volume. Raises Disconnected."""
+    return all_users(coordinator).get((pool, volume), [])
+
+
+def demand_still(coordinator: Coordinator, vms: Iterable[Vm], what: str) -> list[Op]:
+    """Raise Refused if one of the VMs runs or may run; what makes the transaction fail if one starts meanwhile.
+
+    Raises Garbage, Disconnected.
+    """
+    guards: list[Op] = []
+    for vm in vms:
+        path = core.vm_actual(vm.uuid)
+        znode = coordinator.get(path)
+        if znode is None:
+            continue
+        actual = decode(VmActual, znode.data, path)
+        if actual.state not in IDLE:
+            where = f" on {actual.node}" if actual.node else ""
+            raise Refused(f"{what} while VM {vm.name} uses it, which is {actual.state.value}{where}; stop it first")
+        guards.append(Check(path, znode.version))
+    return guards
+
+
+def clones(coordinator: Coordinator, pool: str, volume: str, snapshot: str | None = None) -> list[str]:
+    """The volumes that share data with a volume, or with one snapshot of it. Raises Disconnected."""
+    known: Mapping[str, Volume | None] = read_volumes(coordinator, pool)
+    begins, ends = f"{volume}@", f"{volume}@{snapshot}"
+    return [
+        name
+        for name, one in known.items()
+        if one is not None and (one.parent == ends if snapshot is not None else one.parent.startswith(begins))
+    ]
+
+
+def read_workers(coordinator: Coordinator, tasks: Iterable[Task]) -> list[Worker]:
+    """The nodes with the storage role. Raises Disconnected."""
+    at_work = [task.node for task in tasks]
+    return [
+        Worker(
+            name=node.name,
+            alive=coordinator.get(core.node_session(node.name)) is not None,
+            ready=node.state is NodeState.READY,
+            busy=at_work.count(node.name),
+            pools=published_in(read_facts(coordinator, node.name)),
+        )
+        for node in all_nodes(coordinator)[0]
+        if SECTION in node.roles
+    ]
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and "/" not in name and "\0" not in name and name not in (".", "..")
+
+
+def _missing(what: str, name: str, known: Iterable[str], listing: str) -> str:
+    close = nearest(name, known)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"`{listing}` shows them all"
+    return f"there is no {what}; {hint}"
