@@ -8,11 +8,12 @@ from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
 from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
-from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.service import Service
+from pvc.core.storage import HypervisorSecret
 
 if TYPE_CHECKING:
+    from pvc.plugins.storage.attachments import Attachments
     from pvc.plugins.storage.directories import Directories
     from pvc.plugins.storage.service import DirectoryWatch
 
@@ -23,7 +24,7 @@ class StoragePlugin:
     def __init__(self, open_directories: "Callable[[], Directories] | None" = None) -> None:
         self._open_directories = open_directories
         self._service: DirectoryWatch | None = None
-        self._mirror: Mirror | None = None
+        self._attachments: Attachments | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
@@ -45,36 +46,45 @@ class StoragePlugin:
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return self._the_service(context).findings()
+        return [*self._the_service(context).findings(), *self._the_attachments(context).findings()]
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
+        from pvc.plugins.storage.decide.attachment import needed
         from pvc.plugins.storage.decide.directories import files_of, kept_in
         from pvc.plugins.storage.neighbours import published_in
 
         published = [published_in(facts) for facts in nodes.values()]
-        return kept_in(files_of(xml), [one for one in published if one is not None])
+        return (*kept_in(files_of(xml), [one for one in published if one is not None]), *needed(xml))
+
+    @hookimpl
+    def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
+        return self._the_attachments(context).definition(vm, xml)
 
     @hookimpl
     def pvc_placement(self, context: Context, vm: Vm, nodes: Sequence[str]) -> Mapping[str, Verdict]:
-        from pvc.core.lookup import read_facts
-        from pvc.plugins.storage.decide.directories import why_not
-        from pvc.plugins.storage.neighbours import published_in
-        from pvc.plugins.storage.schema import SECTION
+        return self._the_attachments(context).verdicts(vm, nodes)
 
-        needed = vm.needs.get(SECTION, ())
-        if not needed:
-            return {}
-        if self._mirror is None:
-            self._mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
-        found = {node: why_not(needed, published_in(read_facts(self._mirror, node))) for node in nodes}
-        return {node: Verdict(why) for node, why in found.items() if why}
+    @hookimpl
+    def pvc_hypervisor_secrets(self, context: Context) -> Sequence[HypervisorSecret]:
+        return self._the_attachments(context).secrets()
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
         cli.group("directory", help="Shared directories of the nodes with the storage role.").later(
             ("list",), partial(_add_commands, cli)
         )
+        cli.group("vm")
+        cli.group("vm disk", help="The disks of a VM.").later(
+            ("add", "remove", "list"), partial(_add_disk_commands, cli)
+        )
+
+    def _the_attachments(self, context: Context) -> "Attachments":
+        if self._attachments is None:
+            from pvc.plugins.storage.attachments import Attachments
+
+            self._attachments = Attachments(context)
+        return self._attachments
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:
@@ -95,5 +105,11 @@ class StoragePlugin:
 
 def _add_commands(cli: CommandLine) -> None:
     from pvc.plugins.storage.cli import add_commands
+
+    add_commands(cli)
+
+
+def _add_disk_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.vmcli import add_commands
 
     add_commands(cli)
