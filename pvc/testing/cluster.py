@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, Self
 
 from pvc.core import keys
 from pvc.core.config.document import parse
@@ -164,7 +164,7 @@ class SimCluster:
             self._logger(name).handlers.clear()  # loggers are never forgotten, and would keep all of this
         self.ensemble.close()
 
-    def __enter__(self) -> "SimCluster":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.devices import AT_REST
 from pvc.core.lookup import all_vms, read_facts
 from pvc.core.mirror import Mirror
-from pvc.core.model import Finding, Severity, Vm, VmActual
+from pvc.core.model import ActualState, Finding, Severity, Vm, VmActual
 from pvc.core.records import decode
 from pvc.core.storage import Disk, HypervisorSecret, Pool, StorageError
 from pvc.plugins.storage import keys
@@ -165,8 +165,16 @@ def _look(source: Coordinator | Mirror, name: VolumeName, vms: Sequence[Vm]) -> 
         _record(source, Pool, keys.pool(name.pool)),
         volume,
         None if task is None or task.phase in ENDED else task.kind,
-        ", ".join(vm.name for vm in users_of(name, vms)),
+        ", ".join(vm.name for vm in users_of(name, vms) if not is_rid_of(source, vm, name)),
     )
+
+
+def is_rid_of(source: Coordinator | Mirror, vm: Vm, name: VolumeName) -> bool:
+    """Whether a VM that had a volume as it ran has been stopped, and will not have it again. Raises Disconnected."""
+    actual, xml = _record(source, VmActual, core.vm_actual(vm.uuid)), source.get(core.vm_xml(vm.uuid))
+    if actual is None or xml is None or actual.state is not ActualState.STOPPED:
+        return False
+    return name not in volumes_of(xml.data.decode(errors="replace"))
 
 
 def _record(source: Coordinator | Mirror, kind: type[T], path: str) -> T | None:

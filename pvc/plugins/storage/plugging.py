@@ -11,9 +11,10 @@ from pvc.core.lookup import all_vms
 from pvc.core.model import DeviceChange, DeviceStep, Vm
 from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.attachments import look
+from pvc.plugins.storage.attachments import is_rid_of, look
 from pvc.plugins.storage.decide.attachment import (
     NAME,
+    Attached,
     VolumeName,
     chosen,
     device,
@@ -56,13 +57,17 @@ class PlugIn:
         own = next((vm for vm in vms if vm.uuid == self.vm.uuid), self.vm)
         others = [vm for vm in vms if vm.uuid != self.vm.uuid]
         volume = look(self.coordinator, [self.name], others)[self.name]
-        if why := why_not_again(self.name, own, disks_of(xml)):
+        if why := why_not_again(self.name, own.name, disks_of(xml), self._leaving(own)):
             raise Refused(why)
         if why := why_not_now(self.name, volume):
             raise Refused(f"{own.name} cannot have volume {self.name}: {why}")
         target = self._target(own, xml)
         one = device(self.name, target, self.bus, self.serial)
         return _change(self.runtime, self.by, DeviceStep.PLUG, one), guards
+
+    def _leaving(self, vm: Vm) -> list[Attached]:
+        """The disks that it still has as it runs, although its definition does not any more."""
+        return [] if is_rid_of(self.coordinator, vm, self.name) else leaving(vm)
 
     def _guards(self) -> list[Op]:
         """What makes one of two repeat its request that want the same volume at the same moment: another disk, a task
@@ -77,7 +82,7 @@ class PlugIn:
 
     def _target(self, vm: Vm, xml: str) -> str:
         """The name of the new disk. Raises Refused for one, a bus or a serial number that makes no sense."""
-        taken = {disk.target for disk in (*disks_of(xml), *leaving(vm))}
+        taken = {disk.target for disk in (*disks_of(xml), *self._leaving(vm))}
         why = why_no_bus(self.bus, has_scsi_controller(xml))
         if not why and self.serial is not None:
             why = why_no_serial(self.serial)

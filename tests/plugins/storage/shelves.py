@@ -11,7 +11,7 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Vm
 from pvc.core.records import decode, encode
 from pvc.core.service import Service
-from pvc.core.storage import Disk, HypervisorSecret, OpenBackend, Pool
+from pvc.core.storage import Disk, HypervisorSecret, OpenBackend, Pool, StorageError
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.attachments import Attachments
 from pvc.plugins.storage.decide.pools import PoolState, published
@@ -26,6 +26,15 @@ GIB = 1 << 30
 class LockedBackend(FakeBackend):
     """Its disks are reached by a secret, where there is one."""
 
+    def __init__(self, shelf: "Shelf", pool: Pool) -> None:
+        super().__init__(shelf.storage, shelf.node, shelf.node, pool)
+        self._shelf = shelf
+
+    def secret(self) -> HypervisorSecret | None:
+        if self._shelf.keyless:
+            raise StorageError(self._shelf.keyless)
+        return FakeBackend.secret(self)
+
     def disk(self, image: str, format: str) -> Disk:
         secret = self.secret()
         if secret is None:
@@ -38,7 +47,9 @@ class Shelf:
     """Brings pools of the kind `shelf`, and says of each how the node sees it."""
 
     def __init__(self, storage: FakeStorage, node: str) -> None:
-        self._storage, self._node = storage, node
+        self.storage, self.node = storage, node
+        self.keyless = ""
+        """Why there is no key for its pools; empty: there is, where one is needed."""
         self.pools: dict[str, PoolState] = {"fast": PoolState(GIB, GIB)}
 
     @hookimpl
@@ -48,7 +59,7 @@ class Shelf:
 
     @hookimpl
     def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
-        return {"shelf": lambda pool: LockedBackend(self._storage, self._node, self._node, pool)}
+        return {"shelf": lambda pool: LockedBackend(self, pool)}
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:

@@ -61,13 +61,13 @@ def disk_in(change: DeviceChange) -> Attached | None:
     return next(iter(disks_of(f"<domain><devices>{change.device}</devices></domain>")), None)
 
 
-def why_not_again(name: VolumeName, vm: Vm, disks: Sequence[Attached]) -> str:
-    """Why a VM that has these disks cannot have a volume once more; empty: it does not have it."""
+def why_not_again(name: VolumeName, vm: str, disks: Sequence[Attached], going: Sequence[Attached]) -> str:
+    """Why a VM that has these disks, and loses those, cannot have a volume once more; empty: it does not have it."""
     for disk in disks:
         if disk.volume == name:
-            return f"{vm.name} has volume {name} already, as {disk.target}"
-    if any(disk.volume == name for disk in leaving(vm)):
-        return f"volume {name} is still being unplugged from {vm.name}; wait for that, or stop the VM"
+            return f"{vm} has volume {name} already, as {disk.target}"
+    if any(disk.volume == name for disk in going):
+        return f"volume {name} is still being unplugged from {vm}; wait for that, or stop the VM"
     return ""
 
 
