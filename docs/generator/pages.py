@@ -47,6 +47,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
 REMARKS: Mapping[str, str] = {
     "/nodes/<name>/vms": "or empty",
     "/nodes/<name>/vms/<uuid>": "or empty",
+    "/vms": "empty; its version counts",
     "/vms/<uuid>/xml": "XML as defined",
     "/names/<vm_name>": "a UUID",
     "/history/operation-": "the name ends with a number",

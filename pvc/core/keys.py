@@ -9,6 +9,8 @@ SCHEMA = 1
 ROOT = "/"
 NODES = "/nodes"
 VMS = "/vms"
+"""Children: the VMs. Whoever defines one that needs a role, or gives one a disk, rewrites it at the version it was read
+at: of two at once one looks again, and a thing that only one VM can have is not given to two."""
 NAMES = "/names"
 LOCKS = "/locks"
 HISTORY = "/history"

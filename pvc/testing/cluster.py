@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from string import ascii_lowercase
+from typing import Any, Self
 
 from pvc.core import keys
 from pvc.core.config.document import parse
@@ -168,7 +169,7 @@ class SimCluster:
             self._logger(name).handlers.clear()  # loggers are never forgotten, and would keep all of this
         self.ensemble.close()
 
-    def __enter__(self) -> "SimCluster":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -296,14 +297,16 @@ class SimCluster:
         bridges: Sequence[str] = (),
         networks: Mapping[str, str] | None = None,
         disks: Sequence[str] = (),
+        volumes: Sequence[str] = (),
         **how: Any,
     ) -> Vm:
         """Define a VM on a node (None: on the best one), and have it run. `bridges`, `disks`: what it is plugged into,
-        and the files that it has for disks; `networks`: those of the cluster, each with its MAC address there."""
+        and the files that it has for disks; `networks`: those of the cluster, each with its MAC address there;
+        `volumes`: its disks vda, vdb and so on, as POOL/VOLUME."""
         uuid = self.client_process.new_id()
         xml = XML.format(name=name, uuid=uuid, memory=memory).replace("<vcpu>1<", f"<vcpu>{vcpus}<")
-        if bridges or disks or networks:
-            xml = xml.replace("</domain>", f"{_devices(bridges, networks or {}, disks)}</domain>")
+        if bridges or disks or networks or volumes:
+            xml = xml.replace("</domain>", f"{_devices(bridges, networks or {}, disks, volumes)}</domain>")
         definition = read_definition(xml)
         if "policy" in how:
             how["policy"] = Policy(how["policy"])
@@ -483,13 +486,17 @@ def _role_plugins() -> dict[str, object]:
     return {"networking": NetworkingPlugin(), "storage": StoragePlugin()}
 
 
-def _devices(bridges: Sequence[str], networks: Mapping[str, str], disks: Sequence[str]) -> str:
+def _devices(bridges: Sequence[str], networks: Mapping[str, str], disks: Sequence[str], volumes: Sequence[str]) -> str:
     plugged = "".join(
         f"<interface type='network'><mac address='{mac}'/><source network='{name}'/></interface>"
         for name, mac in networks.items()
     )
     plugged += "".join(f"<interface type='bridge'><source bridge='{bridge}'/></interface>" for bridge in bridges)
     stored = "".join(f"<disk type='file'><source file='{disk}'/></disk>" for disk in disks)
+    for name, letter in zip(volumes, ascii_lowercase, strict=False):
+        pool, _, volume = name.partition("/")
+        source = f"<source pool='{pool}' volume='{volume}'/>"
+        stored += f"<disk type='volume' device='disk'>{source}<target dev='vd{letter}' bus='virtio'/></disk>"
     return f"<devices>{stored}{plugged}</devices>"
 
 

@@ -39,3 +39,8 @@ def parsed_guest(xml: str) -> FakeGuest:
     if memory is not None and memory.text:
         size = int(memory.text) * UNITS[memory.get("unit", "KiB")]
     return FakeGuest(uuid.strip(), name.strip(), xml, size, GuestState.RUNNING)
+
+
+def secrets_in(xml: str) -> list[str]:
+    """The UUIDs of the secrets that a definition, or a device, refers to."""
+    return [uuid for secret in fromstring(xml).iter("secret") if (uuid := secret.get("uuid", ""))]

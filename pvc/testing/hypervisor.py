@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pvc.core.decide.devices import BadDevice, key_of, keys_of, with_device, without_device
 from pvc.core.runtime import Runtime
+from pvc.core.storage import HypervisorSecret
 from pvc.plugins.hypervisor.host import (
     Capacity,
     EndReason,
@@ -24,7 +25,8 @@ from pvc.plugins.hypervisor.host import (
     MigrationProgress,
     NoSuchGuest,
 )
-from pvc.testing.guests import FakeGuest, parsed_guest
+from pvc.plugins.hypervisor.secretxml import demand_free, demand_known
+from pvc.testing.guests import FakeGuest, parsed_guest, secrets_in
 from pvc.testing.migration import MigrationPhase, SimulatedMigration
 from pvc.testing.plans import Plans
 
@@ -140,6 +142,7 @@ class FakeFabric(Plans):
     def appear(self, migration: SimulatedMigration) -> None:
         """The guest becomes INCOMING on the target."""
         self._reach_host(migration.source, migration.target)
+        self.host(migration.target).demand_secrets(self.host(migration.source).guest(migration.uuid).xml)
         guest = self.host(migration.source).guest(migration.uuid)
         self.host(migration.target).add(FakeGuest(guest.uuid, guest.name, guest.xml, guest.memory, GuestState.INCOMING))
         self.fail_as_planned((migration.uuid, migration.target), MigrationPhase.COPYING)
@@ -231,6 +234,8 @@ class FakeHypervisor:
         self._guests: dict[str, FakeGuest] = {}
         self._listeners: list[Listener] = []
         self._connected = False
+        self.known_secrets: dict[str, HypervisorSecret] = {}
+        """By UUID; gone when the hypervisor's daemon dies."""
         self._capacity = Capacity(memory=64 * 1024, cpus=16)
         self._load = 0.0
 
@@ -257,6 +262,7 @@ class FakeHypervisor:
         """See Hypervisor."""
         with self._call("start"):
             guest = parsed_guest(xml)
+            self.demand_secrets(xml)
             self._fabric.fail_start_as_planned(guest.uuid, self.name)
             self.add(guest)
 
@@ -282,6 +288,7 @@ class FakeHypervisor:
             guest = self._steady(uuid)
             if _known(device) in keys_of(guest.xml):
                 raise HypervisorError(f"guest {guest.name} has this device already")
+            self.demand_secrets(device)
             self._fabric.fail_plug_as_planned(uuid, self.name, done=False)
             guest.xml = with_device(guest.xml, device)
             self._fabric.fail_plug_as_planned(uuid, self.name, done=True)
@@ -294,6 +301,19 @@ class FakeHypervisor:
                 raise HypervisorError(f"guest {guest.name} has no such device")
             if not self._fabric.keeps_its_devices(uuid):
                 guest.xml = without_device(guest.xml, key)
+
+    def define_secret(self, secret: HypervisorSecret) -> None:
+        """See Hypervisor."""
+        with self._call("define_secret"):
+            demand_known(secret)
+            holders = [uuid for uuid, one in self.known_secrets.items() if _use(one) == _use(secret)]
+            demand_free(secret, next(iter(holders), None))
+            self.known_secrets[secret.uuid] = secret
+
+    def secrets(self) -> frozenset[str]:
+        """See Hypervisor."""
+        with self._call("secrets"):
+            return frozenset(self.known_secrets)
 
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """See Hypervisor."""
@@ -405,6 +425,12 @@ class FakeHypervisor:
         self._guests[guest.uuid] = guest
         self._fabric.tell(self, GuestEvent(guest.uuid, None))
 
+    def demand_secrets(self, xml: str) -> None:
+        """Raise HypervisorError if a definition refers to a secret that is not known here."""
+        for uuid in secrets_in(xml):
+            if uuid not in self.known_secrets:
+                raise HypervisorError(f"{self.name} has no secret {uuid}; define it")
+
     def set_state(self, uuid: str, state: GuestState) -> None:
         """Change a guest's state; with the lock held."""
         self.guest(uuid).state = state
@@ -445,6 +471,7 @@ class FakeHypervisor:
 
     def _fall_silent(self, lost: bool) -> None:
         self.answers = False
+        self.known_secrets.clear()
         self._fabric.host_gone(self.name, lost)
         if self._connected:
             self._connected = False
@@ -475,6 +502,10 @@ class FakeHypervisor:
             if self._guests.get(guest.uuid) is guest:
                 self.remove(guest.uuid, EndReason.SHUTDOWN)
                 self._fabric.guest_gone(guest.uuid, self.name)
+
+
+def _use(secret: HypervisorSecret) -> tuple[str, str]:
+    return secret.usage, secret.name
 
 
 def _known(device: str) -> str:

@@ -11,11 +11,13 @@ from typing import Protocol
 
 import pytest
 
+from pvc.core.storage import HypervisorSecret
 from pvc.core.threads import ThreadRuntime
 from pvc.lab.cluster import Lab, missing_tools
 from pvc.lab.shape import Shape
 from pvc.lab.vm import vm_id
 from pvc.plugins.hypervisor.host import Hypervisor, MigrationOptions
+from pvc.plugins.hypervisor.secretxml import element
 from pvc.testing.hypervisor import FakeFabric
 
 BUSY_BANDWIDTH = 20
@@ -61,6 +63,12 @@ class HostPair(Protocol):
 
     def start_behind_our_back(self, name: str) -> None:
         """Somebody else starts a guest here."""
+
+    def image(self, name: str) -> str:
+        """The path of a new disk image, qcow2 and empty, for guests here."""
+
+    def hold_secret(self, uuid: str, name: str) -> None:
+        """Somebody else defines a secret of that name for Ceph here."""
 
     def kill_here(self) -> None:
         """The hypervisor's daemon here dies."""
@@ -108,6 +116,12 @@ class FakePair:
     def start_behind_our_back(self, name: str) -> None:
         self.here.start(self.definition(name))
 
+    def image(self, name: str) -> str:
+        return f"/srv/{name}.qcow2"
+
+    def hold_secret(self, uuid: str, name: str) -> None:
+        self._fabric.host("hv1").known_secrets[uuid] = HypervisorSecret(uuid, "ceph", name, b"theirs")
+
     def kill_here(self) -> None:
         self.here.down()
 
@@ -148,6 +162,19 @@ class LibvirtPair:
 
     def start_behind_our_back(self, name: str) -> None:
         done = self._lab.run(["virsh", "create", str(self._written(name))], "hv1")
+        assert done.code == 0, done.stderr
+
+    def image(self, name: str) -> str:
+        path = self._lab.state.path / f"{name}.qcow2"
+        done = self._lab.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "16M"], "hv1")
+        assert done.code == 0, done.stderr
+        return str(path)
+
+    def hold_secret(self, uuid: str, name: str) -> None:
+        xml = element(HypervisorSecret(uuid, "ceph", name, b""))
+        path = self._lab.state.path / "secret.xml"
+        path.write_text(xml)
+        done = self._lab.run(["virsh", "secret-define", str(path)], "hv1")
         assert done.code == 0, done.stderr
 
     def kill_here(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pvc.core.decide.devices import found, key_of, keys_of
 from pvc.core.runtime import Task
+from pvc.core.storage import HypervisorSecret
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.hypervisor.host import (
     EndReason,
@@ -19,6 +20,7 @@ from pvc.plugins.hypervisor.host import (
     HypervisorGone,
     MigrationOptions,
     NoSuchGuest,
+    SecretTaken,
 )
 from tests.contract.clusters import PATIENCE, Told
 from tests.contract.hypervisor_hosts import HostPair, hypervisor_lab, options, pair
@@ -29,6 +31,12 @@ RUNTIME = ThreadRuntime()
 MAC = "52:54:00:00:00:0a"
 CARD = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></interface>"
 Events = Told[GuestEvent | None]
+
+
+def secret_named(name: str) -> HypervisorSecret:
+    """One that nobody has defined yet."""
+    uuid = RUNTIME.new_id()
+    return HypervisorSecret(uuid, "ceph", f"{name} {uuid}", b"open sesame")
 
 
 def events_of(hypervisor: Hypervisor) -> Events:
@@ -230,6 +238,70 @@ class TestDevices:
                 RUNTIME.sleep(0.5)
         assert f"interface {MAC}" in keys_of(pair.here.xml(uuid))
         assert pair.here.look(uuid) == Guest(uuid, "vm1", GuestState.RUNNING, moving=False)
+
+    def test_a_disk_that_is_a_file_is_plugged_into_a_running_guest(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        disk = (
+            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' discard='unmap'/>"
+            f"<source file='{pair.image('data')}'/><target dev='vdb' bus='virtio'/><serial>S1</serial></disk>"
+        )
+        pair.here.plug(uuid, disk)
+        live = found(pair.here.xml(uuid), "disk vdb")
+        assert live is not None and "data.qcow2" in live and "<serial>S1</serial>" in live
+        with pytest.raises(HypervisorError):
+            pair.here.plug(uuid, disk)
+        assert keys_of(pair.here.xml(uuid)).count("disk vdb") == 1
+
+
+class TestSecrets:
+    def test_a_secret_is_known_here_alone_and_may_be_defined_again(self, pair: HostPair) -> None:
+        secret = secret_named("again")
+        assert secret.uuid not in pair.here.secrets()
+        for value in (b"first", b"second"):
+            pair.here.define_secret(replace(secret, value=value))
+            assert secret.uuid in pair.here.secrets()
+        assert secret.uuid not in pair.there.secrets()
+
+    def test_a_secret_whose_use_is_taken_by_another_is_not_defined(self, pair: HostPair) -> None:
+        theirs, ours = RUNTIME.new_id(), secret_named("taken")
+        pair.hold_secret(theirs, ours.name)
+        with pytest.raises(SecretTaken, match=theirs):
+            pair.here.define_secret(ours)
+        assert theirs in pair.here.secrets() and ours.uuid not in pair.here.secrets()
+
+    def test_a_kind_of_secret_that_does_not_exist_is_refused(self, pair: HostPair) -> None:
+        with pytest.raises(HypervisorError, match="of the kind tape; libvirt knows volume, ceph, iscsi"):
+            pair.here.define_secret(replace(secret_named("odd"), usage="tape"))
+
+    @pytest.mark.parametrize("usage", ["volume", "ceph", "iscsi"])
+    def test_every_kind_of_secret_can_be_defined(self, pair: HostPair, usage: str) -> None:
+        secret = replace(secret_named(f"/{usage}"), usage=usage)
+        pair.here.define_secret(secret)
+        assert secret.uuid in pair.here.secrets()
+
+    def test_a_hypervisor_whose_daemon_was_started_anew_knows_nothing(self, pair: HostPair) -> None:
+        secret = secret_named("gone")
+        pair.here.define_secret(secret)
+        pair.kill_here()
+        pair.revive_here()
+        wait_until(lambda: answers(pair.here))
+        assert pair.here.secrets() == frozenset()
+        pair.here.define_secret(secret)
+        assert pair.here.secrets() == {secret.uuid}
+
+    def test_a_guest_that_refers_to_a_secret_which_is_not_there_does_not_get_its_disk(self, pair: HostPair) -> None:
+        uuid, secret = pair.uuid("vm1"), secret_named("missing")
+        pair.here.start(pair.definition("vm1"))
+        disk = (
+            "<disk type='network' device='disk'><driver name='qemu' type='raw'/>"
+            "<source protocol='rbd' name='fast/a'><host name='127.0.0.1' port='1'/>"
+            f"<auth username='libvirt'><secret type='ceph' uuid='{secret.uuid}'/></auth></source>"
+            "<target dev='vdb' bus='virtio'/></disk>"
+        )
+        with pytest.raises(HypervisorError, match=r"(?i)secret"):
+            pair.here.plug(uuid, disk)
+        assert found(pair.here.xml(uuid), "disk vdb") is None
 
 
 class TestMigration:

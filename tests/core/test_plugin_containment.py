@@ -463,7 +463,8 @@ def test_a_report_names_origin_version_summary_and_services() -> None:
         assert (told.entry_point, told.summary, told.needs, told.api) == ("given", "light", ("hypervisor",), 1)
         hypervisor = report(cluster, "hypervisor")
         assert hypervisor.built_in
-        assert [(service.name, service.state) for service in hypervisor.services] == [("vms", "running")]
+        services = sorted((service.name, service.state) for service in hypervisor.services)
+        assert services == [("secrets", "running"), ("vms", "running")]
 
 
 def test_a_very_long_error_is_cut() -> None:

@@ -147,19 +147,20 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
     assert set(started.said["services"]) == expected(
         started.on,
         {"liveness", "facts", "operations", "plugins"},
-        hypervisor="vms consolelog",
+        hypervisor="vms secrets consolelog",
         networking="networking evpn networks firewall traffic gateways tenure trace",
-        storage="storage storage-pools storage-tasks",
+        storage="storage storage-pools storage-readmission storage-tasks",
     )
     assert set(started.said["services"].values()) == {"running"}
     assert started.said["plugins"] == dict.fromkeys(started.packages(), 0)
     some = "pvc_services pvc_health"
+    secrets = " pvc_hypervisor_secrets" if "hypervisor" in started.on else ""
     assert set(started.said["hooks"]) == expected(
         started.on,
         always - {"pvc_flush_steps"},
         hypervisor=f"{some} pvc_flush_steps pvc_vm_observers pvc_console_sinks",
         networking=f"{some} pvc_flush_steps pvc_vm_observers",
-        storage=some,
+        storage=f"{some}{secrets}",
     )
 
 

@@ -58,8 +58,11 @@ class DeviceChanges:
         hypervisor: Hypervisor,
         mirror: Mirror,
         tell: Callable[[Vm, VmChange, str | None], None],
+        demand_secrets: Callable[[str], None],
     ) -> None:
-        """`tell(vm, change, peer)` tells the observers."""
+        """`tell(vm, change, peer)` tells the observers; `demand_secrets(xml)` sees to it that the hypervisor knows what
+        a definition refers to."""
+        self._demand_secrets = demand_secrets
         self._context = context
         self._coordinator = context.coordinator
         self._hypervisor = hypervisor
@@ -127,6 +130,7 @@ class DeviceChanges:
         if device is None:
             raise Unmade("it is not in the definition any more")
         try:
+            self._demand_secrets(device)
             self._hypervisor.plug(vm.uuid, device)
         except (HypervisorGone, NoSuchGuest):
             raise

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from pvc.core.errors import PvcError
+from pvc.core.storage import HypervisorSecret
 
 
 class HypervisorError(PvcError):
@@ -22,6 +23,10 @@ class HypervisorGone(HypervisorError):
 
 class NoSuchGuest(HypervisorError):
     """There is no such guest here."""
+
+
+class SecretTaken(HypervisorError):
+    """The hypervisor has another secret for the same use, which is not ours to replace."""
 
 
 class GuestState(Enum):
@@ -158,6 +163,15 @@ class Hypervisor(Protocol):
 
         A guest may take seconds, and may never answer; it can be asked again. Raises HypervisorError.
         """
+
+    def define_secret(self, secret: HypervisorSecret) -> None:
+        """Keep a secret in memory until the hypervisor's daemon ends, under its UUID, readable to nobody.
+
+        One of the same UUID and use is replaced. Raises SecretTaken, HypervisorError.
+        """
+
+    def secrets(self) -> frozenset[str]:
+        """The UUIDs of all secrets that the hypervisor knows, whoever defined them. Raises HypervisorError."""
 
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """Move a running guest, live; returns when it executes on the target and is gone here.

@@ -35,8 +35,11 @@ class VmJobs:
         hypervisor: Hypervisor,
         mirror: Mirror,
         tell: Callable[[Vm, VmChange, str | None], None],
+        demand_secrets: Callable[[str], None],
     ) -> None:
-        """`tell(vm, change, peer)` tells the observers."""
+        """`tell(vm, change, peer)` tells the observers; `demand_secrets(xml)` sees to it that the hypervisor knows what
+        a definition refers to."""
+        self._demand_secrets = demand_secrets
         self._tell = tell
         self._me = context.node
         self._context = context
@@ -64,7 +67,9 @@ class VmJobs:
         )
         records = self._commit(records, starting, "starting", claim)
         try:
-            self._hypervisor.start(self._definition(records))
+            xml = self._definition(records)
+            self._demand_secrets(xml)
+            self._hypervisor.start(xml)
         except Exception as error:  # whatever it was, plugins' failures included: the VM has not started
             self._start_failed(records, error)
             raise

@@ -13,6 +13,7 @@ from typing import Any
 import libvirt
 
 from pvc.core.runtime import Runtime, Task
+from pvc.core.storage import HypervisorSecret
 from pvc.plugins.hypervisor.domains import (
     DomainEvent,
     Job,
@@ -38,6 +39,7 @@ from pvc.plugins.hypervisor.host import (
     NoSuchGuest,
 )
 from pvc.plugins.hypervisor.lending import Lending
+from pvc.plugins.hypervisor.secretxml import USAGES, demand_free, demand_known, element
 
 CONNECT_SECONDS = 10.0
 """How long a connection may take to come about: a libvirtd that hangs accepts it and never answers."""
@@ -168,6 +170,18 @@ class LibvirtHypervisor:
         """See Hypervisor. libvirt itself gives the guest five seconds before this returns."""
         with self._long_call() as connection:
             _domain(connection, uuid).detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def define_secret(self, secret: HypervisorSecret) -> None:
+        """See Hypervisor."""
+        with self._call() as connection:
+            demand_known(secret)
+            demand_free(secret, _uuid_of_use(connection, secret))
+            connection.secretDefineXML(element(secret), 0).setValue(secret.value, 0)
+
+    def secrets(self) -> frozenset[str]:
+        """See Hypervisor."""
+        with self._call() as connection:
+            return frozenset(one.UUIDString() for one in connection.listAllSecrets(0))
 
     def migrate(self, uuid: str, options: MigrationOptions) -> None:
         """See Hypervisor.
@@ -423,6 +437,16 @@ def _job_statistics(domain: Domain) -> Mapping[str, int] | None:
 def _domain(connection: Connection, uuid: str) -> Domain:
     """The domain, if it is active. Raises libvirtError otherwise."""
     return connection.lookupByUUIDString(uuid)
+
+
+def _uuid_of_use(connection: Connection, secret: HypervisorSecret) -> str | None:
+    """The secret that libvirt knows for the same use; None: there is none. Raises libvirtError."""
+    try:
+        return str(connection.secretLookupByUsage(USAGES[secret.usage].number, secret.name).UUIDString())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
+            return None
+        raise
 
 
 def _ignore(*_: object) -> None:

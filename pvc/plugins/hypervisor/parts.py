@@ -8,6 +8,7 @@ from pvc.core.context import Context
 from pvc.plugins.hypervisor.evacuation import Evacuation
 from pvc.plugins.hypervisor.host import Hypervisor, HypervisorGone
 from pvc.plugins.hypervisor.schema import SECTION
+from pvc.plugins.hypervisor.secrets import Secrets
 from pvc.plugins.hypervisor.service import VmService
 from pvc.plugins.hypervisor.settings import Settings
 
@@ -20,6 +21,7 @@ class Parts:
     service: VmService
     evacuation: Evacuation
     settings: Settings
+    secrets: Secrets
 
     def facts(self) -> Mapping[str, Any]:
         """Memory, processors, load and claims; only the claims while the hypervisor does not answer."""
@@ -45,11 +47,13 @@ def make_parts(context: Context, connect: Callable[[Context], Hypervisor] | None
     """The parts on the hypervisor that `connect` opens; None: libvirt, which is imported only here."""
     settings = Settings(lambda: context.config.section(SECTION))
     hypervisor = connect(context) if connect is not None else _libvirt(context, settings)
+    secrets = Secrets(context, hypervisor)
     return Parts(
         hypervisor=hypervisor,
-        service=VmService(context, hypervisor, settings),
+        service=VmService(context, hypervisor, settings, secrets.demand),
         evacuation=Evacuation(context, hypervisor, settings),
         settings=settings,
+        secrets=secrets,
     )
 
 

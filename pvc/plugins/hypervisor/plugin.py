@@ -43,7 +43,8 @@ class HypervisorPlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        return [self._made(context).service]
+        parts = self._made(context)
+        return [parts.service, parts.secrets]
 
     @hookimpl
     def pvc_flush_steps(self, context: Context) -> Sequence[FlushStep]:
@@ -55,7 +56,8 @@ class HypervisorPlugin:
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return self._made(context).service.findings()
+        parts = self._made(context)
+        return [*parts.service.findings(), *parts.secrets.findings()]
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pvc.core import keys
 from pvc.core.config.problems import near
 from pvc.core.context import Verdict
-from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op
+from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Delete, Op, Put
 from pvc.core.errors import PvcError
 from pvc.core.forecast import Objection
 from pvc.core.lookup import all_vms, demand_role, find_node
@@ -22,6 +22,8 @@ from pvc.plugins.hypervisor.settings import PlacementSettings
 
 TRIES = 10
 """How often a request is repeated when a daemon writes at the same moment."""
+DEFINE_TRIES = 100
+"""The same when other VMs are defined at the same moment: of those that are, one is done each time."""
 BATCH = 200
 """Nodes of the tree that one transaction deletes."""
 
@@ -61,7 +63,6 @@ def define(
     `options` have been checked; `needs` is what the definition needs beside a hypervisor, see core/needs.py.
     """
     _demand_sense(coordinator, nodes, spread)
-    _demand_own_macs(coordinator, definition)
     vm = Vm(
         uuid=definition.uuid,
         name=definition.name,
@@ -75,28 +76,49 @@ def define(
         options=options or {},
         needs=needs or {},
     )
+    for left in reversed(range(DEFINE_TRIES)):
+        guards = _definition_guards(coordinator, vm)
+        _demand_own_macs(coordinator, definition)
+        placed = _placed(coordinator, vm, node, placement, judge)
+        try:
+            coordinator.commit([*guards, *_definition_ops(placed, definition)])
+            return placed
+        except Conflict as conflict:
+            if conflict.op in guards and left:
+                continue
+            if conflict.clash is not Clash.EXISTS:
+                raise
+            what = f"name {vm.name}" if conflict.op.path == keys.name(vm.name) else f"UUID {vm.uuid}"
+            raise Refused(f"a VM with the {what} is defined already; `pvc vm list` shows it") from conflict
+    raise AssertionError("unreachable")
+
+
+def _definition_guards(coordinator: Coordinator, vm: Vm) -> list[Op]:
+    """What makes one of two definitions that are made at the same moment be judged again: they may want the same thing,
+    such as a volume, and neither would see the other. Must be read before anything else."""
+    index = coordinator.get(keys.VMS) if vm.needs else None
+    return [] if index is None else [Put(keys.VMS, index.data, index.version)]
+
+
+def _placed(coordinator: Coordinator, vm: Vm, node: str | None, placement: PlacementSettings, judge: Judge) -> Vm:
+    """The VM assigned to the node that was named, or to the best one. Raises Refused, NotFound, LacksRole."""
     if node is not None:
         verdict = judge(vm, (node,)).get(node)
         if verdict is not None and verdict.veto and verdict.everywhere:
             raise Refused(f"{vm.name} cannot run anywhere: a node {verdict.veto}")
-    vm = replace(vm, node=node or _best(coordinator, vm, placement, judge))
-    _demand_roles(coordinator, vm.node, vm.needs)
-    try:
-        coordinator.commit(
-            [
-                Create(keys.name(vm.name), vm.uuid.encode()),
-                Create(keys.vm(vm.uuid), encode(vm)),
-                Create(keys.vm_xml(vm.uuid), definition.xml.encode()),
-                Create(keys.vm_actual(vm.uuid), encode(VmActual())),
-                Create(keys.node_vm(vm.node, vm.uuid)),
-            ]
-        )
-    except Conflict as conflict:
-        if conflict.clash is not Clash.EXISTS:
-            raise
-        what = f"name {vm.name}" if conflict.op.path == keys.name(vm.name) else f"UUID {vm.uuid}"
-        raise Refused(f"a VM with the {what} is defined already; `pvc vm list` shows it") from conflict
-    return vm
+    placed = replace(vm, node=node or _best(coordinator, vm, placement, judge))
+    _demand_roles(coordinator, placed.node, vm.needs)
+    return placed
+
+
+def _definition_ops(vm: Vm, definition: Definition) -> list[Op]:
+    return [
+        Create(keys.name(vm.name), vm.uuid.encode()),
+        Create(keys.vm(vm.uuid), encode(vm)),
+        Create(keys.vm_xml(vm.uuid), definition.xml.encode()),
+        Create(keys.vm_actual(vm.uuid), encode(VmActual())),
+        Create(keys.node_vm(vm.node, vm.uuid)),
+    ]
 
 
 def undefine(coordinator: Coordinator, vm: Vm) -> None:

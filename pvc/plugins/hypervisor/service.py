@@ -1,6 +1,6 @@
 """Looks after every VM that this node has business with: reads, decides with `decide/vm.py`, acts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -63,7 +63,10 @@ class VmService:
     name = "vms"
     after = ("liveness",)
 
-    def __init__(self, context: Context, hypervisor: Hypervisor, settings: Settings) -> None:
+    def __init__(
+        self, context: Context, hypervisor: Hypervisor, settings: Settings, demand_secrets: Callable[[str], None]
+    ) -> None:
+        """`demand_secrets(xml)` sees to it that the hypervisor knows what a definition refers to."""
         self.wake: Signal = context.runtime.signal()
         self._me = context.node
         self._context = context
@@ -76,9 +79,9 @@ class VmService:
         self._inbox: Inbox[GuestEvent | None] = Inbox(self.wake)
         self._jobs = Jobs(context.runtime, self.wake)
         self._per_vm = SettingsPerVm(settings)
-        self._work = VmJobs(context, hypervisor, self._mirror, self._tell)
+        self._work = VmJobs(context, hypervisor, self._mirror, self._tell, demand_secrets)
         self._migrations = Migrations(context, hypervisor, self._per_vm)
-        self._devices = DeviceChanges(context, hypervisor, self._mirror, self._tell)
+        self._devices = DeviceChanges(context, hypervisor, self._mirror, self._tell, demand_secrets)
         self._ended: dict[str, EndReason] = {}
         self._errors: dict[str, str] = {}
         self._told: set[str] = set()

@@ -1,7 +1,7 @@
 """Exactly one writer: keeps nodes that were declared dead out of the storage before anything of theirs starts here, and
 has them let in again once they are back. Never keeps out a node that nobody has declared dead."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,8 +16,9 @@ from pvc.core.model import Finding, Node, Severity
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Signal
 from pvc.core.service import Jobs
-from pvc.core.storage import Backend, Feature, StorageError
+from pvc.core.storage import Backend, Feature, Pool, StorageError
 from pvc.plugins.storage import keys
+from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, strangers, to_be_cut
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.schema import SECTION
@@ -27,9 +28,6 @@ TRIES = 10
 LOOK = 10.0
 """Seconds between looks at the nodes when nothing happens."""
 
-OpenPool = Callable[[str], Backend]
-"""The backend of a pool on this node. Raises StorageError."""
-
 
 class HasWriter(PvcError):
     """Something else has a volume open: a VM must not start with it."""
@@ -38,28 +36,29 @@ class HasWriter(PvcError):
 class Admission:
     """Asked before a VM starts with volumes. Called from jobs, as it asks the storage."""
 
-    def __init__(self, context: Context, open_pool: OpenPool) -> None:
+    def __init__(self, context: Context, backends: Backends) -> None:
         self._context = context
         self._coordinator = context.coordinator
-        self._open_pool = open_pool
+        self._backends = backends
         self._done: set[tuple[str, str]] = set()
         """By declaration and pool: what this daemon has seen done."""
 
-    def demand(self, volumes: Iterable[tuple[str, str]]) -> None:
+    def demand(self, volumes: Iterable[tuple[Pool, str]]) -> None:
         """See to it that nobody else writes to these volumes, each a pool and a name.
 
         Raises HasWriter, StorageError, Conflict, Disconnected.
         """
         wanted = list(volumes)
         dead = to_be_cut(all_nodes(self._coordinator)[0]) if wanted else []
-        for pool in dict.fromkeys(pool for pool, _ in wanted):
-            backend = self._open_pool(pool)
+        for pool in {pool.name: pool for pool, _ in wanted}.values():
+            backend = self._backends.get(pool)
             if Feature.CUTS_OFF not in backend.features:
                 continue
             # What is left of a guest that died here is no writer: the lease is this node's, and its guest is gone.
-            known = [*backend.addresses(), *(one for node in dead for one in self._cut_off(node.name, pool, backend))]
-            for volume in (name for other, name in wanted if other == pool):
-                self._demand_alone(pool, volume, backend.writers(volume), known)
+            cut = [address for node in dead for address in self._cut_off(node.name, pool.name, backend)]
+            known = [*backend.addresses(), *cut]
+            for volume in (name for other, name in wanted if other.name == pool.name):
+                self._demand_alone(pool.name, volume, backend.writers(volume), known)
 
     def _demand_alone(self, pool: str, volume: str, writers: Sequence[str] | None, known: Sequence[str]) -> None:
         if others := strangers(writers, known):
@@ -111,11 +110,11 @@ class Readmissions:
     name = "storage-readmission"
     after: tuple[str, ...] = ("liveness",)
 
-    def __init__(self, context: Context, open_pool: OpenPool) -> None:
+    def __init__(self, context: Context, backends: Backends) -> None:
         self.wake: Signal = context.runtime.signal()
         self._context = context
         self._coordinator = context.coordinator
-        self._open_pool = open_pool
+        self._backends = backends
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._jobs = Jobs(context.runtime, self.wake)
         self._failed: dict[str, str] = {}
@@ -144,15 +143,18 @@ class Readmissions:
         ]
 
     def _readmit(self, one: Readmission) -> None:
-        if self._coordinator.get(keys.pool(one.pool)) is not None:  # else there is nothing left to be let in to
-            self._open_pool(one.pool).readmit(one.addresses)
+        znode = self._coordinator.get(keys.pool(one.pool))
+        backend = None if znode is None else self._backends.get(decode(Pool, znode.data, keys.pool(one.pool)))
+        if backend is not None:  # else there is nothing left to be let in to
+            backend.readmit(one.addresses)
         for left in reversed(range(TRIES)):
             znode = self._coordinator.get(core.node(one.node))
             node = None if znode is None else decode(Node, znode.data, core.node(one.node))
             if znode is None or node is None or node.fence is None:
                 return
             if not node.fence.returned:  # it died once more meanwhile, and may have been cut off again before this
-                self._open_pool(one.pool).cut_off(one.addresses)
+                if backend is not None:
+                    backend.cut_off(one.addresses)
                 return
             new = replace(node, fence=after_readmission(node.fence, one.pool))
             try:

@@ -14,8 +14,8 @@ from pvc.core.model import ActualState, NodeState, Vm, VmActual
 from pvc.core.records import decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
+from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
 from pvc.plugins.storage.decide.pools import published_in
-from pvc.plugins.storage.decide.uses import named_in, needed_in
 from pvc.plugins.storage.decide.workers import Worker
 from pvc.plugins.storage.records import ENDED, Snapshot, Task, Volume, VolumeState, read_tasks, read_volumes
 from pvc.plugins.storage.schema import SECTION
@@ -110,9 +110,9 @@ def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:
     vms, _ = all_vms(coordinator)
     found: dict[tuple[str, str], list[Vm]] = {}
     for vm, znode in zip(vms, coordinator.get_many([core.vm_xml(vm.uuid) for vm in vms]), strict=True):
-        named = frozenset() if znode is None else named_in(znode.data.decode(errors="replace"))
-        for volume in named | needed_in(vm.needs.get(SECTION, ())):
-            found.setdefault(volume, []).append(vm)
+        named = () if znode is None else volumes_of(znode.data.decode(errors="replace"))
+        for one in {*named, *needed_volumes(vm.needs.get(SECTION, ()))}:
+            found.setdefault((one.pool, one.volume), []).append(vm)
     return found
 
 

@@ -8,14 +8,15 @@ from pvc.core.commands import CommandLine
 from pvc.core.context import Context, Verdict
 from pvc.core.declaration import Declaration
 from pvc.core.hookspecs import hookimpl
-from pvc.core.mirror import Mirror
 from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.service import Service
-from pvc.core.storage import OpenBackend
+from pvc.core.storage import HypervisorSecret, OpenBackend
 
 if TYPE_CHECKING:
+    from pvc.plugins.storage.attachments import Attachments
     from pvc.plugins.storage.backends import Backends
     from pvc.plugins.storage.directories import Directories
+    from pvc.plugins.storage.fencing import Readmissions
     from pvc.plugins.storage.poolwatch import PoolWatch
     from pvc.plugins.storage.schema import Settings
     from pvc.plugins.storage.service import DirectoryWatch
@@ -38,7 +39,8 @@ class StoragePlugin:
         self._service: DirectoryWatch | None = None
         self._backends: Backends | None = None
         self._pools: PoolWatch | None = None
-        self._mirror: Mirror | None = None
+        self._attachments: Attachments | None = None
+        self._readmissions: Readmissions | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
@@ -55,7 +57,8 @@ class StoragePlugin:
         from pvc.plugins.storage.tasks import TaskService
 
         backends, pools = self._the_backends(context), self._the_pools(context)
-        return [self._the_service(context), pools, TaskService(context, backends, pools, self._settings(context))]
+        tasks = TaskService(context, backends, pools, self._settings(context))
+        return [self._the_service(context), pools, tasks, self._the_readmissions(context)]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
@@ -63,7 +66,12 @@ class StoragePlugin:
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return [*self._the_service(context).findings(), *self._the_pools(context).findings()]
+        return [
+            *self._the_service(context).findings(),
+            *self._the_pools(context).findings(),
+            *self._the_attachments(context).findings(),
+            *self._the_readmissions(context).findings(),
+        ]
 
     @hookimpl
     def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
@@ -80,26 +88,24 @@ class StoragePlugin:
 
     @hookimpl
     def pvc_vm_needs(self, xml: str, nodes: Mapping[str, NodeFacts]) -> Sequence[str]:
+        from pvc.plugins.storage.decide.attachment import needed
         from pvc.plugins.storage.decide.directories import files_of, kept_in
         from pvc.plugins.storage.neighbours import published_in
 
         published = [published_in(facts) for facts in nodes.values()]
-        return kept_in(files_of(xml), [one for one in published if one is not None])
+        return (*kept_in(files_of(xml), [one for one in published if one is not None]), *needed(xml))
+
+    @hookimpl
+    def pvc_vm_definition(self, context: Context, vm: Vm, xml: str) -> str | None:
+        return self._the_attachments(context).definition(vm, xml)
 
     @hookimpl
     def pvc_placement(self, context: Context, vm: Vm, nodes: Sequence[str]) -> Mapping[str, Verdict]:
-        from pvc.core.lookup import read_facts
-        from pvc.plugins.storage.decide.directories import why_not
-        from pvc.plugins.storage.neighbours import published_in
-        from pvc.plugins.storage.schema import SECTION
+        return self._the_attachments(context).verdicts(vm, nodes)
 
-        needed = vm.needs.get(SECTION, ())
-        if not needed:
-            return {}
-        if self._mirror is None:
-            self._mirror = Mirror(context.coordinator, context.runtime, context.operations_wake)
-        found = {node: why_not(needed, published_in(read_facts(self._mirror, node))) for node in nodes}
-        return {node: Verdict(why) for node, why in found.items() if why}
+    @hookimpl
+    def pvc_hypervisor_secrets(self, context: Context) -> Sequence[HypervisorSecret]:
+        return self._the_attachments(context).secrets()
 
     @hookimpl
     def pvc_commands(self, cli: CommandLine) -> None:
@@ -122,6 +128,24 @@ class StoragePlugin:
         cli.group("storage task", help="What nodes do with the storage.").later(
             ("list", "watch", "cancel"), partial(_add_task_commands, cli)
         )
+        cli.group("vm")
+        cli.group("vm disk", help="The disks of a VM.").later(
+            ("add", "remove", "list"), partial(_add_disk_commands, cli)
+        )
+
+    def _the_attachments(self, context: Context) -> "Attachments":
+        if self._attachments is None:
+            from pvc.plugins.storage.attachments import Attachments
+
+            self._attachments = Attachments(context, self._the_backends(context))
+        return self._attachments
+
+    def _the_readmissions(self, context: Context) -> "Readmissions":
+        if self._readmissions is None:
+            from pvc.plugins.storage.fencing import Readmissions
+
+            self._readmissions = Readmissions(context, self._the_backends(context))
+        return self._readmissions
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:
@@ -192,5 +216,11 @@ def _add_snapshot_commands(cli: CommandLine) -> None:
 
 def _add_task_commands(cli: CommandLine) -> None:
     from pvc.plugins.storage.taskcli import add_commands
+
+    add_commands(cli)
+
+
+def _add_disk_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.vmcli import add_commands
 
     add_commands(cli)

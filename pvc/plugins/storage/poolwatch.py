@@ -36,7 +36,7 @@ class PoolWatch:
         self._jobs = Jobs(context.runtime, self.wake)
         self._looking: dict[str, Pool] = {}
         """What the jobs look at, by their keys."""
-        self._answers: dict[str, Room] = {}
+        self._answers: dict[str, tuple[Room, tuple[str, ...]]] = {}
         self._begun: dict[str, float] = {}
         self._states: dict[str, PoolState] = {}
         self._followers: list[Signal] = []
@@ -58,7 +58,7 @@ class PoolWatch:
         for key, error in ended.items():
             pool = self._looking.pop(key)
             if pools.get(pool.name) == pool:
-                states[pool.name] = state_of(str(error) if error is not None else self._answers[key])
+                states[pool.name] = state_of(str(error)) if error is not None else state_of(*self._answers[key])
         now = self._runtime.monotonic()
         pauses = [self._attend(name, pool, now, states) for name, pool in pools.items()]
         if states != self._states:
@@ -105,7 +105,8 @@ class PoolWatch:
         return self._settings.ceph.deadline if pool.backend == "ceph" else self._settings.deadline
 
     def _look(self, key: str, pool: Pool) -> None:
-        self._answers[key] = self._backends.get(pool).look()
+        backend = self._backends.get(pool)
+        self._answers[key] = backend.look(), tuple(backend.addresses())
 
     def _note(self, states: Mapping[str, PoolState]) -> None:
         for name, state in states.items():

@@ -72,7 +72,9 @@ class Ledger:
     def vm(self, name: str, *volumes: str, state: ActualState = ActualState.STOPPED, needs: Sequence[str] = ()) -> None:
         """A VM whose definition names volumes of pool vms; `needs` are what its record says beside."""
         uuid = UUID.format(len(self.tree.children(core.VMS) or ()))
-        disks = "".join(f"<disk type='volume'><source pool='vms' volume='{one}'/></disk>" for one in volumes)
+        disks = "".join(
+            f"<disk type='volume'><source pool='vms' volume='{one}'/><target dev='v{one}'/></disk>" for one in volumes
+        )
         vm = Vm(uuid, name, VmState.STOPPED, "stor1", 64, 1, needs={"storage": tuple(needs)})
         node = None if state is ActualState.STOPPED else "stor1"
         self.tree.commit(

@@ -14,13 +14,15 @@ from pvc.core.model import Fence, Node
 from pvc.core.records import encode
 from pvc.core.storage import Feature, Pool, StorageUnusable
 from pvc.plugins.storage import keys
+from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, strangers, to_be_cut
 from pvc.plugins.storage.decide.pools import PoolState
 from pvc.plugins.storage.fencing import Admission, HasWriter, Readmissions
 from pvc.testing.cluster import SimCluster
-from pvc.testing.storage import FakeBackend, FakeStorage
+from pvc.testing.storage import FakeStorage
 
 FENCE = Fence("f", "root@here", 1.0)
+FAST = Pool("fast", "fake")
 STORAGE = {"roles": {"storage": True}}
 
 
@@ -30,14 +32,14 @@ class Site:
     def __init__(self, cluster: SimCluster) -> None:
         self.cluster = cluster
         self.storage = FakeStorage(cluster.world.process("storage"))
-        self.open("hv2").create("disk", 1 << 20)
-        self.admission = Admission(self.context("hv2"), lambda pool: self.open("hv2"))
+        self.backends("hv2").get(FAST).create("disk", 1 << 20)
+        self.admission = Admission(self.context("hv2"), self.backends("hv2"))
 
-    def open(self, node: str) -> FakeBackend:
+    def backends(self, node: str) -> Backends:
         """The pool as a node reaches it."""
-        backend = self.storage.open_on(node, f"address of {node}")(Pool("fast", "fake"))
-        assert isinstance(backend, FakeBackend)
-        return backend
+        return Backends(
+            self.cluster.world.process(node), lambda: {"fake": self.storage.open_on(node, f"address of {node}")}
+        )
 
     def context(self, node: str) -> Context:
         """Of the node's daemon."""
@@ -51,7 +53,7 @@ class Site:
 
         def ask() -> None:
             try:
-                self.admission.demand([("fast", "disk")])
+                self.admission.demand([(FAST, "disk")])
             except (HasWriter, StorageUnusable) as error:
                 raised.append(error)
             else:
@@ -123,14 +125,14 @@ def test_a_storage_that_cannot_keep_anybody_out_is_not_asked_to(site: Site) -> N
 
 
 def test_a_node_that_is_back_is_let_in_again_and_is_in_service(site: Site) -> None:
-    site.cluster.client.commit([Create(path) for path in (keys.STORAGE, keys.POOLS, keys.pool("fast"))])
+    site.cluster.client.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.pool("fast"), encode(FAST))])
     site.record(fence=FENCE)
     site.demand()
     fence = site.cluster.node("hv1").fence
     assert fence is not None
     site.record(fence=after_return(fence))
     for name in ("hv3", "hv2"):  # the first of the others does it, whoever looks first
-        service = Readmissions(site.context(name), partial(lambda where, _pool: site.open(where), name))
+        service = Readmissions(site.context(name), site.backends(name))
         site.cluster.world.process(name).spawn("readmissions", partial(_step, service))
         site.cluster.run(1.0)
     assert (site.storage.count("readmit", "hv2"), site.storage.count("readmit", "hv3")) == (1, 0)

@@ -3,6 +3,7 @@
 Asks Ceph nothing. Must never show, log or write down a key.
 """
 
+import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from pvc.plugins.storage.ceph.decide.conf import (
     sections_of,
 )
 
+PORT = 6789
+"""Of a monitor, where its configuration names none; which one does not matter here."""
 CLUSTERS = uuid.UUID("d02cbc55-41a5-5c0c-9d4f-3c1d1f0fbb0e")
 
 
@@ -71,3 +74,19 @@ class Access:
             return sections_of(Path(self._conf).read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{self._conf} cannot be read ({error}); see storage.ceph.conf") from error
+
+
+def own_addresses(monitors: Sequence[Monitor]) -> tuple[str, ...]:
+    """The addresses that this machine has on its ways to the monitors. Looks at its routes and sends nothing."""
+    found = dict.fromkeys(address for monitor in monitors if (address := _source(monitor)))
+    return tuple(found)
+
+
+def _source(monitor: Monitor) -> str:
+    try:
+        (family, _, _, _, place), *_ = socket.getaddrinfo(monitor.host, monitor.port or PORT, type=socket.SOCK_DGRAM)
+        with socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect(place)
+            return str(way.getsockname()[0])
+    except OSError:  # no route, or a name that cannot be resolved
+        return ""

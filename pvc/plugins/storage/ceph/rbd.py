@@ -26,7 +26,7 @@ from pvc.core.storage import (
     Room,
     StorageError,
 )
-from pvc.plugins.storage.ceph.access import Access
+from pvc.plugins.storage.ceph.access import Access, own_addresses
 from pvc.plugins.storage.ceph.decide.images import (
     ImageSnapshot,
     Options,
@@ -205,6 +205,10 @@ class RbdBackend:
     def secret(self) -> HypervisorSecret | None:
         return self._access.secret(self._user)
 
+    def addresses(self) -> Sequence[str]:
+        """As which this machine speaks to the monitors, and so to the OSDs, which are in the same network."""
+        return own_addresses(self._access.monitors(self._user))
+
     def writers(self, image: str) -> Sequence[str] | None:
         """Also the owner of its lock who does not answer any more: it may be cut from the network and go on later."""
         watchers = self.watchers(image)
@@ -257,7 +261,7 @@ class RbdBackend:
         for one in self._snapshots(image):
             if one.name == snapshot:
                 return one
-        raise NoSuchImage(f"{image} has no snapshot {snapshot}; see `pvc snapshot list`")
+        raise NoSuchImage(f"{image} has no snapshot {snapshot}; see `pvc storage snapshot list`")
 
     def _size(self, image: str, snapshot: str | None) -> int:
         return self.inspect(image).size if snapshot is None else self._snapshot(image, snapshot).size

@@ -59,11 +59,11 @@ def why_not_usable(pool: str, states: Mapping[str, PoolState]) -> str:
     return f"cannot use pool {pool}: {state.problem}" if state.problem else ""
 
 
-def state_of(look: Room | str) -> PoolState:
-    """What to publish of a pool; `look`: its room, or why it cannot be used."""
+def state_of(look: Room | str, addresses: tuple[str, ...] = ()) -> PoolState:
+    """What to publish of a pool; `look`: its room, or why it cannot be used; `addresses`: of this node, as seen."""
     if isinstance(look, str):
         return PoolState(problem=look)
-    return PoolState(look.total, _rounded(max(0, look.free)), warning=look.warning)
+    return PoolState(look.total, _rounded(max(0, look.free)), warning=look.warning, addresses=addresses)
 
 
 def findings(states: Mapping[str, PoolState], nearly_full: int) -> list[Finding]:

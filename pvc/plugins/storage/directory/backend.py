@@ -164,6 +164,9 @@ class DirectoryBackend:
     def secret(self) -> HypervisorSecret | None:
         return None
 
+    def addresses(self) -> Sequence[str]:
+        return ()
+
     def writers(self, image: str) -> Sequence[str] | None:
         return None
 
@@ -201,7 +204,7 @@ class DirectoryBackend:
         """The number of a snapshot. Raises NoSuchImage."""
         id = snapshot_id(self._qemu_img.info(path, "qcow2"), snapshot)
         if id is None:
-            raise NoSuchImage(f"{path} has no snapshot {snapshot}; see `pvc snapshot list`")
+            raise NoSuchImage(f"{path} has no snapshot {snapshot}; see `pvc storage snapshot list`")
         return id
 
     def _foreign(self, path: str) -> Image:

@@ -1,0 +1,171 @@
+"""VMs with volumes in a simulated cluster: where they run, with what, and of two that want one volume only one."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from pvc.core import keys as core
+from pvc.core.context import Verdict
+from pvc.core.model import ActualState, Vm
+from pvc.plugins.hypervisor.requests import Refused, start, stop
+from pvc.plugins.storage.decide.pools import PoolState
+from pvc.plugins.storage.records import TaskKind, VolumeState
+from tests.plugins.storage.shelves import KEY, Site
+
+NODES = ("hv1", "hv2")
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as cluster:
+        yield cluster
+
+
+def test_a_vm_runs_with_its_volumes_as_the_backend_says_and_takes_them_along(site: Site) -> None:
+    vm = site.define("web", "hv1", volumes=["fast/a", "fast/b"])
+    site.settle()
+    assert vm.needs == {"storage": ("volume:fast/a", "volume:fast/b")}
+    assert 'type="volume"' not in site.live("web")
+    assert 'file="/fake/fast/a"' in site.live("web") and 'file="/fake/fast/b"' in site.live("web")
+    site.ask("flush", "hv1")
+    assert site.finish("hv1").phase.value == "done"
+    assert site.actual("web").node == "hv2"  # hv3 has room, and no volumes
+
+
+def test_a_vm_does_not_go_where_its_pool_cannot_be_used(site: Site) -> None:
+    vm = site.define("web", "hv1", volumes=["fast/a"])
+    site.settle()
+    site.shelves["hv2"].pools = {"fast": PoolState(problem="its mount is gone")}
+    site.run(30)
+    assert site.judge(vm, NODES) == {"hv2": Verdict("cannot use pool fast: its mount is gone")}
+    site.ask("flush", "hv1")
+    operation = site.finish("hv1")
+    assert operation.phase.value == "incomplete" and site.actual("web").node == "hv1"
+    site.shelves["hv2"].pools = {}
+    site.run(30)
+    assert "has not looked at pool fast yet" in site.judge(vm, NODES)["hv2"].veto
+
+
+@pytest.mark.parametrize(
+    ("volume", "why", "everywhere"),
+    [
+        ("fast/none", "cannot use volume fast/none: there is no such volume", True),
+        ("slow/a", "cannot use volume slow/a: there is no pool slow", True),
+        ("fast/removing", "cannot use volume fast/removing: it is being removed", True),
+        ("fast/making", "cannot use volume fast/making: it is still being made", False),
+        ("fast/busy", "cannot use volume fast/busy: a roll-back to one of its snapshots is under way", False),
+    ],
+)
+def test_what_speaks_against_a_volume_speaks_against_every_node(
+    site: Site, volume: str, why: str, everywhere: bool
+) -> None:
+    site.add_volume("making", VolumeState.MAKING)
+    site.add_volume("removing", VolumeState.REMOVING)
+    site.add_volume("busy")
+    site.begin_task("busy", TaskKind.ROLL_BACK)
+    vm = site.define("web", "hv1", volumes=[volume], run=False)
+    said = site.judge(vm, NODES)
+    assert set(said) == {"hv1", "hv2"}
+    for verdict in said.values():
+        assert verdict.veto.startswith(why) and verdict.everywhere is everywhere
+
+
+def test_a_vm_whose_volume_is_busy_does_not_start_until_that_is_over(site: Site) -> None:
+    site.begin_task("a", TaskKind.ROLL_BACK)
+    site.define("web", "hv1", volumes=["fast/a"])
+    site.run(5)
+    actual = site.actual("web")
+    assert actual.state is ActualState.FAILED and "a roll-back to one of its snapshots is under way" in actual.reason
+    site.change_volume("a", task=None)
+    site.settle()
+    assert 'file="/fake/fast/a"' in site.live("web")
+
+
+def test_a_volume_of_a_vm_that_runs_starts_no_other_wherever_that_is(site: Site) -> None:
+    """Both were defined without anybody to judge, as before the cluster knew of volumes."""
+    site.define("one", "hv1", volumes=["fast/a"])
+    site.settle()
+    other = site.define("other", "hv2", volumes=["fast/b", "fast/a"])
+    site.run(10)
+    actual = site.actual("other")
+    assert actual.state is ActualState.FAILED
+    assert "other cannot have volume fast/a: VM one is running with it on hv1; stop that first" in actual.reason
+    assert site.fabric.running(other.uuid) == []
+    stop(site.client, site.vm("one"), now=True)
+    site.run_until(lambda: site.vm_runs("other"), 300)
+    assert site.vm_runs("other")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_two_vms_that_start_with_one_volume_at_the_same_moment_at_most_one_runs(seed: int) -> None:
+    with Site(seed=seed) as site:
+        for name, node in (("one", "hv1"), ("other", "hv2")):
+            site.define(name, node, volumes=["fast/a"], run=False)
+        for name in ("one", "other"):
+            start(site.client, site.vm(name))
+        ran: set[str] = set()
+        for _ in range(300):
+            site.run(0.1)
+            both = {name for name in ("one", "other") if site.fabric.running(site.vm(name).uuid)}
+            assert len(both) < 2
+            ran |= both
+        assert ran
+
+
+def test_a_definition_that_names_anothers_volume_is_judged_to_run_nowhere(site: Site) -> None:
+    site.define("one", "hv1", volumes=["fast/a"], run=False)
+    vm = Vm(
+        uuid="u",
+        name="other",
+        state=site.vm("one").state,
+        node="",
+        needs={"storage": ("volume:fast/a",)},
+        memory=1,
+        vcpus=1,
+    )
+    for verdict in site.judge(vm, NODES).values():
+        assert verdict.everywhere and "it is a disk of VM one, and a volume can be of one" in verdict.veto
+    assert site.judge(site.vm("one"), NODES) == {}
+
+
+def test_of_two_definitions_with_one_volume_at_the_same_moment_one_is_refused(site: Site) -> None:
+    left = [True]
+
+    def judge(vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
+        said = site.judge(vm, nodes)
+        if left:
+            left.pop()
+            site.define("other", "hv2", volumes=["fast/a"], run=False)
+        return said
+
+    with pytest.raises(Refused, match="it is a disk of VM other"):
+        site.define("one", "hv1", volumes=["fast/a"], run=False, judge=judge)
+    assert site.client.children(core.NAMES) == ("other",)
+
+
+def test_a_definition_that_makes_no_sense_is_refused_with_the_reason(site: Site) -> None:
+    for volumes, why in (
+        (["fast/a", "fast/a"], "volume fast/a is more than one of its disks"),
+        (["fast/"], "name one"),
+    ):
+        with pytest.raises(Refused, match=f"one cannot run anywhere: a node .*{why}"):
+            site.define("one", "hv1", volumes=volumes, judge=site.judge)
+    assert not site.client.children(core.NAMES)
+
+
+def test_a_key_is_known_before_the_first_vm_starts_and_again_after_libvirt_came_back(site: Site) -> None:
+    site.storage.secrets["fast"] = KEY
+    host = site.nodes["hv1"].host
+    site.restart_daemon("hv1")
+    site.define("web", "hv1", volumes=["fast/a"])
+    site.settle()
+    assert site.actual("web").failures == 0 and host.known_secrets == {KEY.uuid: KEY}
+    assert KEY.uuid in site.live("web") and KEY.value.decode() not in site.live("web")
+    site.run(10)
+    assert site.nodes["hv2"].host.known_secrets == {KEY.uuid: KEY}
+    host.down()
+    assert host.known_secrets == {}
+    site.run(5)
+    host.up()
+    site.run(5)
+    assert host.known_secrets == {KEY.uuid: KEY}
