@@ -18,7 +18,7 @@ from pvc.plugins.storage.directory.decide.images import (
     snapshot_id,
     why_no_image,
 )
-from pvc.plugins.storage.directory.decide.mounts import lock_warning
+from pvc.plugins.storage.directory.decide.mounts import mount_of
 from pvc.plugins.storage.directory.decide.options import Options, options_of
 
 LETTERS = "aZ09"
@@ -170,6 +170,8 @@ MOUNTINFO = """\
 43 41 0:38 / /srv/bad/good rw,relatime - nfs4 nas:/good rw,vers=4.2,local_lock=none
 44 22 0:39 / /srv/twice rw - nfs4 nas:/1 rw,local_lock=posix
 45 22 0:40 / /srv/twice rw - nfs4 nas:/2 rw,local_lock=none
+46 22 0:41 / /srv/broken rw,relatime - ext4 /dev/vdb ro,errors=remount-ro
+47 22 0:42 / /srv/bound ro,relatime - ext4 /dev/vdc rw
 nonsense
 """
 
@@ -189,5 +191,14 @@ nonsense
     ],
 )
 def test_a_mount_that_keeps_locks_to_itself_is_reported(path: str, option: str) -> None:
-    warning = lock_warning(MOUNTINFO, path)
-    assert (f"mounted with {option}," in warning) if option else warning == ""
+    assert mount_of(MOUNTINFO, path).keeps_locks == option
+    assert not mount_of(MOUNTINFO, path).read_only
+
+
+@pytest.mark.parametrize(("path", "read_only"), [("/srv/broken", True), ("/srv/bound", True), ("/srv", False)])
+def test_a_mount_that_nobody_can_write_to_is_known(path: str, read_only: bool) -> None:
+    assert mount_of(MOUNTINFO, path).read_only == read_only
+
+
+def test_nothing_is_known_where_nothing_is_mounted() -> None:
+    assert mount_of("", "/srv").options == ()
