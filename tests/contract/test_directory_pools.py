@@ -244,6 +244,25 @@ def test_what_a_crash_left_is_removed_after_a_day_unless_something_writes_to_it(
     assert STALE >= 3600
 
 
+@pytest.mark.parametrize("work", ["clone", "load"])
+def test_who_comes_second_with_a_name_replaces_nothing(pool: Directory, work: str) -> None:
+    pool.backend.create("disk", SIZE)
+    source = pool.file("b", SIZE)
+
+    def lose_the_race(done: int, total: int) -> None:
+        if done == total:
+            pool.backend.create("new", SIZE)
+            pool.write("new", "a")
+
+    with pytest.raises(ImageExists, match="new"):
+        if work == "clone":
+            pool.backend.clone("disk", None, "new", lose_the_race)
+        else:
+            pool.backend.load(source, "new", lose_the_race)
+    assert pool.read("new") == "a"
+    assert {path.name for path in pool.path.iterdir()} == {f"disk.{pool.format}", f"new.{pool.format}"}
+
+
 def test_a_renaming_that_a_crash_broke_off_is_brought_to_its_end(pool: Directory) -> None:
     pool.backend.create("disk", SIZE)
     pool.write("disk", "a")
