@@ -154,7 +154,10 @@ class Backend(Protocol):
         """Raises NoSuchImage, ImageExists, ImageInUse."""
 
     def clone(self, image: str, snapshot: str | None, new: str, report: Report) -> None:
-        """Make an image with the contents of another, or of a snapshot of it. Raises NoSuchImage, ImageExists."""
+        """Make an image with the contents of another, or of a snapshot of it. Raises NoSuchImage, ImageExists.
+
+        And ImageInUse where the storage can read only what no program has open.
+        """
 
     def load(self, path: str, image: str, report: Report) -> None:
         """Make an image with the contents of a file on this node, raw or qcow2, whatever it is found to be.
@@ -163,7 +166,10 @@ class Backend(Protocol):
         """
 
     def save(self, image: str, snapshot: str | None, path: str, format: str, report: Report) -> None:
-        """Write an image, or a snapshot of it, to a new file on this node, `raw` or `qcow2`. Raises NoSuchImage."""
+        """Write an image, or a snapshot of it, to a new file on this node, `raw` or `qcow2`.
+
+        Raises NoSuchImage, ImageExists if the file is there, ImageInUse as `clone` does.
+        """
 
     def add_snapshot(self, image: str, snapshot: str) -> None:
         """Raises NoSuchImage, ImageExists, ImageInUse, Unsupported."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pvc.testing.hypervisor import FakeFabric
     from pvc.testing.runtime import SimProcess, World
 
+pytest.register_assert_rewrite("pvc.testing.storagecontract")
+
 
 @contextmanager
 def _needing_greenlet() -> Iterator[None]:

@@ -1,6 +1,6 @@
 """Storages to test a `Backend` on, each with a way to write to an image and to read it beside the backend.
 
-A storage of your own: make a class that does what `Storage` says, and add it to `STORAGES` in test_backends.py.
+Each does what `pvc.testing.storagecontract.Storage` says, and is named in `STORAGES` in test_backends.py.
 """
 
 import fcntl
@@ -9,9 +9,8 @@ import shutil
 import signal
 import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -21,37 +20,9 @@ from pvc.core.threads import ThreadRuntime
 from pvc.plugins.storage.directory.backend import opener
 from pvc.plugins.storage.filesystem import SystemDirectories
 from pvc.testing.storage import FakeContents, FakeStorage
+from pvc.testing.storagecontract import MEBIBYTE, Storage
 
-MEBIBYTE = 1 << 20
-
-
-class Storage(Protocol):
-    """One empty pool, its backend on this machine, and what a test needs beside."""
-
-    backend: Backend
-    format: str
-    """Of images that the backend makes."""
-
-    def write(self, image: str, letter: str) -> None:
-        """Fill the first 64 KiB of an image with an ASCII letter, as a VM would."""
-
-    def read(self, image: str) -> str:
-        """The letter that is there; empty: zeros."""
-
-    def file(self, letter: str, size: int) -> str:
-        """A new raw file on this machine that begins so; its path."""
-
-    def read_file(self, path: str) -> str:
-        """The letter at the beginning of a file that was saved as raw."""
-
-    def no_image(self) -> str:
-        """A path at which no image is."""
-
-    def new_path(self) -> str:
-        """A path at which a file can be made."""
-
-    def held(self, image: str) -> AbstractContextManager[None]:
-        """Have a program open an image in order to write, as long as the block lasts."""
+__all__ = ["MEBIBYTE", "Storage"]
 
 
 class FakeOne:

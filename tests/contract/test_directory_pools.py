@@ -165,6 +165,8 @@ def test_no_link_is_followed_out_of_the_pool(pool: Directory) -> None:
             attempt()
     with pytest.raises(ImageExists):
         backend.create("link", SIZE)
+    with pytest.raises(StorageError, match="symbolic"):
+        imagefiles.remove(str(pool.path / f"link.{pool.format}"))
     assert Path(outside).read_bytes() == before
     assert [path.name for path in pool.path.iterdir()] == [f"link.{pool.format}"]
 
@@ -242,6 +244,25 @@ def test_what_a_crash_left_is_removed_after_a_day_unless_something_writes_to_it(
     assert STALE >= 3600
 
 
+@pytest.mark.parametrize("work", ["clone", "load"])
+def test_who_comes_second_with_a_name_replaces_nothing(pool: Directory, work: str) -> None:
+    pool.backend.create("disk", SIZE)
+    source = pool.file("b", SIZE)
+
+    def lose_the_race(done: int, total: int) -> None:
+        if done == total:
+            pool.backend.create("new", SIZE)
+            pool.write("new", "a")
+
+    with pytest.raises(ImageExists, match="new"):
+        if work == "clone":
+            pool.backend.clone("disk", None, "new", lose_the_race)
+        else:
+            pool.backend.load(source, "new", lose_the_race)
+    assert pool.read("new") == "a"
+    assert {path.name for path in pool.path.iterdir()} == {f"disk.{pool.format}", f"new.{pool.format}"}
+
+
 def test_a_renaming_that_a_crash_broke_off_is_brought_to_its_end(pool: Directory) -> None:
     pool.backend.create("disk", SIZE)
     pool.write("disk", "a")
@@ -249,6 +270,14 @@ def test_a_renaming_that_a_crash_broke_off_is_brought_to_its_end(pool: Directory
     pool.backend.rename("disk", "new")
     assert list(pool.backend.images()) == ["new"]
     assert pool.read("new") == "a"
+
+
+def test_an_image_that_a_crash_left_with_two_names_is_not_lost_by_renaming_it_to_its_own(pool: Directory) -> None:
+    pool.backend.create("disk", SIZE)
+    os.link(pool.file_of("disk"), pool.file_of("new"))
+    with pytest.raises(ImageExists):
+        pool.backend.rename("disk", "disk")
+    assert list(pool.backend.images()) == ["disk", "new"]
 
 
 def test_without_hard_links_a_file_gets_its_name_all_the_same_and_replaces_nothing(tmp_path: Path) -> None:

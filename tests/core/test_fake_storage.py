@@ -3,7 +3,7 @@
 import pytest
 
 from pvc.core.runtime import Task
-from pvc.core.storage import Backend, BadPool, HypervisorSecret, Pool, StorageError, StorageUnusable
+from pvc.core.storage import Backend, BadPool, HypervisorSecret, ImageInUse, Pool, StorageError, StorageUnusable
 from pvc.testing.runtime import SimProcess, World
 from pvc.testing.storage import FakeContents, FakeStorage
 
@@ -126,6 +126,18 @@ def test_a_machine_that_is_cut_off_reaches_nothing_and_writes_nothing(storage: F
     assert second.writers("disk") == ()
     second.readmit(["192.0.2.1"])
     storage.writes("fast", "disk", "in time", "192.0.2.1")
+
+
+def test_a_protected_snapshot_and_its_image_stay(storage: FakeStorage) -> None:
+    backend = storage.open_on("hv1")(POOL)
+    backend.create("disk", 1000)
+    backend.add_snapshot("disk", "kept")
+    backend.protect_snapshot("disk", "kept", True)
+    with pytest.raises(ImageInUse, match="protected"):
+        backend.remove_snapshot("disk", "kept")
+    with pytest.raises(ImageInUse, match="protected"):
+        backend.remove("disk")
+    assert backend.inspect("disk").snapshots == ("kept",)
 
 
 def test_secrets_and_options_are_as_set(storage: FakeStorage) -> None:

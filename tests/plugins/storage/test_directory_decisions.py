@@ -18,7 +18,7 @@ from pvc.plugins.storage.directory.decide.images import (
     snapshot_id,
     why_no_image,
 )
-from pvc.plugins.storage.directory.decide.mounts import lock_warning
+from pvc.plugins.storage.directory.decide.mounts import mount_of
 from pvc.plugins.storage.directory.decide.options import Options, options_of
 
 LETTERS = "aZ09"
@@ -153,7 +153,7 @@ def test_what_qemu_img_says_of_locks_means_that_the_image_is_in_use(said: str, i
     error = refusal("/srv/x", said)
     assert isinstance(error, ImageInUse) == in_use
     assert "/srv/x" in str(error)
-    assert in_use or not said or "No space left on device" in str(error)
+    assert ("No space left on device; make room in the pool" in str(error)) == ("No space" in said)
 
 
 def test_an_answer_that_is_no_json_is_an_error() -> None:
@@ -170,6 +170,8 @@ MOUNTINFO = """\
 43 41 0:38 / /srv/bad/good rw,relatime - nfs4 nas:/good rw,vers=4.2,local_lock=none
 44 22 0:39 / /srv/twice rw - nfs4 nas:/1 rw,local_lock=posix
 45 22 0:40 / /srv/twice rw - nfs4 nas:/2 rw,local_lock=none
+46 22 0:41 / /srv/broken rw,relatime - ext4 /dev/vdb ro,errors=remount-ro
+47 22 0:42 / /srv/bound ro,relatime - ext4 /dev/vdc rw
 nonsense
 """
 
@@ -189,5 +191,14 @@ nonsense
     ],
 )
 def test_a_mount_that_keeps_locks_to_itself_is_reported(path: str, option: str) -> None:
-    warning = lock_warning(MOUNTINFO, path)
-    assert (f"mounted with {option}," in warning) if option else warning == ""
+    assert mount_of(MOUNTINFO, path).keeps_locks == option
+    assert not mount_of(MOUNTINFO, path).read_only
+
+
+@pytest.mark.parametrize(("path", "read_only"), [("/srv/broken", True), ("/srv/bound", True), ("/srv", False)])
+def test_a_mount_that_nobody_can_write_to_is_known(path: str, read_only: bool) -> None:
+    assert mount_of(MOUNTINFO, path).read_only == read_only
+
+
+def test_nothing_is_known_where_nothing_is_mounted() -> None:
+    assert mount_of("", "/srv").options == ()

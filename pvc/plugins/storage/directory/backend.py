@@ -34,13 +34,17 @@ from pvc.plugins.storage.directory.decide.images import (
     snapshot_id,
     why_no_image,
 )
-from pvc.plugins.storage.directory.decide.mounts import lock_warning
+from pvc.plugins.storage.directory.decide.mounts import mount_of
 from pvc.plugins.storage.directory.decide.options import FORMATS, Options, options_of
 from pvc.plugins.storage.directory.qemuimg import QemuImg
 
 KIND = "directory"
 """What pools call it by."""
 MEBIBYTE = 1 << 20
+_ALONE = (
+    "{path} is mounted with {option}, so that no node sees another's locks on images, and one can be opened twice;"
+    " mount it without that"
+)
 STALE = 86400.0
 """Seconds after which a half file that nobody writes to is what a crash left."""
 
@@ -66,8 +70,11 @@ class DirectoryBackend:
             raise StorageUnusable(f"{path} {why}; look at the mount and at the server that it comes from") from why
         if self._options.mount and not look.mounted:
             raise StorageUnusable(f"nothing is mounted at {path}; mount it, or make the pool with mount=false")
-        warning = lock_warning(imagefiles.mounts(), path)
-        return Room(look.total * MEBIBYTE, look.free * MEBIBYTE, f"{path} {warning}" if warning else "")
+        mount = mount_of(imagefiles.mounts(), path)
+        if mount.read_only:
+            raise StorageUnusable(f"{path} is mounted read-only; see the kernel's log for why, and mount it again")
+        warning = _ALONE.format(option=mount.keeps_locks, path=path) if mount.keeps_locks else ""
+        return Room(look.total * MEBIBYTE, look.free * MEBIBYTE, warning)
 
     def images(self) -> Sequence[str]:
         self.look()
@@ -204,7 +211,7 @@ class DirectoryBackend:
         """The number of a snapshot. Raises NoSuchImage."""
         id = snapshot_id(self._qemu_img.info(path, "qcow2"), snapshot)
         if id is None:
-            raise NoSuchImage(f"{path} has no snapshot {snapshot}; see `pvc storage snapshot list`")
+            raise NoSuchImage(f"{path} has no snapshot {snapshot}; look at which it has")
         return id
 
     def _foreign(self, path: str) -> Image:

@@ -193,7 +193,7 @@ def _told(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NoSuchImage(f"there is no {path}; see `pvc storage volume list`") from error
+        raise NoSuchImage(f"there is no {path}; look at what the pool holds") from error
     except FileExistsError as error:
         raise ImageExists(f"{path} exists already; choose another name") from error
     except OSError as error:

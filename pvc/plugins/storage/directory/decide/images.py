@@ -106,4 +106,5 @@ def refusal(what: str, said: str) -> StorageError:
         return ImageInUse(f"{what} is open in another program, such as a VM's QEMU; stop the VM that uses it")
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("Is another process")]
     reason = lines[-1].removeprefix("qemu-img: ") if lines else "it said nothing"
-    return StorageError(f"{what}: qemu-img failed: {reason}; see to that and try again")
+    advice = "make room in the pool" if "No space left" in reason else "see to that and try again"
+    return StorageError(f"{what}: qemu-img failed: {reason}; {advice}")

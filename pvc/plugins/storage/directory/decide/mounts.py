@@ -1,6 +1,7 @@
-"""Whether QEMU's locks on images are seen by the other nodes, by how a directory is mounted."""
+"""What the way that a directory is mounted means for a pool in it."""
 
 import re
+from dataclasses import dataclass
 
 _ALONE = {
     "nfs": ("nolock", "local_lock=all", "local_lock=posix"),
@@ -11,13 +12,28 @@ _ALONE = {
 """Options of mount by which a file system keeps locks to its own node: nfs(5), mount.cifs(8)."""
 
 
-def lock_warning(mountinfo: str, path: str) -> str:
-    """What is wrong with the locks of the file system that holds `path`; empty: nothing that can be seen.
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """The file system that holds a directory, as it is mounted."""
 
-    `mountinfo`: the text of /proc/self/mountinfo, proc(5).
-    """
-    kind, options = "", ""
-    longest = 0
+    kind: str = ""
+    options: tuple[str, ...] = ()
+    """Those of the mount, and those of the file system itself."""
+
+    @property
+    def read_only(self) -> bool:
+        """Nobody here can write to it; the kernel makes it so after some errors."""
+        return "ro" in self.options
+
+    @property
+    def keeps_locks(self) -> str:
+        """The option by which other nodes do not see locks, QEMU's on images among them; empty: there is none."""
+        return next((option for option in self.options if option in _ALONE.get(self.kind, ())), "")
+
+
+def mount_of(mountinfo: str, path: str) -> Mount:
+    """What holds `path`; `mountinfo`: the text of /proc/self/mountinfo, proc(5)."""
+    found, longest = Mount(), 0
     for line in mountinfo.splitlines():
         head, dash, tail = line.partition(" - ")
         fields, rest = head.split(" "), tail.split(" ")
@@ -25,14 +41,8 @@ def lock_warning(mountinfo: str, path: str) -> str:
             continue
         point = _unescaped(fields[4])
         if len(point) >= longest and f"{path}/".startswith(f"{point.rstrip('/')}/"):  # the last of two hides the first
-            longest, kind, options = len(point), rest[0], f"{fields[5]},{rest[2]}"
-    wrong = [option for option in options.split(",") if option in _ALONE.get(kind, ())]
-    if not wrong:
-        return ""
-    return (
-        f"is mounted with {wrong[0]}, so that no node sees another's locks on images: one can be opened twice; mount"
-        f" {path} without it"
-    )
+            found, longest = Mount(rest[0], (*fields[5].split(","), *rest[2].split(","))), len(point)
+    return found
 
 
 def _unescaped(field: str) -> str:
