@@ -57,7 +57,7 @@ def _carried_out(
     task = hold.task
     if task.kind in OF_VOLUMES:
         if pool is None:
-            raise StorageError(f"there is no pool {task.pool}; `pvc storage pool list` shows them all")
+            raise StorageError(f"there is no pool {task.pool} any more; add it again, or choose another one")
         return _on_volume(hold, backends.get(pool))
     if hold.cancelled:
         raise Cancelled
@@ -102,7 +102,7 @@ def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | N
     written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and may_be_own(task)
     so_now = bool(images) and not refused and need(task, images, own=True) is Need.NOTHING
     if failure is None and not images and task.kind not in _LEAVES_IMAGES:
-        text = f"pool {task.pool} could not be looked at after the work; `pvc storage pool list` says more"
+        text = f"pool {task.pool} could not be looked at after the work; look at the storage, and ask again"
         return Outcome(TaskPhase.FAILED, text)
     if failure is None or written or so_now:
         return Outcome(TaskPhase.DONE, _said(task), images)
