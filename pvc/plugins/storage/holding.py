@@ -56,12 +56,17 @@ class Hold:
         self._written = context.runtime.monotonic()
         self._silent_since: float | None = None
         self._given_up = False
+        self._too_late = False
         self.task = task
         self.cancelled = task.cancel
 
     def cancel(self) -> None:
         """Have the work stopped at its next report."""
         self.cancelled = True
+
+    def see_it_through(self) -> None:
+        """From now on the work must not be broken off halfway, whoever asks: `cancel` comes too late."""
+        self._too_late = True
 
     def give_up(self) -> None:
         """Have the work stopped and nothing written: the daemon ends."""
@@ -70,7 +75,7 @@ class Hold:
     def __call__(self, done: int, total: int) -> None:
         """As `Report`. Raises Cancelled, Lost."""
         self._demand_touch()
-        if self.cancelled:
+        if self.cancelled and not self._too_late:
             raise Cancelled
         now = self._runtime.monotonic()
         if now - self._written < INTERVAL or (done, total) == (self.task.done, self.task.total):

@@ -26,6 +26,7 @@ Performer = Callable[[Task, Hold], str]
 it is at. What it raises is why the task has failed; `Stopped` it lets through. It may be called again for one task,
 when an earlier attempt was broken off."""
 
+CANCELLED = "it was cancelled, and has left nothing half done"
 REFUSALS = (ImageExists, ImageInUse, Unsupported, BadPool)
 """What a backend raises before it has changed anything."""
 
@@ -43,7 +44,8 @@ def carry_out(
     except (Lost, CoordinationError):
         raise
     except Cancelled:
-        return Outcome(TaskPhase.CANCELLED, "cancelled", untouched=not hold.task.doing)
+        text = "it was cancelled on the way" if hold.task.doing else CANCELLED
+        return Outcome(TaskPhase.CANCELLED, text, untouched=not hold.task.doing)
     except PvcError as error:
         return Outcome(TaskPhase.FAILED, str(error), untouched=not hold.task.doing)
     except Exception as error:  # the edge of what plugins bring: the task must not be tried for ever
@@ -57,7 +59,7 @@ def _carried_out(
     task = hold.task
     if task.kind in OF_VOLUMES:
         if pool is None:
-            raise StorageError(f"there is no pool {task.pool}; `pvc storage pool list` shows them all")
+            raise StorageError(f"there is no pool {task.pool} any more; add it again, or choose another one")
         return _on_volume(hold, backends.get(pool))
     if hold.cancelled:
         raise Cancelled
@@ -84,8 +86,10 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     if left is Need.REFUSE:
         return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
     if hold.cancelled:
-        return Outcome(TaskPhase.CANCELLED, "cancelled", images, untouched=not task.doing)
+        return Outcome(TaskPhase.CANCELLED, CANCELLED, images, untouched=not task.doing)
     hold.stage(_DOING[task.kind])
+    if task.kind is TaskKind.ROLL_BACK:
+        hold.see_it_through()  # halfway the volume holds parts of both
     failure: Exception | None = None
     try:
         _WORK[task.kind](backend, task, hold)
@@ -102,13 +106,15 @@ def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | N
     written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and may_be_own(task)
     so_now = bool(images) and not refused and need(task, images, own=True) is Need.NOTHING
     if failure is None and not images and task.kind not in _LEAVES_IMAGES:
-        text = f"pool {task.pool} could not be looked at after the work; `pvc storage pool list` says more"
+        text = f"pool {task.pool} could not be looked at after the work; look at the storage, and ask again"
         return Outcome(TaskPhase.FAILED, text)
     if failure is None or written or so_now:
         return Outcome(TaskPhase.DONE, _said(task), images)
     if isinstance(failure, Cancelled):
-        return Outcome(TaskPhase.CANCELLED, "cancelled", images)
+        return Outcome(TaskPhase.CANCELLED, CANCELLED, images)
     text = str(failure) if isinstance(failure, PvcError) else _unexpected(failure)
+    if task.kind is TaskKind.ROLL_BACK and not refused:
+        text += f"; {task.pool}/{task.volume} may hold parts of both now: have it rolled back before a VM uses it"
     return Outcome(TaskPhase.FAILED, text, images, untouched=refused)
 
 

@@ -206,6 +206,25 @@ def test_a_cancelled_import_leaves_nothing(cluster: SimCluster) -> None:
     assert volume(cluster, "a") is None and ("fast", "a") not in cluster.storage.images
 
 
+def test_rolling_back_is_not_broken_off_by_who_cancels_it(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    done(cluster, "snapshot", volume="a", snapshot="s")
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "roll back", "hv1", pool="fast", volume="a", snapshot="s")
+    cluster.run(5)
+    cancel_task(cluster, "fast/a")
+    assert ended(cluster, task).phase is TaskPhase.DONE
+
+
+def test_rolling_back_that_fails_halfway_says_what_that_means(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    done(cluster, "snapshot", volume="a", snapshot="s")
+    cluster.storage.fail_once("roll_back", StorageError("the way to the storage broke"), halfway=True)
+    task = done(cluster, "roll back", volume="a", snapshot="s")
+    assert task.phase is TaskPhase.FAILED and "fast/a may hold parts of both now" in task.message
+    assert done(cluster, "roll back", volume="a", snapshot="s").phase is TaskPhase.DONE
+
+
 def test_a_task_of_a_node_that_died_is_taken_over(cluster: SimCluster) -> None:
     cluster.storage.slow(1)
     task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)

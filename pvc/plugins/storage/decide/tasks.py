@@ -25,7 +25,7 @@ OF_VOLUMES = MAKES | {
     TaskKind.ROLL_BACK,
 }
 MOVES: Mapping[TaskPhase, frozenset[TaskPhase]] = {
-    TaskPhase.ASKED: frozenset({TaskPhase.RUNNING, TaskPhase.FAILED}),
+    TaskPhase.ASKED: frozenset({TaskPhase.RUNNING, TaskPhase.FAILED, TaskPhase.CANCELLED}),
     TaskPhase.RUNNING: frozenset({TaskPhase.ASKED, TaskPhase.DONE, TaskPhase.FAILED, TaskPhase.CANCELLED}),
     TaskPhase.DONE: frozenset(),
     TaskPhase.FAILED: frozenset(),
