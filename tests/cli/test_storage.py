@@ -184,7 +184,7 @@ def test_what_destroys_data_is_asked_for_by_name(desk: Desk, words: tuple[str, .
 def test_what_is_refused_is_refused_before_the_question(desk: Desk) -> None:
     desk.ledger.vm("web", "disk", state=ActualState.RUNNING)
     said = desk.type("volume", "remove", "vms", "disk", "--snapshots")
-    assert said.code == 1 and "definitions of VMs name it: web" in said.err and "Destroy" not in said.err
+    assert said.code == 1 and "it is a disk of web" in said.err and "Destroy" not in said.err
 
 
 def test_a_pool_is_made_of_options_and_short_ones(desk: Desk) -> None:

@@ -111,9 +111,17 @@ def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:
     found: dict[tuple[str, str], list[Vm]] = {}
     for vm, znode in zip(vms, coordinator.get_many([core.vm_xml(vm.uuid) for vm in vms]), strict=True):
         named = frozenset() if znode is None else named_in(znode.data.decode(errors="replace"))
-        for volume in named | needed_in(vm.needs.get(SECTION, ())):
+        lost = needed_in(vm.needs.get(SECTION, ())) - named
+        for volume in named | (lost if lost and not _is_stopped(coordinator, vm) else frozenset()):
             found.setdefault(volume, []).append(vm)
     return found
+
+
+def _is_stopped(coordinator: Coordinator, vm: Vm) -> bool:
+    """Whether nothing of a VM is left of when it last ran. Raises Garbage, Disconnected."""
+    path = core.vm_actual(vm.uuid)
+    znode = coordinator.get(path)
+    return znode is None or decode(VmActual, znode.data, path).state is ActualState.STOPPED
 
 
 def users(coordinator: Coordinator, pool: str, volume: str) -> list[Vm]:
