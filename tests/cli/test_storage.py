@@ -191,7 +191,12 @@ def test_a_pool_is_made_of_options_and_short_ones(desk: Desk) -> None:
     said, task = desk.begin("pool", "add", "two", "--path", "/srv/two", "--format", "raw", "--option", "mount=false")
     assert task.proposed is not None
     assert task.proposed.options == {"path": "/srv/two", "format": "raw", "mount": "false"}
-    assert desk.end(said, task, message="made").code == 0
+    desk.ledger.end(task, message="made")
+    desk.cluster.run(2)
+    assert not said.has_ended()
+    desk.ledger.sees("stor1", two=PoolState(GIB, GIB))
+    assert desk.cluster.run_until(said.has_ended, 5)
+    assert (said.code, said.out) == (0, "add pool two: made\npool two can be used on stor1\n")
     said = desk.type("pool", "add", "three", "--path", "/srv/x", "--option", "path=/srv/y")
     assert (said.code, said.err) == (2, "pvc: option path is said twice; say it once\n")
     assert desk.type("pool", "add", "three", "--option", "path").code == 2
