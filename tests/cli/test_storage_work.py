@@ -56,6 +56,7 @@ def test_a_volume_lives_through_all_that_can_be_asked_of_it(keyboard: Keyboard) 
     ):
         said = pvc(keyboard, *words.split())
         assert said.code == 0, (words, said.err)
+    assert said.out == "rename vms/again as other: vms/again is vms/other now\n"
     assert volumes(keyboard) == {
         "copy": (2 * GIB, "ready", 0),
         "disk": (2 * GIB, "ready", 1),
