@@ -1,15 +1,20 @@
 """`pvc storage`: pools, volumes, snapshots and tasks. The node with the role is played by the test."""
 
 import io
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from pvc.cli.application import Application
+from pvc.cli.main import furnish
 from pvc.core import keys as core
+from pvc.core.config.document import parse
 from pvc.core.coordination import Put
 from pvc.core.model import ActualState, Finding, NodeFacts, Severity
+from pvc.core.plugins import Plugins
 from pvc.core.records import decode, encode
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import PoolState
@@ -179,14 +184,19 @@ def test_what_destroys_data_is_asked_for_by_name(desk: Desk, words: tuple[str, .
 def test_what_is_refused_is_refused_before_the_question(desk: Desk) -> None:
     desk.ledger.vm("web", "disk", state=ActualState.RUNNING)
     said = desk.type("volume", "remove", "vms", "disk", "--snapshots")
-    assert said.code == 1 and "definitions of VMs name it: web" in said.err and "Destroy" not in said.err
+    assert said.code == 1 and "it is a disk of web" in said.err and "Destroy" not in said.err
 
 
 def test_a_pool_is_made_of_options_and_short_ones(desk: Desk) -> None:
     said, task = desk.begin("pool", "add", "two", "--path", "/srv/two", "--format", "raw", "--option", "mount=false")
     assert task.proposed is not None
     assert task.proposed.options == {"path": "/srv/two", "format": "raw", "mount": "false"}
-    assert desk.end(said, task, message="made").code == 0
+    desk.ledger.end(task, message="made")
+    desk.cluster.run(2)
+    assert not said.has_ended()
+    desk.ledger.sees("stor1", two=PoolState(GIB, GIB))
+    assert desk.cluster.run_until(said.has_ended, 5)
+    assert (said.code, said.out) == (0, "add pool two: made\npool two can be used on stor1\n")
     said = desk.type("pool", "add", "three", "--path", "/srv/x", "--option", "path=/srv/y")
     assert (said.code, said.err) == (2, "pvc: option path is said twice; say it once\n")
     assert desk.type("pool", "add", "three", "--option", "path").code == 2
@@ -294,3 +304,27 @@ def test_bad_sizes_are_refused_on_the_spot(desk: Desk) -> None:
     for text in ("many", "1.2345678K", "0"):
         said = desk.type("volume", "add", "vms", "new", text)
         assert said.code == 1 and said.err.startswith("pvc: ") and not desk.tasks()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("pvc storage volume info v", "vms"),
+        ("pvc storage volume info vms d", "disk"),
+        ("pvc storage snapshot rollback vms d", "disk"),
+    ],
+)
+def test_pools_and_their_volumes_are_completed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, offered: str
+) -> None:
+    session = desk.cluster.ensemble.connect("shell")
+    plugins = Plugins(logging.getLogger("pvc.test"))
+    plugins.load(["storage"])
+    document, runtime = parse("node: x\n", "pvc.yaml"), desk.cluster.client_process
+    application = furnish(Application(runtime, document, plugins, connect=lambda _config: session))
+    monkeypatch.setenv("_PVC_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    with pytest.raises(SystemExit):
+        application.app(prog_name="pvc")
+    assert capsys.readouterr().out.split() == [offered]

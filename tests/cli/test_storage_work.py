@@ -23,8 +23,8 @@ def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
         streams_put_back(monkeypatch)
         keyboard = Keyboard(cluster, Terminal())
         said = pvc(keyboard, "pool", "add", "vms", "--backend", "fake")
-        assert said.code == 0, said.err
-        assert cluster.run_until(lambda: "hv2" in usable(keyboard), 60)
+        assert (said.code, said.err) == (0, "")
+        assert said.out == "add pool vms: pool vms can be used\npool vms can be used on hv1, hv2\n"
         yield keyboard
         assert unaccounted(cluster) == []
 
@@ -32,12 +32,6 @@ def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keyboard]:
 def pvc(keyboard: Keyboard, *words: str) -> Said:
     """Run a command of `pvc storage` to its end."""
     return keyboard.type("storage", *words)
-
-
-def usable(keyboard: Keyboard) -> list[str]:
-    """The nodes that can use the pool."""
-    (row,) = pvc(keyboard, "pool", "list", "--format", "json").rows
-    return list(row["usable_on"])
 
 
 def volumes(keyboard: Keyboard) -> dict[str, tuple[int, str, int]]:
@@ -62,6 +56,7 @@ def test_a_volume_lives_through_all_that_can_be_asked_of_it(keyboard: Keyboard) 
     ):
         said = pvc(keyboard, *words.split())
         assert said.code == 0, (words, said.err)
+    assert said.out == "rename vms/again as other: vms/again is vms/other now\n"
     assert volumes(keyboard) == {
         "copy": (2 * GIB, "ready", 0),
         "disk": (2 * GIB, "ready", 1),
@@ -73,6 +68,18 @@ def test_a_volume_lives_through_all_that_can_be_asked_of_it(keyboard: Keyboard) 
         assert said.code == 0, said.err
     assert volumes(keyboard) == {}
     assert pvc(keyboard, "pool", "remove", "vms", "--yes").code == 0
+
+
+def test_a_new_pool_tells_which_nodes_cannot_use_it(keyboard: Keyboard) -> None:
+    keyboard.cluster.storage.spoil("is not mounted", node="hv2")
+    said = pvc(keyboard, "pool", "add", "two", "--backend", "fake", "--node", "hv1")
+    assert said.code == 0 and "pool two can be used on hv1\n" in said.out
+    assert "warning: hv2 cannot use pool two: " in said.err and "is not mounted" in said.err
+    keyboard.cluster.storage.spoil("", node="hv2")
+    keyboard.cluster.storage.hang(node="hv2", pool="three")
+    said = pvc(keyboard, "pool", "add", "three", "--backend", "fake", "--node", "hv1")
+    assert said.code == 0, said.err
+    keyboard.cluster.storage.hang(False, node="hv2", pool="three")
 
 
 def test_what_the_node_finds_wrong_is_what_the_command_says(keyboard: Keyboard) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pvc.core.coordination import Create, Op, Put
+from pvc.core import keys as core
+from pvc.core.coordination import Check, Create, Op, Put
 from pvc.core.lookup import NotFound
+from pvc.core.model import Vm
 from pvc.core.records import encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
@@ -63,8 +65,18 @@ class Situation:
 
     def still(self, volume: str, what: str) -> list[Op]:
         """What sees to it that no VM runs on a volume; `what` cannot be done. Raises Refused, Disconnected."""
+        vms, guards = self.users(volume)
+        return [*guards, *demand_still(self.client.coordinator, vms, what)]
+
+    def users(self, volume: str) -> tuple[list[Vm], list[Op]]:
+        """The VMs that have a volume, and what makes the transaction fail if one gets it meanwhile.
+
+        Raises Disconnected.
+        """
         coordinator = self.client.coordinator
-        return demand_still(coordinator, users(coordinator, self.pool.name, volume), what)
+        index = coordinator.get(core.VMS)  # rewritten by who defines a VM that needs a role, or gives one a disk
+        guards: list[Op] = [] if index is None else [Check(core.VMS, index.version)]
+        return users(coordinator, self.pool.name, volume), guards
 
     def new(self, task: Task, name: str, size: int, format: str) -> Op:
         """The record of a volume that a task makes."""
@@ -78,7 +90,7 @@ class Situation:
         return worker(self.client, self.tasks, self.pool.name)
 
 
-Check = Callable[[Situation, Volume], Sequence[Op]]
+Judge = Callable[[Situation, Volume], Sequence[Op]]
 """What must be so of a volume, or Refused; the operations that see to it."""
 Further = Callable[[Situation, Volume, Task], Sequence[Op]]
 """What else is written with a task."""
@@ -106,7 +118,7 @@ def changed(
     client: Client,
     where: Where,
     kind: TaskKind,
-    check: Check,
+    judge: Judge,
     *,
     further: Further = lambda _situation, _volume, _task: (),
     whole: bool = True,
@@ -125,7 +137,7 @@ def changed(
         demand_idle(situation.tasks, where.pool, where.volume)
         if whole:
             demand_ready(found.volume, where.pool)
-        guards = check(situation, found.volume)
+        guards = judge(situation, found.volume)
         whose = situation.whose(node, bound=fields.get("bound", False))
         task = client.new_task(kind, whose, pool=where.pool, volume=where.volume, **fields)
         more = further(situation, found.volume, task)

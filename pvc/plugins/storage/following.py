@@ -115,7 +115,7 @@ class Display(Protocol):
 
 
 class Lines:
-    """A line for each tenth that is done and each thing that happens, and one now and then: for pipes and logs."""
+    """A line for each tenth that is done and each trouble, and one now and then: for pipes and logs."""
 
     def __init__(self, cli: CommandLine) -> None:
         self._cli = cli
@@ -123,7 +123,7 @@ class Lines:
         self._said = cli.runtime.monotonic()
 
     def show(self, view: View) -> None:
-        news = (view.connected, view.alive, view.task.node, tenths(view.task), view.task.doing)
+        news = (view.connected, view.alive, view.task.node, tenths(view.task))
         now = self._cli.runtime.monotonic()
         quiet = not self._last and not _in_trouble(view)  # most tasks end before there is anything to tell
         if view.task.phase not in ENDED and ((news != self._last and not quiet) or now - self._said >= LOOK_AFRESH):

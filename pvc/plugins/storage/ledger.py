@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pvc.core import keys as core
-from pvc.core.coordination import Check, Coordinator, Op, Put
+from pvc.core.coordination import Check, Coordinator, Op, Put, Znode
 from pvc.core.errors import PvcError
-from pvc.core.lookup import NotFound, all_nodes, all_vms, nearest, read_facts
-from pvc.core.model import ActualState, NodeState, Vm, VmActual
-from pvc.core.records import decode, encode
+from pvc.core.lookup import NotFound, all_nodes, all_vms, nearest
+from pvc.core.model import ActualState, Node, NodeFacts, NodeState, Vm, VmActual
+from pvc.core.records import Garbage, decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
@@ -110,10 +110,18 @@ def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:
     vms, _ = all_vms(coordinator)
     found: dict[tuple[str, str], list[Vm]] = {}
     for vm, znode in zip(vms, coordinator.get_many([core.vm_xml(vm.uuid) for vm in vms]), strict=True):
-        named = () if znode is None else volumes_of(znode.data.decode(errors="replace"))
-        for one in {*named, *needed_volumes(vm.needs.get(SECTION, ()))}:
+        named = set(() if znode is None else volumes_of(znode.data.decode(errors="replace")))
+        lost = set(needed_volumes(vm.needs.get(SECTION, ()))) - named
+        for one in named | (lost if lost and not _is_stopped(coordinator, vm) else set()):
             found.setdefault((one.pool, one.volume), []).append(vm)
     return found
+
+
+def _is_stopped(coordinator: Coordinator, vm: Vm) -> bool:
+    """Whether nothing of a VM is left of when it last ran. Raises Garbage, Disconnected."""
+    path = core.vm_actual(vm.uuid)
+    znode = coordinator.get(path)
+    return znode is None or decode(VmActual, znode.data, path).state is ActualState.STOPPED
 
 
 def users(coordinator: Coordinator, pool: str, volume: str) -> list[Vm]:
@@ -152,19 +160,36 @@ def clones(coordinator: Coordinator, pool: str, volume: str, snapshot: str | Non
 
 
 def read_workers(coordinator: Coordinator, tasks: Iterable[Task]) -> list[Worker]:
-    """The nodes with the storage role. Raises Disconnected."""
+    """The nodes with the storage role, and how busy they are with these tasks. Raises Disconnected."""
     at_work = [task.node for task in tasks]
     return [
         Worker(
             name=node.name,
-            alive=coordinator.get(core.node_session(node.name)) is not None,
+            alive=facts is not None,
             ready=node.state is NodeState.READY,
             busy=at_work.count(node.name),
-            pools=published_in(read_facts(coordinator, node.name)),
+            pools={} if facts is None else published_in(facts),
         )
-        for node in all_nodes(coordinator)[0]
-        if SECTION in node.roles
+        for node, facts in read_nodes(coordinator)
     ]
+
+
+def read_nodes(coordinator: Coordinator) -> list[tuple[Node, NodeFacts | None]]:
+    """The nodes with the storage role, and what they publish; None: they are dead. Raises Disconnected."""
+    nodes = [node for node in all_nodes(coordinator)[0] if SECTION in node.roles]
+    sessions = coordinator.get_many([core.node_session(node.name) for node in nodes])
+    facts = coordinator.get_many([core.node_facts(node.name) for node in nodes])
+    return [
+        (node, None if session is None else _facts(node.name, znode))
+        for node, session, znode in zip(nodes, sessions, facts, strict=True)
+    ]
+
+
+def _facts(name: str, znode: Znode | None) -> NodeFacts:
+    try:
+        return NodeFacts() if znode is None else decode(NodeFacts, znode.data, core.node_facts(name))
+    except Garbage:
+        return NodeFacts()
 
 
 def _is_plain(name: str) -> bool:

@@ -18,7 +18,7 @@ from pvc.plugins.storage.changing import (
 )
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY, first_format
 from pvc.plugins.storage.decide.sizes import exactly, why_no_size
-from pvc.plugins.storage.ledger import Refused, clones, find_snapshot, read_workers, users
+from pvc.plugins.storage.ledger import Refused, clones, find_snapshot, read_workers
 from pvc.plugins.storage.records import Task, TaskKind, Volume
 
 FORMATS = ("qcow2", "raw")
@@ -41,8 +41,9 @@ def remove(client: Client, where: Where, *, snapshots: bool, consent: Consent = 
     """Destroy a volume that nobody uses; with `snapshots`, those as well. Raises Refused, NotFound, Disconnected."""
 
     def check(situation: Situation, volume: Volume) -> Sequence[Op]:
+        guards = _demand_unnamed(situation, volume, "removed")
         _demand_removable(situation, volume, snapshots=snapshots)
-        return [situation.guard()]
+        return guards
 
     return changed(client, where, TaskKind.REMOVE, check, further=asked_of(consent), whole=False)
 
@@ -76,10 +77,10 @@ def rename(client: Client, where: Where, new: str) -> Task:
     demand_name("volume", new)
 
     def check(situation: Situation, volume: Volume) -> Sequence[Op]:
-        _demand_unnamed(situation, volume, "renamed")
+        guards = _demand_unnamed(situation, volume, "renamed")
         _demand_unlinked(situation, volume, "renamed")
         situation.demand_free(new)
-        return [situation.guard()]
+        return [situation.guard(), *guards]
 
     return changed(client, where, TaskKind.RENAME, check, new=new)
 
@@ -122,9 +123,8 @@ def save(client: Client, where: Where, path: str, node: str | None, format: str,
 
 
 def _demand_removable(situation: Situation, volume: Volume, *, snapshots: bool) -> None:
-    """Raise Refused if somebody needs a volume, or its snapshots are not to go with it. Raises Disconnected."""
+    """Raise Refused if clones need a volume, or its snapshots are not to go with it. Raises Disconnected."""
     name = f"{situation.pool.name}/{volume.name}"
-    _demand_unnamed(situation, volume, "removed")
     if kept := [one.name for one in volume.snapshots if one.protected]:
         raise Refused(
             f"volume {name} has protected snapshots: {', '.join(kept)};"
@@ -150,14 +150,16 @@ def _demand_size(size: int) -> None:
         raise Refused(why)
 
 
-def _demand_unnamed(situation: Situation, volume: Volume, what: str) -> None:
-    vms = users(situation.client.coordinator, situation.pool.name, volume.name)
+def _demand_unnamed(situation: Situation, volume: Volume, what: str) -> list[Op]:
+    """Raise Refused if VMs have a volume; what makes the transaction fail if one gets it meanwhile."""
+    vms, guards = situation.users(volume.name)
     if vms:
         names = ", ".join(vm.name for vm in vms)
         raise Refused(
-            f"volume {situation.pool.name}/{volume.name} cannot be {what}: definitions of VMs name it: {names};"
-            " take it out of them first"
+            f"volume {situation.pool.name}/{volume.name} cannot be {what}: it is a disk of {names}; take it from there"
+            " first"
         )
+    return guards
 
 
 def _demand_unlinked(situation: Situation, volume: Volume, what: str) -> None:

@@ -6,14 +6,13 @@ from typing import Any
 from pvc.core import keys as core
 from pvc.core.commands import Moment, Size
 from pvc.core.coordination import Coordinator
-from pvc.core.lookup import all_nodes, read_facts
 from pvc.core.model import Vm, VmActual
 from pvc.core.records import Garbage, decode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.tasktexts import described, standing
 from pvc.plugins.storage.decide.workers import Worker, why_not
-from pvc.plugins.storage.ledger import all_users, clones, in_hand, read_workers, users
+from pvc.plugins.storage.ledger import all_users, clones, in_hand, read_nodes, read_workers, users
 from pvc.plugins.storage.records import ENDED, Task, Volume, read_pools, read_volumes
 from pvc.plugins.storage.schema import SECTION
 
@@ -108,9 +107,8 @@ def finding_rows(coordinator: Coordinator) -> list[dict[str, Any]]:
     """What nodes that are alive report of the storage. Raises Disconnected."""
     return [
         {"node": node.name, "severity": finding.severity, "text": finding.text}
-        for node in all_nodes(coordinator)[0]
-        if SECTION in node.roles and coordinator.get(core.node_session(node.name)) is not None
-        for finding in read_facts(coordinator, node.name).findings
+        for node, facts in read_nodes(coordinator)
+        for finding in (() if facts is None else facts.findings)
         if finding.source == SECTION
     ]
 

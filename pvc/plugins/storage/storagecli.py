@@ -4,16 +4,23 @@ from typing import Annotated, Any
 
 import typer
 
+from pvc.core import keys as core
 from pvc.core.commands import CommandLine
+from pvc.core.lookup import read_facts
+from pvc.core.mirror import Mirror
+from pvc.core.waiting import wait_for
 from pvc.plugins.storage import poolrequests
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY
+from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.following import Timeout, Wait, follow
-from pvc.plugins.storage.ledger import find_pool, in_hand
+from pvc.plugins.storage.ledger import find_pool, in_hand, read_nodes
 from pvc.plugins.storage.shown import POOL_COLUMNS, finding_rows, pool_fields, pool_rows, task_fields
 from pvc.plugins.storage.words import Yes, client_of, pool_names
 
 USAGE = 2
 """The command line makes no sense; the code that Typer uses."""
+SEEN = 30.0
+"""Seconds until every node with the role should have looked at a new pool."""
 SHOWN = ("id", "what", "node", "phase", "standing")
 
 NewName = Annotated[str, typer.Argument(metavar="NEW", help="1 to 63 letters, digits, '.', '_' and '-'.")]
@@ -87,6 +94,8 @@ def _add_changing(cli: CommandLine) -> None:
         options = _options(cli, option or [], {key: value for key, value in short.items() if value is not None})
         task = poolrequests.add(client_of(cli), name, backend, options, node)
         follow(cli, task, wait=wait, timeout=timeout)
+        if wait:
+            _await_nodes(cli, name)
 
     @group.command("remove")
     def remove(pool: Pool, yes: Yes = False) -> None:
@@ -96,6 +105,28 @@ def _add_changing(cli: CommandLine) -> None:
         cli.confirm(f"Forget pool {pool} ({found.backend})? What is in its place stays there.", yes=yes)
         poolrequests.remove(client, pool)
         cli.say(f"pool {pool} is forgotten; what is in its place stays there")
+
+
+def _await_nodes(cli: CommandLine, pool: str) -> None:
+    """Wait until every node with the role has looked at a pool that has just been made, and say what they found:
+    whoever wants a volume at once needs a node that can make it."""
+    coordinator = cli.connect()
+    nodes = [node.name for node, facts in read_nodes(coordinator) if facts is not None]
+
+    def look(mirror: Mirror) -> dict[str, str] | None:
+        living = [node for node in nodes if mirror.get(core.node_session(node)) is not None]
+        seen = {node: published_in(read_facts(mirror, node)).get(pool) for node in living}
+        known = {node: state.problem for node, state in seen.items() if state is not None}
+        return known if len(known) == len(living) else None
+
+    found = wait_for(coordinator, cli.runtime, look, SEEN)
+    if found is None:
+        cli.note(f"warning: some nodes have not looked at it after {SEEN:g} s; see `pvc storage pool info {pool}`")
+        return
+    for node, why in found.items():
+        if why:
+            cli.note(f"warning: {node} cannot use pool {pool}: {why}")
+    cli.say(f"pool {pool} can be used on {', '.join(node for node, why in found.items() if not why) or 'no node'}")
 
 
 def _options(cli: CommandLine, said: list[str], short: dict[str, str]) -> dict[str, str]:

@@ -128,8 +128,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(ledger: Ledge
 @pytest.mark.parametrize(
     ("ask", "why"),
     [
-        (lambda c: requests.remove(c, DISK, snapshots=True), "definitions of VMs name it: web; take it out"),
-        (lambda c: requests.rename(c, DISK, "other"), "definitions of VMs name it: web"),
+        (lambda c: requests.remove(c, DISK, snapshots=True), "it is a disk of web; take it from there first"),
+        (lambda c: requests.rename(c, DISK, "other"), "it is a disk of web"),
     ],
 )
 def test_a_volume_that_a_definition_names_is_not_removed_and_not_renamed(ledger: Ledger, ask: Ask, why: str) -> None:
@@ -140,8 +140,9 @@ def test_a_volume_that_a_definition_names_is_not_removed_and_not_renamed(ledger:
 
 
 def test_a_volume_that_a_vm_still_has_though_its_definition_has_lost_it_is_not_removed(ledger: Ledger) -> None:
-    ledger.vm("web", needs=["volume:vms/disk"])
-    with pytest.raises(Refused, match="definitions of VMs name it: web"):
+    ledger.vm("stopped", needs=["volume:vms/disk"])
+    ledger.vm("web", needs=["volume:vms/disk"], state=ActualState.RUNNING)
+    with pytest.raises(Refused, match="it is a disk of web"):
         requests.remove(ledger.client(), DISK, snapshots=True)
     assert untouched(ledger)
 
@@ -272,11 +273,31 @@ def test_of_two_who_make_a_volume_of_one_name_at_once_one_hears_of_the_other(led
     assert len(read_tasks(ledger.tree)) == 1
 
 
+def test_a_volume_does_not_go_while_a_clone_of_it_comes(ledger: Ledger) -> None:
+    late = Overtaken(ledger.tree, lambda: requests.clone(ledger.client(), DISK, "copy", "noon"))
+    with pytest.raises(Refused, match="volume vms/disk is busy: clone"):
+        requests.remove(ledger.client(tree=late), DISK, snapshots=True)
+
+
 def test_of_two_who_change_a_volume_at_once_one_hears_of_the_other(ledger: Ledger) -> None:
     late = Overtaken(ledger.tree, lambda: snapshotrequests.roll_back(ledger.client(), DISK, "noon"))
     with pytest.raises(Refused, match="volume vms/disk is busy: roll back"):
         requests.remove(ledger.client(tree=late), DISK, snapshots=True)
     assert len(read_tasks(ledger.tree)) == 1
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda c: requests.remove(c, DISK, snapshots=True), lambda c: requests.rename(c, DISK, "other"), *STILL]
+)
+def test_a_vm_that_gets_a_volume_while_somebody_asks_for_it_is_seen(ledger: Ledger, ask: Ask) -> None:
+    def define() -> None:
+        ledger.vm("web", "disk", state=ActualState.STARTING)
+        ledger.tree.commit([Put(core.VMS, b"")])  # as all do that give VMs things that only one can have
+
+    late = Overtaken(ledger.tree, define)
+    with pytest.raises(Refused, match="web"):
+        ask(ledger.client(tree=late))
+    assert untouched(ledger) and late.tries == 1
 
 
 def test_who_takes_a_name_hears_of_a_rename_to_it_at_the_same_moment(ledger: Ledger) -> None:

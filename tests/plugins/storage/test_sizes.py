@@ -131,6 +131,7 @@ def test_two_pools_at_one_place_are_noticed() -> None:
     rbd = Pool("rbd", "ceph")
     assert same_place(Pool("two", "ceph", {"pool": "rbd"}), [here, rbd]) is rbd
     assert same_place(Pool("two", "ceph"), [here, rbd]) is None
+    assert same_place(Pool("two", "tape"), [Pool("one", "tape")]) is None
 
 
 def test_the_format_of_a_pools_images_is_known_before_they_are_made() -> None:

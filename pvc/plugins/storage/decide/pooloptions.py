@@ -28,8 +28,9 @@ def why_no_pool(pool: Pool) -> str:
 
 
 def same_place(pool: Pool, others: Iterable[Pool]) -> Pool | None:
-    """The one of the others that keeps its images where this one would; None: there is none."""
-    return next((other for other in others if _place(other) == _place(pool)), None)
+    """The one of the others that keeps its images where this one would; None: none, as far as is known here."""
+    place = _place(pool)
+    return next((other for other in others if place is not None and _place(other) == place), None)
 
 
 def first_format(pool: Pool) -> str:
@@ -50,11 +51,11 @@ def _why_no_directory(options: Mapping[str, str]) -> str:
     return ""
 
 
-def _place(pool: Pool) -> tuple[object, ...]:
+def _place(pool: Pool) -> tuple[str, str] | None:
     match pool.backend:
         case "directory":
-            return pool.backend, posixpath.normpath(pool.options.get("path", ""))
+            return pool.backend, pool.options.get("path", "")
         case "ceph":
             return pool.backend, pool.options.get("pool", pool.name)
-        case _:
-            return pool.backend, *sorted(pool.options.items())
+        case _:  # a plugin's: its images may go by the pool's name
+            return None

@@ -1,6 +1,6 @@
 """What a task is, and how far it is, in words."""
 
-from pvc.plugins.storage.decide.sizes import part
+from pvc.plugins.storage.decide.sizes import exactly, part
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
 
 _COUNTED_IN_BYTES = frozenset({TaskKind.CLONE, TaskKind.IMPORT, TaskKind.EXPORT, TaskKind.ROLL_BACK})
@@ -18,6 +18,8 @@ def described(task: Task) -> str:
             return f"{task.kind.value} {thing} from {task.path}"
         case TaskKind.EXPORT:
             return f"{task.kind.value} {thing} to {task.path}"
+        case TaskKind.RESIZE if task.size is not None:
+            return f"{task.kind.value} {thing} to {exactly(task.size)}"
         case TaskKind.PROTECT:
             return f"{task.kind.value if task.on else 'unprotect'} {thing}"
         case TaskKind.ADD_OSD:
