@@ -35,6 +35,8 @@ _PART = re.compile(r"\.making\.(?P<image>.+)\.(?P<time>[0-9a-f]{8})\.[0-9a-f]{8}
 # errno(3), which are the exit codes of `rbd`; of `ceph` only in part.
 _NO_ENTRY, _BUSY, _EXISTS, _NOT_EMPTY, _SHUT_DOWN, _TIMED_OUT = 2, 16, 17, 39, 108, 110
 
+_UNUSABLE = ("couldn't connect", "error opening pool")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -188,7 +190,9 @@ def refusal(code: int, said: str, what: str, new: str) -> StorageError:
     reason = lines[-1].removeprefix("rbd: ") if lines else f"it ended with code {code}"
     if code == _SHUT_DOWN:
         return StorageUnusable("Ceph has cut this machine off; see `ceph osd blocklist ls`, and unfence the node")
-    if code == _TIMED_OUT or "couldn't connect" in said or "error opening pool" in said:
+    unusable = [line for line in lines if any(words in line for words in _UNUSABLE)]
+    if code == _TIMED_OUT or unusable:
+        reason = unusable[0].removeprefix("rbd: ") if unusable else reason
         return StorageUnusable(f"Ceph cannot be used from this node: {reason}; see whether `rbd ls` works here")
     if code == _NO_ENTRY:
         return NoSuchImage(f"there is no {what}; see `rbd ls` and `rbd snap ls`")

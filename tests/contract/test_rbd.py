@@ -1,0 +1,324 @@
+"""What only Ceph has: on a small real cluster, and on one whose hosts are two network namespaces."""
+
+import base64
+import shutil
+import signal
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pvc.core.process import Finished, Running, SystemProcesses
+from pvc.core.storage import ImageInUse, NoSuchImage, Pool, StorageError, StorageUnusable
+from pvc.core.threads import ThreadRuntime
+from pvc.lab.ceph import MiniCeph, missing_for_ceph
+from pvc.lab.cephtexts import Place
+from pvc.lab.deadline import wait_until
+from pvc.plugins.storage.ceph.decide.images import part_of, qemu_name
+from pvc.plugins.storage.ceph.rbd import RbdBackend, opener
+from pvc.plugins.storage.schema import CephSettings
+from tests.contract.namespaces import Hosts
+from tests.contract.rbdstorage import Rbd
+
+pytestmark = pytest.mark.ceph
+
+DEADLINE = 60.0
+SIZE = 4 << 20
+
+
+class Stopped(Exception):
+    """What a report raises in order to have the work stopped."""
+
+
+def ignore(done: int, total: int) -> None:
+    """A report that nobody reads."""
+
+
+def test_a_load_that_is_stopped_on_its_way_leaves_nothing_although_ceph_takes_qemu_for_alive(rbd: Rbd) -> None:
+    path = rbd.file("a", 128 << 20)
+    Path(path).write_bytes(bytes(range(1, 129)) * (1 << 20))
+
+    def stop_once_qemu_writes(done: int, total: int) -> None:
+        parts = [name for name in rbd.check("rbd", "ls", rbd.ceph.pool).split() if rbd.watchers(name)]
+        if parts:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        rbd.backend.load(path, "disk", stop_once_qemu_writes)
+    assert rbd.check("rbd", "ls", rbd.ceph.pool) == ""
+
+
+def test_what_a_crash_left_goes_when_the_image_is_made_after_all(rbd: Rbd) -> None:
+    now = ThreadRuntime().now()
+    mine, old, other = part_of("disk", now, "0" * 8), part_of("dusk", now - 2e5, "1" * 8), part_of("dusk", now, "2" * 8)
+    for name in (mine, old, other):
+        rbd.check("rbd", "create", "--size", "1M", f"{rbd.ceph.pool}/{name}")
+    assert rbd.backend.images() == []
+    rbd.backend.load(rbd.file("a", SIZE), "disk", ignore)
+    assert sorted(rbd.check("rbd", "ls", rbd.ceph.pool).split()) == sorted(["disk", other])
+
+
+def test_an_image_made_under_the_name_meanwhile_is_left_alone(rbd: Rbd) -> None:
+    def make_another(done: int, total: int) -> None:
+        if "disk" not in rbd.backend.images():
+            rbd.backend.create("disk", 2 * SIZE)
+
+    with pytest.raises(StorageError, match="disk already"):
+        rbd.backend.load(rbd.file("a", SIZE), "disk", make_another)
+    assert rbd.backend.inspect("disk").size == 2 * SIZE
+    assert rbd.check("rbd", "ls", rbd.ceph.pool).split() == ["disk"]
+
+
+def test_a_protected_snapshot_keeps_itself_and_its_image(rbd: Rbd) -> None:
+    rbd.backend.create("disk", SIZE)
+    rbd.backend.add_snapshot("disk", "one")
+    rbd.backend.add_snapshot("disk", "two")
+    rbd.backend.protect_snapshot("disk", "two", True)
+    with pytest.raises(ImageInUse, match="protect"):
+        rbd.backend.remove("disk")
+    with pytest.raises(ImageInUse, match="protect"):
+        rbd.backend.remove_snapshot("disk", "two")
+    assert rbd.backend.inspect("disk").snapshots == ("one", "two")
+
+
+def test_an_image_that_is_written_to_is_copied_only_from_a_snapshot(rbd: Rbd) -> None:
+    rbd.backend.create("disk", SIZE)
+    rbd.write("disk", "a")
+    with rbd.opened("disk"):
+        attempts: list[Callable[[], None]] = [
+            lambda: rbd.backend.clone("disk", None, "new", ignore),
+            lambda: rbd.backend.save("disk", None, rbd.new_path(), "raw", ignore),
+            lambda: rbd.backend.resize("disk", SIZE // 2),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ImageInUse, match=r"disk is open on 127\.0\.0\.1"):
+                attempt()
+        rbd.backend.add_snapshot("disk", "now")
+        path = rbd.new_path()
+        rbd.backend.save("disk", "now", path, "raw", ignore)
+        rbd.backend.clone("disk", "now", "new", ignore)
+    assert (rbd.read_file(path), rbd.read("new")) == ("a", "a")
+    assert rbd.backend.images() == ["disk", "new"]
+
+
+def test_a_pool_that_ceph_does_not_have_is_not_taken_for_an_image(rbd: Rbd) -> None:
+    backend = opener(rbd.processes, ThreadRuntime(), rbd.settings)(Pool("nowhere", "ceph"))
+    for attempt in (backend.look, backend.images, lambda: backend.inspect("disk")):
+        with pytest.raises(StorageUnusable, match="nowhere"):
+            attempt()
+
+
+def test_a_hypervisor_gets_in_with_what_it_is_told_and_nothing_else(rbd: Rbd) -> None:
+    rbd.backend.create("disk", SIZE)
+    source = ET.fromstring(rbd.backend.disk("disk", "raw").source)
+    secret, host, auth = rbd.backend.secret(), source.find("host"), source.find("auth")
+    assert secret is not None
+    assert host is not None
+    assert auth is not None
+    assert auth.findall("secret")[0].get("uuid") == secret.uuid
+    key = base64.b64encode(secret.value).decode()
+    monitor = f"{host.get('name')}\\:{host.get('port')}"
+    words = f"id={auth.get('username')}:key={key}:auth_supported=cephx\\;none:mon_host={monitor}"
+    env = {"CEPH_CONF": "/dev/null"}
+    told = rbd.processes.check(["qemu-img", "info", f"rbd:{source.get('name')}:{words}"], timeout=60, env=env)
+    assert "virtual size: 4 MiB" in told
+    assert key not in repr(secret)
+
+
+def test_a_node_without_the_key_is_told_where_it_is_looked_for(rbd: Rbd) -> None:
+    backend = opener(rbd.processes, ThreadRuntime(), rbd.settings)(Pool("vms", "ceph", {"user": "nobody"}))
+    with pytest.raises(StorageError, match=r"client\.nobody.*ceph\.client\.nobody\.keyring.*get-or-create"):
+        backend.secret()
+
+
+def test_a_ceph_that_hangs_costs_a_deadline_and_no_more(rbd: Rbd) -> None:
+    settings = CephSettings(conf=rbd.settings.conf, deadline=1.0)
+    backend = opener(rbd.processes, ThreadRuntime(), settings)(Pool("vms", "ceph"))
+    rbd.backend.create("disk", SIZE)
+    rbd.ceph.signal_daemon("mon.a", "STOP")
+    try:
+        for attempt in (backend.look, lambda: backend.inspect("disk"), lambda: backend.remove("disk")):
+            with pytest.raises(StorageUnusable, match="did not end within"):
+                attempt()
+    finally:
+        rbd.ceph.signal_daemon("mon.a", "CONT")
+        rbd.ceph.wait_healthy()
+    assert rbd.backend.images() == ["disk"]
+
+
+class OnHost:
+    """`Processes` that start everything on a host of the site."""
+
+    def __init__(self, hosts: Hosts, host: str) -> None:
+        self._enter = ["ip", "netns", "exec", hosts.spaces.full(host)]
+        self._processes = SystemProcesses()
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        return self._processes.run([*self._enter, *command], timeout=timeout, env=env, stdin=stdin)
+
+    def check(self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> str:
+        return self._processes.check([*self._enter, *command], timeout=timeout, env=env)
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        return self._processes.start([*self._enter, *command], output=output, env=env, new_session=new_session)
+
+
+class Site:
+    """A Ceph cluster on two hosts: the monitor and an OSD on h1 (10.99.0.1), another OSD on h2 (10.99.0.2)."""
+
+    def __init__(self, directory: Path, hosts: Hosts) -> None:
+        self.on = {host: OnHost(hosts, host) for host in hosts.names}
+        places = [Place("h1", "10.99.0.1"), Place("h2", "10.99.0.2")]
+        self.ceph = MiniCeph(
+            directory,
+            processes=SystemProcesses(),
+            runtime=ThreadRuntime(),
+            monitor=places[0],
+            osds=places,
+            run_on=lambda host, command: self.on[host].run(command, timeout=60),
+            watch=3.0,
+        )
+        self._count = 0
+
+    def backend(self, host: str) -> RbdBackend:
+        opened = opener(self.on[host], ThreadRuntime(), CephSettings(conf=str(self.ceph.conf)))(Pool("vms", "ceph"))
+        assert isinstance(opened, RbdBackend)
+        return opened
+
+    @contextmanager
+    def writer(self, host: str, image: str, directory: Path) -> Iterator["Writer"]:
+        """QEMU's block layer on a host has an image open, to write to it on demand."""
+        self._count += 1
+        made = Writer(self.on[host], self, image, directory / f"writer{self._count}")
+        try:
+            yield made
+        finally:
+            made.end()
+
+
+class Writer:
+    """Exports an image as a file, so that each write to the file is one to the image."""
+
+    def __init__(self, processes: OnHost, site: Site, image: str, directory: Path) -> None:
+        directory.mkdir()
+        self._processes, self._socket = processes, directory / "nbd"
+        node = f"driver=rbd,node-name=n,pool=vms,image={image},conf={site.ceph.conf},user=admin"
+        export = ["--export", "type=nbd,id=e,name=e,node-name=n,writable=on"]
+        server = ["--nbd-server", f"addr.type=unix,addr.path={self._socket}"]
+        command = ["qemu-storage-daemon", "--blockdev", node, *server, *export]
+        self.running = processes.start(command, output=directory / "output")
+        try:
+            wait_until(ThreadRuntime(), DEADLINE, lambda: None if self.writes("a") else f"{image} cannot be written")
+        except BaseException:
+            self.end()
+            raise
+
+    def writes(self, letter: str) -> bool:
+        """Whether it can write: the program that has the image open is the same all the time."""
+        command = [
+            "qemu-io",
+            "-f",
+            "raw",
+            "-c",
+            f"write -q -P {ord(letter)} 0 64k",
+            f"nbd+unix:///e?socket={self._socket}",
+        ]
+        done = self._processes.run(["timeout", "30", *command], timeout=DEADLINE)
+        return done.code == 0 and "rror" not in done.stdout + done.stderr
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        self.running.signal(number)
+        assert self.running.wait(DEADLINE) is not None
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    if missing := missing_for_ceph():
+        pytest.skip(missing)
+    directory = Path(tempfile.mkdtemp(prefix="pvc-ceph-", dir="/tmp"))
+    hosts = Hosts(2)
+    try:
+        made = Site(directory, hosts)
+        try:
+            made.ceph.start()
+            yield made
+        finally:
+            made.ceph.wipe()
+    finally:
+        hosts.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def disk(site: Site) -> Iterator[str]:
+    """An image of its own for a test, after which no machine is cut off."""
+    name = f"disk{ThreadRuntime().new_id()[:8]}"
+    site.backend("h1").create(name, SIZE)
+    yield name
+    site.backend("h1").readmit(["10.99.0.1", "10.99.0.2"])
+
+
+def test_a_machine_that_is_cut_off_writes_nothing_more_though_it_lives(site: Site, disk: str, tmp_path: Path) -> None:
+    ours = site.backend("h1")
+    with site.writer("h2", disk, tmp_path) as theirs:
+        assert ours.writers(disk) == ("10.99.0.2",)
+        ours.cut_off(["10.99.0.2"])
+        assert not theirs.writes("b")
+        with pytest.raises(StorageUnusable, match="cut this machine off"):
+            site.backend("h2").images()
+        with site.writer("h1", disk, tmp_path) as new:  # the VM begins anew on another host, at once
+            assert new.writes("c")
+            assert not theirs.writes("b")
+            assert ours.writers(disk) == ("10.99.0.1",)
+    name = qemu_name("vms", disk, None, str(site.ceph.conf), "admin")
+    assert "63 " in site.on["h1"].check(["qemu-io", "-c", "read -v 0 1", name], timeout=DEADLINE)
+
+
+def test_osds_on_a_machine_that_is_cut_off_go_on_and_may_start_anew(site: Site, disk: str) -> None:
+    site.backend("h1").cut_off(["10.99.0.2"])
+    site.ceph.kill_daemon("osd.1")
+    site.ceph.start_daemon("osd.1")
+    site.ceph.wait_healthy()
+    assert site.backend("h1").look().free > 0
+
+
+def test_a_machine_that_is_readmitted_writes_again_but_not_what_was_cut_off(
+    site: Site, disk: str, tmp_path: Path
+) -> None:
+    with site.writer("h2", disk, tmp_path) as old:
+        site.backend("h1").cut_off(["10.99.0.2"])
+        assert not old.writes("b")
+        site.backend("h1").readmit(["10.99.0.2"])
+        assert not old.writes("b")
+    with site.writer("h2", disk, tmp_path) as new:
+        assert new.writes("b")
+
+
+def test_a_writer_that_went_silent_counts_until_it_is_cut_off(site: Site, disk: str, tmp_path: Path) -> None:
+    ours = site.backend("h1")
+    with site.writer("h2", disk, tmp_path) as theirs:
+        theirs.end()
+    silent = "Ceph still takes it for alive"
+    wait_until(ThreadRuntime(), DEADLINE, lambda: silent if ours.watchers(disk) else None)
+    assert ours.writers(disk) == ("10.99.0.2",)
+    ours.cut_off(["10.99.0.2"])
+    assert ours.writers(disk) == ()
+
+
+def test_what_is_no_address_cuts_nobody_off(site: Site, disk: str) -> None:
+    with pytest.raises(StorageError, match="'hv2' is no address"):
+        site.backend("h1").cut_off(["10.99.0.2", "hv2"])
+    site.backend("h2").look()
+
+
+def test_images_are_known_on_all_machines(site: Site, disk: str) -> None:
+    assert site.backend("h2").inspect(disk).size == SIZE
+    with pytest.raises(NoSuchImage, match=f"{disk}x"):
+        site.backend("h2").inspect(f"{disk}x")
