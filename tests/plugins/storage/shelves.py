@@ -6,7 +6,7 @@ from typing import Any
 
 from pvc.core import keys as core
 from pvc.core.context import Context, Verdict
-from pvc.core.coordination import Create, Put
+from pvc.core.coordination import Create, Delete, Put
 from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Vm
 from pvc.core.records import decode, encode
@@ -71,6 +71,7 @@ class Site(SimCluster):
 
     def __init__(self, **how: Any) -> None:
         self.shelves: dict[str, Shelf] = {}
+        self._storage: FakeStorage | None = None
         role = {"roles": {"storage": True}, "storage": {}}
         nodes = {name: {**role, "address": f"10.0.0.{name[2:]}"} for name in ("hv1", "hv2")}
         super().__init__(
@@ -85,7 +86,7 @@ class Site(SimCluster):
 
     @property
     def storage(self) -> FakeStorage:
-        if not hasattr(self, "_storage"):
+        if self._storage is None:
             self._storage = FakeStorage(self.world.process("storage"))
         return self._storage
 
@@ -107,6 +108,16 @@ class Site(SimCluster):
         assert znode is not None
         self.client.commit([Put(path, encode(replace(decode(Volume, znode.data, path), **fields)))])
 
+    def remove_volume(self, name: str) -> None:
+        """A volume is gone."""
+        self.client.commit([Delete(keys.volume("fast", name))])
+
+    def volume_version(self, name: str) -> int:
+        """Of a volume's record."""
+        znode = self.client.get(keys.volume("fast", name))
+        assert znode is not None
+        return znode.version
+
     def begin_task(self, name: str, kind: TaskKind) -> None:
         """A task changes a volume from now on."""
         task = Task(f"t-{name}", kind, "hv1", "tester", 0.0, pool="fast", volume=name)
@@ -116,6 +127,12 @@ class Site(SimCluster):
     def judge(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
         """What the role says of nodes as the place of a VM, as a client asks it."""
         return Attachments(replace(self.shelves["hv1"].context, coordinator=self.client)).verdicts(vm, nodes)
+
+    def definition(self, name: str) -> str:
+        """The definition of a VM as the cluster keeps it."""
+        znode = self.client.get(core.vm_xml(self.vm(name).uuid))
+        assert znode is not None
+        return znode.data.decode()
 
     def live(self, name: str) -> str:
         """The definition of a VM as it runs."""
