@@ -27,11 +27,11 @@ class Wants:
 
 
 class Site(SimCluster):
-    """One node with a plugin that wants `wanted`."""
+    """One node with a plugin that wants `secrets`."""
 
     def __init__(self) -> None:
-        self.wanted: list[HypervisorSecret] = []
-        super().__init__(1, plugins=("wants",), ready=lambda _node: {"wants": Wants(lambda: self.wanted)})
+        self.secrets: list[HypervisorSecret] = []
+        super().__init__(1, plugins=("wants",), ready=lambda _node: {"wants": Wants(lambda: self.secrets)})
         self.start()
 
     @property
@@ -63,37 +63,37 @@ def test_a_definition_holds_no_value_and_is_kept_in_memory_and_shown_to_nobody()
 
 def test_a_secret_that_is_wanted_is_defined_once_and_again_when_its_value_changes(site: Site) -> None:
     assert site.told(30) == 0 and site.nodes["hv1"].host.calls["secrets"] == 0  # nobody wants any: nothing is asked
-    site.wanted = [ONE]
+    site.secrets = [ONE]
     assert site.told(30) == 1 and site.known == {ONE.uuid: ONE}
     assert site.told(30) == 0
-    site.wanted = [HypervisorSecret(ONE.uuid, ONE.usage, ONE.name, b"another")]
+    site.secrets = [HypervisorSecret(ONE.uuid, ONE.usage, ONE.name, b"another")]
     assert site.told(30) == 1 and site.known[ONE.uuid].value == b"another"
 
 
 def test_a_daemon_that_was_started_anew_defines_again_what_may_have_changed_meanwhile(site: Site) -> None:
-    site.wanted = [ONE]
+    site.secrets = [ONE]
     site.run(10)
     site.restart_daemon("hv1")
     assert site.told(30) == 1
 
 
 def test_a_secret_that_is_wanted_no_more_stays_for_the_vms_that_run(site: Site) -> None:
-    site.wanted = [ONE]
+    site.secrets = [ONE]
     site.run(10)
-    site.wanted = []
+    site.secrets = []
     site.run(30)
     assert site.known == {ONE.uuid: ONE}
 
 
 def test_one_that_libvirt_does_not_take_is_reported_and_the_others_are_defined(site: Site) -> None:
     odd = HypervisorSecret("99999999-2222-3333-4444-555555555555", "tape", "x", b"key of the tape")
-    site.wanted = [odd, ONE]
+    site.secrets = [odd, ONE]
     site.run(60)
     assert site.known == {ONE.uuid: ONE}
     (finding,) = [finding for finding in site.health("hv1") if finding.source == "hypervisor"]
     assert "is of the kind tape; libvirt knows volume, ceph, iscsi" in finding.text
     assert sum("of the kind tape" in line for line in site.log.lines) == 1
     assert "key of the tape" not in "\n".join(site.log.lines)
-    site.wanted = [ONE]
+    site.secrets = [ONE]
     site.run(30)
     assert [finding for finding in site.health("hv1") if finding.source == "hypervisor"] == []
