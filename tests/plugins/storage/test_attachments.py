@@ -1,6 +1,7 @@
 """VMs with volumes in a simulated cluster: where they run, with what, and of two that want one volume only one."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -151,6 +152,18 @@ def test_a_definition_that_makes_no_sense_is_refused_with_the_reason(site: Site)
         with pytest.raises(Refused, match=f"one cannot run anywhere: a node .*{why}"):
             site.define("one", "hv1", volumes=volumes, judge=site.judge)
     assert not site.client.children(core.NAMES)
+
+
+def test_a_key_that_has_just_become_needed_is_defined_before_the_vm_starts(site: Site) -> None:
+    site.define("web", "hv1", volumes=["fast/a"], run=False)
+    host = site.nodes["hv1"].host
+    for number in range(3):  # at other moments between two looks of the service
+        site.storage.secrets["fast"] = replace(KEY, uuid=f"{number}{KEY.uuid[1:]}", name=f"client.{number}")
+        start(site.client, site.vm("web"))
+        site.settle()
+        assert site.actual("web").failures == 0 and len(host.known_secrets) == number + 1
+        stop(site.client, site.vm("web"), now=True)
+        assert site.run_until(lambda: site.actual("web").node is None, 20)
 
 
 def test_a_key_is_known_before_the_first_vm_starts_and_again_after_libvirt_came_back(site: Site) -> None:
