@@ -45,10 +45,10 @@ LOOK_AFRESH = 300.0
 class Attachments:
     """Answers for one daemon, or for one client."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, backends: Backends) -> None:
         self._coordinator = context.coordinator
         self._log = context.log
-        self._backends = Backends(context.runtime, context.plugins.storage_backends)
+        self._backends = backends
         idle = context.runtime.signal()
         self._places = Mirror(context.coordinator, context.runtime, context.operations_wake)
         self._pools = Mirror(context.coordinator, context.runtime, idle)

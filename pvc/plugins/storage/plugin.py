@@ -14,6 +14,7 @@ from pvc.core.storage import HypervisorSecret
 
 if TYPE_CHECKING:
     from pvc.plugins.storage.attachments import Attachments
+    from pvc.plugins.storage.backends import Backends
     from pvc.plugins.storage.directories import Directories
     from pvc.plugins.storage.service import DirectoryWatch
 
@@ -25,6 +26,7 @@ class StoragePlugin:
         self._open_directories = open_directories
         self._service: DirectoryWatch | None = None
         self._attachments: Attachments | None = None
+        self._backends: Backends | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
@@ -83,8 +85,16 @@ class StoragePlugin:
         if self._attachments is None:
             from pvc.plugins.storage.attachments import Attachments
 
-            self._attachments = Attachments(context)
+            self._attachments = Attachments(context, self._the_backends(context))
         return self._attachments
+
+    def _the_backends(self, context: Context) -> "Backends":
+        """All that is done to pools on this node goes through these."""
+        if self._backends is None:
+            from pvc.plugins.storage.backends import Backends
+
+            self._backends = Backends(context.runtime, context.plugins.storage_backends)
+        return self._backends
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:

@@ -14,6 +14,7 @@ from pvc.core.service import Service
 from pvc.core.storage import Disk, HypervisorSecret, OpenBackend, Pool, StorageError
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.attachments import Attachments
+from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.pools import PoolState, published
 from pvc.plugins.storage.records import Task, TaskKind, Volume, VolumeState
 from pvc.testing.cluster import SimCluster
@@ -126,7 +127,9 @@ class Site(SimCluster):
 
     def judge(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
         """What the role says of nodes as the place of a VM, as a client asks it."""
-        return Attachments(replace(self.shelves["hv1"].context, coordinator=self.client)).verdicts(vm, nodes)
+        context = replace(self.shelves["hv1"].context, coordinator=self.client)
+        backends = Backends(context.runtime, context.plugins.storage_backends)
+        return Attachments(context, backends).verdicts(vm, nodes)
 
     def definition(self, name: str) -> str:
         """The definition of a VM as the cluster keeps it."""
