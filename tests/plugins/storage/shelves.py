@@ -72,7 +72,7 @@ class Site(SimCluster):
 
     def __init__(self, **how: Any) -> None:
         self.shelves: dict[str, Shelf] = {}
-        self._storage: FakeStorage | None = None
+        self._stock: FakeStorage | None = None
         role = {"roles": {"storage": True}, "storage": {}}
         nodes = {name: {**role, "address": f"10.0.0.{name[2:]}"} for name in ("hv1", "hv2")}
         super().__init__(
@@ -86,20 +86,20 @@ class Site(SimCluster):
         self.run(5)
 
     @property
-    def storage(self) -> FakeStorage:
-        if self._storage is None:
-            self._storage = FakeStorage(self.world.process("storage"))
-        return self._storage
+    def stock(self) -> FakeStorage:
+        if self._stock is None:
+            self._stock = FakeStorage(self.world.process("storage"))
+        return self._stock
 
     def shelf(self, node: str) -> Shelf:
         """What a node knows of pools; the same after its daemon was started anew."""
         if node not in self.shelves:
-            self.shelves[node] = Shelf(self.storage, node)
+            self.shelves[node] = Shelf(self.stock, node)
         return self.shelves[node]
 
     def add_volume(self, name: str, state: VolumeState = VolumeState.READY) -> None:
         """A volume that there has always been."""
-        self.storage.images["fast", name] = FakeImage(FakeContents(GIB))
+        self.stock.images["fast", name] = FakeImage(FakeContents(GIB))
         self.client.commit([Create(keys.volume("fast", name), encode(Volume(name, GIB, state)))])
 
     def change_volume(self, name: str, **fields: Any) -> None:
