@@ -57,7 +57,7 @@ def test_a_running_vm_gets_a_volume_and_loses_it_again(site: Site, keyboard: Key
     assert FILE_A not in site.live("guest") and 'volume="a"' not in ok(keyboard, "dump", "guest")
     assert ok(keyboard, "disk", "remove", "guest", "vdf") == "guest has volume fast/b as vdf no more\n"
     assert rows(keyboard) == [] and site.vm("guest").needs == {}
-    assert site.storage.image("fast", "a")  # the volume stays
+    assert site.stock.image("fast", "a")  # the volume stays
 
 
 def test_a_stopped_vm_has_it_from_its_next_start_on(site: Site, keyboard: Keyboard) -> None:
@@ -166,7 +166,7 @@ def test_a_definition_that_names_anothers_volume_is_refused(site: Site, keyboard
 
 
 def test_a_key_is_defined_before_a_disk_is_plugged_in_and_is_shown_nowhere(site: Site, keyboard: Keyboard) -> None:
-    site.storage.secrets["fast"] = KEY
+    site.stock.secrets["fast"] = KEY
     ok(keyboard, "disk", "add", "guest", "fast", "a")
     assert KEY.uuid in site.live("guest") and site.nodes["hv1"].host.known_secrets == {KEY.uuid: KEY}
     site.run(5)  # hv2, which nobody has given a reason to hurry, looks by itself
@@ -182,7 +182,7 @@ def test_a_key_whose_use_is_taken_is_reported_and_left_alone(site: Site, keyboar
     host = site.nodes["hv1"].host
     foreign = type(KEY)("99999999-2222-3333-4444-555555555555", KEY.usage, KEY.name, b"theirs")
     host.known_secrets[foreign.uuid] = foreign
-    site.storage.secrets["fast"] = KEY
+    site.stock.secrets["fast"] = KEY
     site.run(30)
     (finding,) = [finding for finding in site.health("hv1") if finding.source == "hypervisor"]
     assert f"libvirt has another secret for ceph '{KEY.name}', {foreign.uuid}" in finding.text

@@ -64,12 +64,12 @@ class Attachments:
         if not needs:
             return {}
         names = needed_volumes(needs)
+        self._places.prefetch([core.vm(vm.uuid), *_paths(names), *(core.node_facts(node) for node in nodes)])
         found = self._found(vm, names)
         fault = faults_in(needs) or _first(why_never, found)
         if fault:
             return {node: Verdict(fault, everywhere=True) for node in nodes}
         not_now = _first(why_not_now, found)
-        self._places.prefetch(core.node_facts(node) for node in nodes)
         against = {node: not_now or self._why_not(node, needs, names) for node in nodes}
         return {node: Verdict(why) for node, why in against.items() if why}
 
@@ -155,10 +155,12 @@ class Attachments:
 
 def look(source: Coordinator | Mirror, names: Sequence[VolumeName], vms: Iterable[Vm] = ()) -> dict[VolumeName, Found]:
     """What the tree says of volumes; `vms`: other VMs, which may have them. Raises Disconnected."""
-    if isinstance(source, Mirror):
-        source.prefetch(path for name in names for path in (keys.pool(name.pool), keys.volume(name.pool, name.volume)))
     others = list(vms)
     return {name: _look(source, name, others) for name in names}
+
+
+def _paths(names: Iterable[VolumeName]) -> list[str]:
+    return [path for name in names for path in (keys.pool(name.pool), keys.volume(name.pool, name.volume))]
 
 
 def _look(source: Coordinator | Mirror, name: VolumeName, vms: Sequence[Vm]) -> Found:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pvc.core import keys as core
 from pvc.core.context import Context, Verdict
-from pvc.core.coordination import Create, Put
+from pvc.core.coordination import Create, Delete, Put
 from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Vm
 from pvc.core.records import decode, encode
@@ -72,6 +72,7 @@ class Site(SimCluster):
 
     def __init__(self, **how: Any) -> None:
         self.shelves: dict[str, Shelf] = {}
+        self._stock: FakeStorage | None = None
         role = {"roles": {"storage": True}, "storage": {}}
         nodes = {name: {**role, "address": f"10.0.0.{name[2:]}"} for name in ("hv1", "hv2")}
         super().__init__(
@@ -84,15 +85,21 @@ class Site(SimCluster):
         self.start()
         self.run(5)
 
+    @property
+    def stock(self) -> FakeStorage:
+        if self._stock is None:
+            self._stock = FakeStorage(self.world.process("storage"))
+        return self._stock
+
     def shelf(self, node: str) -> Shelf:
         """What a node knows of pools; the same after its daemon was started anew."""
         if node not in self.shelves:
-            self.shelves[node] = Shelf(self.storage, node)
+            self.shelves[node] = Shelf(self.stock, node)
         return self.shelves[node]
 
     def add_volume(self, name: str, state: VolumeState = VolumeState.READY) -> None:
         """A volume that there has always been."""
-        self.storage.images["fast", name] = FakeImage(FakeContents(GIB))
+        self.stock.images["fast", name] = FakeImage(FakeContents(GIB))
         self.client.commit([Create(keys.volume("fast", name), encode(Volume(name, GIB, state)))])
 
     def change_volume(self, name: str, **fields: Any) -> None:
@@ -101,6 +108,16 @@ class Site(SimCluster):
         znode = self.client.get(path)
         assert znode is not None
         self.client.commit([Put(path, encode(replace(decode(Volume, znode.data, path), **fields)))])
+
+    def remove_volume(self, name: str) -> None:
+        """A volume is gone."""
+        self.client.commit([Delete(keys.volume("fast", name))])
+
+    def volume_version(self, name: str) -> int:
+        """Of a volume's record."""
+        znode = self.client.get(keys.volume("fast", name))
+        assert znode is not None
+        return znode.version
 
     def begin_task(self, name: str, kind: TaskKind) -> None:
         """A task changes a volume from now on."""
@@ -111,7 +128,14 @@ class Site(SimCluster):
     def judge(self, vm: Vm, nodes: tuple[str, ...]) -> Mapping[str, Verdict]:
         """What the role says of nodes as the place of a VM, as a client asks it."""
         context = replace(self.shelves["hv1"].context, coordinator=self.client)
-        return Attachments(context, Backends(context.runtime, context.plugins.storage_backends)).verdicts(vm, nodes)
+        backends = Backends(context.runtime, context.plugins.storage_backends)
+        return Attachments(context, backends).verdicts(vm, nodes)
+
+    def definition(self, name: str) -> str:
+        """The definition of a VM as the cluster keeps it."""
+        znode = self.client.get(core.vm_xml(self.vm(name).uuid))
+        assert znode is not None
+        return znode.data.decode()
 
     def live(self, name: str) -> str:
         """The definition of a VM as it runs."""
