@@ -91,7 +91,8 @@ STILLS = frozenset({TaskKind.REMOVE, TaskKind.RENAME, TaskKind.ROLL_BACK})
 class TaskPhase(Enum):
     """How far a task is.
 
-    ASKED -> RUNNING -> DONE | FAILED | CANCELLED; RUNNING -> ASKED when the node that was at it is gone.
+    ASKED -> RUNNING -> DONE | FAILED | CANCELLED; RUNNING -> ASKED when the node that was at it is gone. ASKED ->
+    CANCELLED by a client, as long as no node has begun with it.
     """
 
     ASKED = "asked"
