@@ -19,7 +19,7 @@ TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def follow(processes: Processes, command: Sequence[str], size: int, report: Report) -> Finished:
-    """Run a program to its end; what it wrote is all in `stdout`. `size`: bytes, which are all there is to do.
+    """Run a program to its end; what it wrote is all in `stdout`, line by line. `size`: bytes, all there is to do.
 
     What `report` raises ends the program, and is raised. The report that all is done is left to the caller.
     """

@@ -315,8 +315,10 @@ class RbdBackend:
             imagefiles.discard(part)
 
     def _discard(self, part: str) -> None:
-        """Destroy an image that was never whole. A program that made it and was ended would count as alive for half a
-        minute; one that goes on elsewhere is not wanted any more."""
+        """Destroy an image that was never whole, and with it the work of whoever is still at it elsewhere.
+
+        A program that was ended counts as alive for half a minute, for which `rbd rm` would wait.
+        """
         with suppress(StorageError):
             for client in self.watchers(part):
                 self._programs.check("ceph", "osd", "blocklist", "add", client, str(FOR_NOW))
@@ -350,7 +352,7 @@ class RbdBackend:
         command = ("qemu-img", "convert", "-p", "-t", "writeback", *words)
         done = follow(self._processes, command, size, report)
         if done.code != 0:
-            raise refusal_of_qemu(what, done.stdout.replace("\r", "\n"))
+            raise refusal_of_qemu(what, done.stdout)
         report(size, size)
 
     def _spec(self, image: str, snapshot: str | None = None) -> str:
