@@ -18,6 +18,15 @@ DIRECTORY = "storage.directory."
 POOL_STATE = "storage.pool."
 """Followed by the name of a pool: a `PoolState` record as JSON text, once the node has looked at it."""
 
+CEPH = "storage.ceph"
+"""How the Ceph cluster is, as the node sees it: a `CephState` record as JSON text."""
+
+OSD = "storage.ceph.osd."
+"""Followed by the number of an OSD that belongs to the node: an `OsdState` record as JSON text."""
+
+NOOUT = "/storage/noout"
+"""Whom Ceph's flag noout was set for by pvc, and so is to be unset; not there: pvc has not set it."""
+
 
 def pool(name: str) -> str:
     """What a pool is."""

@@ -87,6 +87,15 @@ SCHEMA: dict[str, Any] = {
                     "unit": "s",
                 },
             },
+            "osd_method": {
+                "type": "string",
+                "allowed": ["lvm", "raw"],
+                "default": "lvm",
+                "meta": {
+                    "help": "How ceph-volume makes OSDs of this node: on a logical volume, or on the bare device, which"
+                    " the machine then does not start by itself."
+                },
+            },
         },
         "default": {},
         "meta": {"help": "How this node reaches Ceph; needed only where a pool or an OSD of it is."},
@@ -117,6 +126,8 @@ class CephSettings:
     user: str = "admin"
     deadline: float = 15.0
     """Seconds."""
+    osd_method: str = "lvm"
+    """`lvm` or `raw`."""
 
 
 @dataclass(frozen=True, slots=True)

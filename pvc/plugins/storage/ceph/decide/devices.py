@@ -1,0 +1,32 @@
+"""Whether an OSD may be made of a device: everything on it would be lost."""
+
+from pvc.plugins.storage.ceph.osdhost import Device
+
+SMALLEST = 1 << 30
+"""Bytes: below that BlueStore has hardly room for its own records."""
+BLUESTORE = "ceph_bluestore"
+"""What util-linux calls the signature of an OSD."""
+
+
+def why_not_device(device: Device) -> str:
+    """Why no OSD is made of a device, and what to do; empty: it is free."""
+    path = device.path
+    if not device.block:
+        return f"{path} is no block device; `lsblk` shows those of the node"
+    if device.mounts:
+        return f"{path} is in use: mounted at {', '.join(device.mounts)}; unmount it first if nobody needs it"
+    if device.osd is not None:
+        return f"{path} holds osd.{device.osd} already; `pvc storage osd list` shows it"
+    if device.holders:
+        return f"{path} is in use by {', '.join(device.holders)} (LVM, RAID or encryption); take it out of that first"
+    if device.parts:
+        return f"{path} has partitions: {', '.join(device.parts)}; wipe it (`wipefs --all`) if nobody needs them"
+    if BLUESTORE in device.signatures:
+        return f"{path} holds an OSD of some cluster; `ceph-volume lvm zap --destroy {path}` if nobody needs it"
+    if device.signatures:
+        return f"{path} holds data ({', '.join(device.signatures)}); wipe it (`wipefs --all`) if nobody needs it"
+    if device.read_only:
+        return f"{path} is read-only; choose another device"
+    if device.size < SMALLEST:
+        return f"{path} has {device.size >> 20} MiB; an OSD takes {SMALLEST >> 20} MiB at least"
+    return ""

@@ -1,0 +1,169 @@
+"""Looks at Ceph from this node, in jobs: publishes how it is, and says what is wrong. Where there is no configuration
+of Ceph it only looks, once a minute, whether there is one now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pvc.core.context import Context
+from pvc.core.lookup import all_nodes
+from pvc.core.model import Finding
+from pvc.core.runtime import Signal
+from pvc.plugins.storage.ceph.asking import Question
+from pvc.plugins.storage.ceph.cluster import CephCluster, NoCeph, Osd, Survey, Use
+from pvc.plugins.storage.ceph.decide.health import findings, osd_states, owner, silence, state_of, why_not_stop
+from pvc.plugins.storage.ceph.programs import GRACE
+from pvc.plugins.storage.ceph.published import CephState, published
+from pvc.plugins.storage.schema import Settings
+
+SHORTEST = 10.0
+"""Seconds between two looks at least: each costs up to a second of a processor."""
+IDLE = 30.0
+"""Seconds between two looks while all is well."""
+ABSENT = 60.0
+"""Seconds until it is looked again for a configuration of Ceph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the monitors say of Ceph, seen from this node."""
+
+    survey: Survey
+    own: tuple[Osd, ...] = ()
+    """The OSDs of this node."""
+    strangers: tuple[int, ...] = ()
+    """The OSDs that are on no node of this cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What only the manager daemon can say."""
+
+    usage: Mapping[int, Use]
+    unstoppable: str
+    """Why the OSDs of this node must not be stopped; empty: they may."""
+
+
+class CephEyes:
+    """Takes whole looks at Ceph, for the watch, the gate and the flush. Every call may take long: use it in jobs."""
+
+    def __init__(self, context: Context, cluster: CephCluster) -> None:
+        self.cluster = cluster
+        self._node = context.node
+        self._context = context
+
+    def look(self) -> Look:
+        """A fresh look at what the monitors know. Raises NoCeph, StorageError, Disconnected."""
+        survey = self.cluster.survey()
+        nodes = {node.name: node.address for node in all_nodes(self._context.coordinator)[0]}
+        nodes[self._node] = self._context.config.address or ""
+        owners = {osd.id: owner(osd, nodes) for osd in survey.osds}
+        own = tuple(osd for osd in survey.osds if owners[osd.id] == self._node)
+        return Look(survey, own, tuple(id for id, name in owners.items() if not name))
+
+    def details(self, look: Look) -> Details:
+        """What the manager daemon says of that. Raises StorageError."""
+        return Details(self.cluster.usage(), self.why_not_stop(look))
+
+    def why_not_stop(self, look: Look) -> str:
+        """Why the OSDs of this node that are up must not be stopped now; empty: they may. Raises StorageError."""
+        ids = [osd.id for osd in look.own if osd.up]
+        return why_not_stop(self.cluster.ok_to_stop(ids), look.survey.pools, ids) if ids else ""
+
+
+class CephWatch:
+    """Service `storage-ceph`."""
+
+    name = "storage-ceph"
+    after: tuple[str, ...] = ()
+
+    def __init__(self, context: Context, eyes: CephEyes, settings: Settings) -> None:
+        self.wake: Signal = context.runtime.signal()
+        self._runtime = context.runtime
+        self._refresh_facts = context.refresh_facts
+        self._settings = settings
+        self._eyes = eyes
+        limit = time_limit(settings)
+        self._question = Question(context.runtime, self.wake, "look at Ceph", limit, eyes.look)
+        self._further = Question(context.runtime, self.wake, "ask Ceph's manager", 2 * limit, self._ask_further)
+        self._details: Details | None = None
+        self._taken = -1.0
+        """When the look was begun whose answer was taken last."""
+        self._seen: Look | None = None
+        """The last look; None: there was none, or there is no Ceph."""
+        self._problem: str | None = None
+        """Why Ceph could not be asked the last time; None: it could, or there is no Ceph."""
+
+    def step(self) -> float:
+        before = (self._seen, self._problem, self._details)
+        answer = self._question.answer()
+        if answer is not None and answer.asked != self._taken:
+            self._taken = answer.asked
+            self._take(answer.value)
+        further = self._further.answer()
+        self._details = further.value if further and isinstance(further.value, Details) else None
+        if before != (self._seen, self._problem, self._details):
+            self._refresh_facts()
+        if not self._question.asking():
+            now = self._runtime.monotonic()
+            due = now if answer is None else answer.asked + self._pause()
+            if now < due:
+                return due - now
+            if not self._question.begin():
+                return SHORTEST  # the last look hangs still; its end wakes this service
+        return self._question.left() + 0.001
+
+    def stop(self) -> None:
+        """A look that hangs is left to itself: it holds nothing that anybody waits for."""
+
+    def look(self) -> Look | None:
+        """The last look, which is up to half a minute old; None: there was none, or Ceph cannot be asked now."""
+        return None if self._problem else self._seen
+
+    def problem(self) -> str:
+        """Why Ceph cannot be asked now; empty: it can, or nobody has tried yet, or there is no Ceph."""
+        return self._problem or ""
+
+    def unstoppable(self) -> str:
+        """Why the OSDs of this node must not be stopped, when it was asked last; empty: they may, or nobody knows."""
+        return "" if self._details is None or not self.look() else self._details.unstoppable
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the node publishes: nothing before the first look, or where there is no Ceph."""
+        seen = self._seen
+        osds = {} if seen is None else osd_states(seen.own, self._details.usage if self._details else {})
+        if self._problem:
+            return published(CephState(self._problem), osds)
+        return {} if seen is None else published(state_of(seen.survey, seen.strangers, self.unstoppable()), osds)
+
+    def findings(self) -> list[Finding]:
+        """What is wrong with Ceph, as this node sees it."""
+        if self._problem:
+            return [silence(self._problem)]
+        return [] if self._seen is None else findings(self._seen.survey, self._seen.own, self._settings.nearly_full)
+
+    def _take(self, value: Look | Exception) -> None:
+        match value:
+            case NoCeph():
+                self._seen, self._problem = None, None
+            case Exception():
+                self._problem = str(value)
+            case _:
+                self._seen, self._problem = value, None
+                if value.own and value.survey.mgr:
+                    self._further.begin()
+
+    def _ask_further(self) -> Details:
+        assert self._seen is not None, "asked for once there was a look"
+        return self._eyes.details(self._seen)
+
+    def _pause(self) -> float:
+        if self._problem is None and self._seen is None:
+            return ABSENT
+        calm = self._seen is not None and self._seen.survey.health == "HEALTH_OK" and not self._seen.survey.recovering
+        return max(self._settings.interval, IDLE if calm and self._problem is None else SHORTEST)
+
+
+def time_limit(settings: Settings) -> float:
+    """Seconds that a question may take: a program that is at its end by itself tells more than that it hangs."""
+    return settings.ceph.deadline + 2 * GRACE
