@@ -30,6 +30,9 @@ class Device:
 class OsdHost(Protocol):
     """OSDs as one machine has them. Calls may take minutes; all raise StorageError. `pvc.testing.ceph` has a fake."""
 
+    def local(self) -> bool:
+        """Whether this machine has OSDs of any cluster, as its directories say. Quick, and asks nobody."""
+
     def device(self, path: str) -> Device:
         """How a device is. Changes nothing."""
 

@@ -17,6 +17,8 @@ QUICK = 30.0
 """Seconds that a look at a device may take."""
 SLOW = 600.0
 """Seconds that making or wiping an OSD may take: a large device with LVM and encryption takes a minute."""
+DIRECTORY = Path("/var/lib/ceph")
+"""OSDs have directories in `osd`; those in containers of cephadm in one by the name of the cluster."""
 SYSTEMD = Path("/run/systemd/system")
 """Is there where systemd is what runs the machine (sd_booted(3))."""
 
@@ -29,6 +31,9 @@ class CephVolume:
         self._processes = processes
         self._settings = settings
         self._systemd = SYSTEMD.is_dir() if systemd is None else systemd
+
+    def local(self) -> bool:
+        return any(DIRECTORY.glob("osd/ceph-*")) or any(DIRECTORY.glob("*/osd.*"))
 
     def device(self, path: str) -> Device:
         path = os.path.realpath(path)

@@ -9,19 +9,13 @@ from pvc.core.context import Context
 from pvc.core.lookup import all_nodes
 from pvc.core.model import Finding
 from pvc.core.runtime import Signal
-from pvc.plugins.storage.ceph.asking import Question
+from pvc.plugins.storage.ceph.asking import Answer, Question
 from pvc.plugins.storage.ceph.cluster import CephCluster, NoCeph, Osd, Survey, Use
 from pvc.plugins.storage.ceph.decide.health import findings, osd_states, owner, silence, state_of, why_not_stop
-from pvc.plugins.storage.ceph.programs import GRACE
+from pvc.plugins.storage.ceph.noout import NooutKeeper
 from pvc.plugins.storage.ceph.published import CephState, published
+from pvc.plugins.storage.ceph.schedule import ABSENT, IDLE, SHORTEST, time_limit
 from pvc.plugins.storage.schema import Settings
-
-SHORTEST = 10.0
-"""Seconds between two looks at least: each costs up to a second of a processor."""
-IDLE = 30.0
-"""Seconds between two looks while all is well."""
-ABSENT = 60.0
-"""Seconds until it is looked again for a configuration of Ceph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +71,19 @@ class CephWatch:
     name = "storage-ceph"
     after: tuple[str, ...] = ()
 
-    def __init__(self, context: Context, eyes: CephEyes, settings: Settings) -> None:
+    def __init__(self, context: Context, eyes: CephEyes, keeper: NooutKeeper, settings: Settings) -> None:
         self.wake: Signal = context.runtime.signal()
         self._runtime = context.runtime
         self._refresh_facts = context.refresh_facts
         self._settings = settings
         self._eyes = eyes
+        self._keeper = keeper
         limit = time_limit(settings)
         self._question = Question(context.runtime, self.wake, "look at Ceph", limit, eyes.look)
         self._further = Question(context.runtime, self.wake, "ask Ceph's manager", 2 * limit, self._ask_further)
+        self._absent = False
         self._details: Details | None = None
-        self._taken = -1.0
-        """When the look was begun whose answer was taken last."""
+        self._taken: Answer[Look] | None = None
         self._seen: Look | None = None
         """The last look; None: there was none, or there is no Ceph."""
         self._problem: str | None = None
@@ -97,8 +92,8 @@ class CephWatch:
     def step(self) -> float:
         before = (self._seen, self._problem, self._details)
         answer = self._question.answer()
-        if answer is not None and answer.asked != self._taken:
-            self._taken = answer.asked
+        if answer is not None and answer is not self._taken:
+            self._taken = answer
             self._take(answer.value)
         further = self._further.answer()
         self._details = further.value if further and isinstance(further.value, Details) else None
@@ -124,6 +119,18 @@ class CephWatch:
         """Why Ceph cannot be asked now; empty: it can, or nobody has tried yet, or there is no Ceph."""
         return self._problem or ""
 
+    def absent(self) -> bool:
+        """Whether the last look has found that this machine knows of no Ceph."""
+        return self._absent
+
+    def had_osds(self) -> bool:
+        """Whether this node had OSDs when Ceph could be asked last."""
+        return self._seen is not None and bool(self._seen.own)
+
+    def complete(self) -> bool:
+        """Whether Ceph has told all it is asked for: what this node's OSDs hold, too."""
+        return self._details is not None and self._seen is not None and self._seen.survey.mgr
+
     def unstoppable(self) -> str:
         """Why the OSDs of this node must not be stopped, when it was asked last; empty: they may, or nobody knows."""
         return "" if self._details is None or not self.look() else self._details.unstoppable
@@ -145,25 +152,21 @@ class CephWatch:
     def _take(self, value: Look | Exception) -> None:
         match value:
             case NoCeph():
-                self._seen, self._problem = None, None
+                self._seen, self._problem, self._absent = None, None, True
             case Exception():
                 self._problem = str(value)
             case _:
-                self._seen, self._problem = value, None
+                self._seen, self._problem, self._absent = value, None, False
                 if value.own and value.survey.mgr:
                     self._further.begin()
 
     def _ask_further(self) -> Details:
         assert self._seen is not None, "asked for once there was a look"
+        self._keeper.tidy()
         return self._eyes.details(self._seen)
 
     def _pause(self) -> float:
-        if self._problem is None and self._seen is None:
+        if self._absent:
             return ABSENT
         calm = self._seen is not None and self._seen.survey.health == "HEALTH_OK" and not self._seen.survey.recovering
         return max(self._settings.interval, IDLE if calm and self._problem is None else SHORTEST)
-
-
-def time_limit(settings: Settings) -> float:
-    """Seconds that a question may take: a program that is at its end by itself tells more than that it hangs."""
-    return settings.ceph.deadline + 2 * GRACE

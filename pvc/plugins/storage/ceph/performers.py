@@ -1,0 +1,158 @@
+"""Carries out tasks about OSDs and flags on the node that they are for. Each may be begun anew at any point: it looks
+where it stands. Runs in jobs."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from pvc.core.context import Context
+from pvc.core.storage import StorageError
+from pvc.plugins.storage.ceph.cluster import FLAGS, NOOUT, CephCluster, Osd
+from pvc.plugins.storage.ceph.decide.devices import why_not_device
+from pvc.plugins.storage.ceph.decide.removal import Drain, Next, next_of
+from pvc.plugins.storage.ceph.noout import NooutKeeper
+from pvc.plugins.storage.ceph.osdhost import OsdHost
+from pvc.plugins.storage.ceph.watch import CephEyes
+from pvc.plugins.storage.records import Task, TaskKind
+
+LOOK = 2.0
+"""Seconds between looks at how far Ceph is with what is slow."""
+CHANGE = 120.0
+"""Seconds that an OSD may take to come up, or to be seen down."""
+
+
+class Attempt(Protocol):
+    """One attempt at a task: told how far it is, and at what. It raises where the work is to stop."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+    def stage(self, doing: str) -> None:
+        """Note, before it begins, what is done now."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has asked for its end."""
+
+
+Performer = Callable[[Task, Attempt], str]
+
+
+class OsdWork:
+    """What one node can do about Ceph."""
+
+    def __init__(self, context: Context, eyes: CephEyes, host: OsdHost, keeper: NooutKeeper) -> None:
+        self._node = context.node
+        self._runtime = context.runtime
+        self._eyes = eyes
+        self._ceph: CephCluster = eyes.cluster
+        self._host = host
+        self._keeper = keeper
+
+    def performers(self) -> Mapping[TaskKind, Performer]:
+        """What carries out each kind of task."""
+        return {
+            TaskKind.ADD_OSD: self.add,
+            TaskKind.REMOVE_OSD: self.remove,
+            TaskKind.MARK_OSD: self.mark,
+            TaskKind.SET_FLAG: self.set_flag,
+        }
+
+    def add(self, task: Task, attempt: Attempt) -> str:
+        """Make an OSD of a device that holds nothing, and have it run. Raises StorageError."""
+        device = self._host.device(task.path)
+        own = task.attempts > 1 and bool(task.doing) and device.osd is not None
+        if not own:
+            if why := why_not_device(device):
+                raise StorageError(why)
+            self._ceph.survey()  # without a cluster that answers nothing is written to the device
+            attempt.stage("preparing the device")
+            self._host.prepare(device.path)
+            device = self._host.device(device.path)
+        if (id := device.osd) is None:
+            raise StorageError(f"ceph-volume has left no OSD on {device.path}; see its log in /var/log/ceph")
+        attempt.stage(f"starting osd.{id}")
+        self._host.start(id, device.path)
+        self._wait(id, up=True)
+        return f"osd.{id} is up on {device.path} of {self._node}"
+
+    def remove(self, task: Task, attempt: Attempt) -> str:
+        """Have Ceph move what an OSD holds elsewhere, take the OSD out of the cluster, and wipe its device.
+
+        Cancelled before its end in Ceph it is taken back in. Raises StorageError.
+        """
+        if (id := task.osd) is None:
+            raise StorageError("the task names no OSD; ask for it again with this version of pvc")
+        if task.attempts <= 1 or not task.doing:
+            self._own(id)
+        path = self._host.path_of(id)
+        drain = Drain(0, -1, self._runtime.monotonic())
+        while True:
+            osd = self._find(id)
+            match next_of(osd, self._ceph.safe_to_destroy(id) if osd is not None and not osd.inside else ""):
+                case Next.MARK_OUT:
+                    attempt.stage("moving its data to other OSDs")
+                    self._ceph.mark(id, False)
+                case Next.DRAIN:
+                    drain = self._drain(id, drain, attempt)
+                case Next.STOP:
+                    attempt.stage("stopping its daemon")
+                    self._host.stop(id)
+                    self._wait(id, up=False)
+                case Next.PURGE:
+                    attempt.stage("removing it from the cluster")
+                    self._ceph.purge(id)
+                case Next.WIPE:
+                    return self._wipe(id, path)
+
+    def mark(self, task: Task, attempt: Attempt) -> str:
+        """Mark an OSD in or out. Raises StorageError."""
+        if task.osd is None or self._find(task.osd) is None:
+            raise StorageError(f"Ceph has no osd.{task.osd}; `pvc storage osd list` shows them all")
+        self._ceph.mark(task.osd, task.on)
+        moving = "Ceph moves data to it" if task.on else "Ceph moves its data to other OSDs"
+        return f"osd.{task.osd} is {'in' if task.on else 'out'}: {moving}; `pvc storage status` shows how far it is"
+
+    def set_flag(self, task: Task, attempt: Attempt) -> str:
+        """Set or unset a flag. Raises StorageError."""
+        if task.flag not in FLAGS:
+            raise StorageError(f"there is no flag {task.flag!r}; Ceph has {', '.join(FLAGS)}")
+        self._ceph.set_flag(task.flag, task.on)
+        if task.flag == NOOUT:  # it is the administrator's now, not a flush's
+            self._keeper.forget()
+        return f"{task.flag} is {'set' if task.on else 'unset'}"
+
+    def _own(self, id: int) -> None:
+        look = self._eyes.look()
+        if all(osd.id != id for osd in look.own):
+            raise StorageError(f"osd.{id} is not on {self._node}; `pvc storage osd list` shows where it is")
+
+    def _drain(self, id: int, drain: Drain, attempt: Attempt) -> Drain:
+        now = self._runtime.monotonic()
+        drain = drain.after(self._ceph.survey(), now)
+        if attempt.cancelled or drain.stalled(now):
+            self._ceph.mark(id, True)
+        attempt(*drain.done)
+        if drain.stalled(now):
+            raise StorageError(
+                f"Ceph does not find where to put what osd.{id} holds: {self._ceph.safe_to_destroy(id)};"
+                " it was taken back in; add an OSD first, best on a host that has none"
+            )
+        self._runtime.sleep(LOOK)
+        return drain
+
+    def _wipe(self, id: int, path: str | None) -> str:
+        if path is None:
+            return f"osd.{id} is removed; its device was not found on {self._node}, and was not wiped"
+        self._host.wipe(id, path)
+        return f"osd.{id} is removed, and {path} of {self._node} is empty"
+
+    def _wait(self, id: int, *, up: bool) -> None:
+        """Wait until Ceph sees an OSD up or down. Raises StorageError."""
+        until = self._runtime.monotonic() + CHANGE
+        while (osd := self._find(id)) is None or osd.up is not up:
+            if self._runtime.monotonic() > until:
+                what = f"up; see /var/log/ceph/ceph-osd.{id}.log" if up else "down; end its daemon, and try again"
+                raise StorageError(f"osd.{id} is not {what} within {CHANGE:g} s")
+            self._runtime.sleep(LOOK)
+
+    def _find(self, id: int) -> Osd | None:
+        return next((osd for osd in self._ceph.survey().osds if osd.id == id), None)
