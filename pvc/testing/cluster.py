@@ -49,6 +49,7 @@ from pvc.plugins.hypervisor.plugin import HypervisorPlugin
 from pvc.plugins.networking.plugin import NetworkingPlugin
 from pvc.plugins.storage.plugin import StoragePlugin
 from pvc.testing.bridges import FakeBridges
+from pvc.testing.ceph import FakeCeph, FakeOsdHost
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.dataplane import FakeDataplane
 from pvc.testing.directories import FakeDirectories
@@ -152,6 +153,9 @@ class SimCluster:
         self.storage = FakeStorage(self.world.process("storage"))
         """Pools with the backend `fake` are kept there, and every node with the storage role reaches it."""
         self.pools = PoolsWatch()
+        self.ceph = FakeCeph(self.world.process("ceph"))
+        """No node knows of it until it has an OSD."""
+        self._osd_hosts: dict[str, FakeOsdHost] = {}
         self._features = tuple(plugins)
         self._ready = ready
         self._latency = latency
@@ -201,7 +205,9 @@ class SimCluster:
                 open_daemons=lambda _: node.frr,
             ),
             "storage": StoragePlugin(
-                lambda: node.directories, {"fake": opened_on(self.storage, self.pools, name, node.config.address)}
+                lambda: node.directories,
+                {"fake": opened_on(self.storage, self.pools, name, node.config.address)},
+                open_ceph=lambda: (self.ceph.door(name), self.osd_host(name)),
             ),
         }
         plugins.load([*node.config.roles_on(), *self._features], {**doors, **self._objects(name)})
@@ -218,6 +224,10 @@ class SimCluster:
         node.process = process
         node.daemon = Daemon(node.config, plugins, session, connect, process, node.machine, log)
         node.daemon.start()
+
+    def osd_host(self, name: str) -> FakeOsdHost:
+        """The disks of a node that OSDs are, or can be made, of."""
+        return self._osd_hosts.setdefault(name, FakeOsdHost(self.ceph, name))
 
     def kill_daemon(self, name: str) -> None:
         """`kill -9` of a node's daemon: nothing is said to anybody, the sessions live on until they time out."""

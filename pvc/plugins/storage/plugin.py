@@ -11,10 +11,14 @@ from pvc.core.hookspecs import hookimpl
 from pvc.core.model import Finding, NodeFacts, Vm
 from pvc.core.service import Service
 from pvc.core.storage import HypervisorSecret, OpenBackend
+from pvc.core.turns import FlushStep, Gate
 
 if TYPE_CHECKING:
     from pvc.plugins.storage.attachments import Attachments
     from pvc.plugins.storage.backends import Backends
+    from pvc.plugins.storage.ceph.care import CephCare
+    from pvc.plugins.storage.ceph.cluster import CephCluster
+    from pvc.plugins.storage.ceph.osdhost import OsdHost
     from pvc.plugins.storage.directories import Directories
     from pvc.plugins.storage.fencing import Readmissions
     from pvc.plugins.storage.poolwatch import PoolWatch
@@ -26,16 +30,19 @@ class StoragePlugin:
     """Knows the node's shared directories and the cluster's pools, and carries out tasks on them.
 
     `open_directories` opens the door to directories; None: the machine's. `further_backends`: kinds of storage that
-    no plugin brings.
+    no plugin brings. `open_ceph` opens the doors to Ceph and this machine's OSDs; None: the real ones.
     """
 
     def __init__(
         self,
         open_directories: "Callable[[], Directories] | None" = None,
         further_backends: Mapping[str, OpenBackend] | None = None,
+        open_ceph: "Callable[[], tuple[CephCluster, OsdHost]] | None" = None,
     ) -> None:
         self._open_directories = open_directories
         self._further_backends = further_backends or {}
+        self._open_ceph = open_ceph
+        self._care: CephCare | None = None
         self._service: DirectoryWatch | None = None
         self._backends: Backends | None = None
         self._pools: PoolWatch | None = None
@@ -56,22 +63,33 @@ class StoragePlugin:
     def pvc_services(self, context: Context) -> Sequence[Service]:
         from pvc.plugins.storage.tasks import TaskService
 
-        backends, pools = self._the_backends(context), self._the_pools(context)
-        tasks = TaskService(context, backends, pools, self._settings(context))
-        return [self._the_service(context), pools, tasks, self._the_readmissions(context)]
+        backends, pools, care = self._the_backends(context), self._the_pools(context), self._the_care(context)
+        tasks = TaskService(context, backends, pools, self._settings(context), care.performers)
+        return [self._the_service(context), pools, tasks, self._the_readmissions(context), care.watch]
+
+    @hookimpl
+    def pvc_flush_gates(self, context: Context) -> Sequence[Gate]:
+        return [self._the_care(context).gate]
+
+    @hookimpl
+    def pvc_flush_steps(self, context: Context) -> Sequence[FlushStep]:
+        return [self._the_care(context).step]
 
     @hookimpl
     def pvc_node_facts(self, context: Context) -> Mapping[str, Any]:
-        return {**self._the_service(context).facts(), **self._the_pools(context).facts()}
+        parts = (self._the_service(context), self._the_pools(context), self._the_care(context).watch)
+        return {name: fact for part in parts for name, fact in part.facts().items()}
 
     @hookimpl
     def pvc_health(self, context: Context) -> Sequence[Finding]:
-        return [
-            *self._the_service(context).findings(),
-            *self._the_pools(context).findings(),
-            *self._the_attachments(context).findings(),
-            *self._the_readmissions(context).findings(),
-        ]
+        parts = (
+            self._the_service(context),
+            self._the_pools(context),
+            self._the_attachments(context),
+            self._the_readmissions(context),
+            self._the_care(context).watch,
+        )
+        return [finding for part in parts for finding in part.findings()]
 
     @hookimpl
     def pvc_storage_backends(self, context: Context) -> Mapping[str, OpenBackend]:
@@ -125,6 +143,12 @@ class StoragePlugin:
         cli.group("storage snapshot", help="What volumes held at some moment.").later(
             ("add", "remove", "rollback", "protect", "list"), partial(_add_snapshot_commands, cli)
         )
+        cli.group("storage osd", help="Ceph's OSDs: the disks that its data is on.").later(
+            ("list", "add", "remove", "in", "out"), partial(_add_osd_commands, cli)
+        )
+        cli.group("storage flag", help="What Ceph is told not to do for a while.").later(
+            ("list", "set", "unset"), partial(_add_flag_commands, cli)
+        )
         cli.group("storage task", help="What nodes do with the storage.").later(
             ("list", "watch", "cancel"), partial(_add_task_commands, cli)
         )
@@ -132,6 +156,15 @@ class StoragePlugin:
         cli.group("vm disk", help="The disks of a VM.").later(
             ("add", "remove", "list"), partial(_add_disk_commands, cli)
         )
+
+    def _the_care(self, context: Context) -> "CephCare":
+        if self._care is None:
+            from pvc.plugins.storage.ceph.care import CephCare, system_doors
+
+            settings = self._settings(context)
+            cluster, host = self._open_ceph() if self._open_ceph is not None else system_doors(settings.ceph)
+            self._care = CephCare(context, cluster, host, settings)
+        return self._care
 
     def _the_attachments(self, context: Context) -> "Attachments":
         if self._attachments is None:
@@ -224,3 +257,15 @@ def _add_disk_commands(cli: CommandLine) -> None:
     from pvc.plugins.storage.vmcli import add_commands
 
     add_commands(cli)
+
+
+def _add_osd_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.ceph.cli import add_osd_commands
+
+    add_osd_commands(cli)
+
+
+def _add_flag_commands(cli: CommandLine) -> None:
+    from pvc.plugins.storage.ceph.cli import add_flag_commands
+
+    add_flag_commands(cli)

@@ -36,12 +36,10 @@ class Question(Generic[T]):
         self._begun = 0.0
         self._answer: Answer[T] | None = None
 
-    def begin(self) -> bool:
-        """Ask, unless somebody is at it, which may be one that has outlived the deadline; whether it was begun."""
-        begun = self._jobs.start(self._name, self._work)
-        if begun:
+    def begin(self) -> None:
+        """Ask, unless it is being asked, be it beyond the deadline."""
+        if self._jobs.start(self._name, self._work):
             self._begun = self._runtime.monotonic()
-        return begun
 
     def asking(self) -> bool:
         """Whether an answer is awaited; a job that outlives the deadline has been answered for."""
@@ -49,11 +47,11 @@ class Question(Generic[T]):
         return self._jobs.running(self._name) and not self._late()
 
     def answer(self) -> Answer[T] | None:
-        """The last answer; None before the first."""
+        """The last answer, which is that there is none while a job is beyond the deadline; None before the first."""
         self._collect()
         if self._jobs.running(self._name) and self._late():
             problem = f"Ceph does not answer within {self._deadline:g} s; see whether its monitors run"
-            return Answer(StorageUnusable(problem), self._begun)
+            return Answer(StorageUnusable(problem), self._runtime.monotonic())
         return self._answer
 
     def left(self) -> float:

@@ -40,10 +40,7 @@ class StorageStep:
         self._since = 0.0
 
     def vacate(self, turn: Turn) -> Progress:
-        look = self._watch.look()
-        if self._watch.absent() or (look is not None and not look.own):
-            return Progress(finished=True)
-        return self._go_on(turn)
+        return Progress(finished=True) if self._watch.none_here() else self._go_on(turn)
 
     def restore(self, turn: Turn) -> Progress:
         return self._go_on(turn) if self._keeper.held() else Progress(finished=True)
@@ -64,6 +61,8 @@ class StorageStep:
             self._question.begin()
             return Progress(pause=LOOK)
         if isinstance(answer.value, Exception):
+            if self._watch.none_here():
+                return Progress(finished=True)
             what = "unset" if self._unsets(turn) else "set"
             return Progress(finished=True, left=(f"Ceph's flag noout could not be {what}: {answer.value}",))
         return Progress(finished=True, left=(answer.value,) if answer.value else ())

@@ -13,6 +13,7 @@ from pvc.plugins.storage.ceph.asking import Answer, Question
 from pvc.plugins.storage.ceph.cluster import CephCluster, NoCeph, Osd, Survey, Use
 from pvc.plugins.storage.ceph.decide.health import findings, osd_states, owner, silence, state_of, why_not_stop
 from pvc.plugins.storage.ceph.noout import NooutKeeper
+from pvc.plugins.storage.ceph.osdhost import OsdHost
 from pvc.plugins.storage.ceph.published import CephState, published
 from pvc.plugins.storage.ceph.schedule import ABSENT, IDLE, SHORTEST, time_limit
 from pvc.plugins.storage.schema import Settings
@@ -71,13 +72,16 @@ class CephWatch:
     name = "storage-ceph"
     after: tuple[str, ...] = ()
 
-    def __init__(self, context: Context, eyes: CephEyes, keeper: NooutKeeper, settings: Settings) -> None:
+    def __init__(
+        self, context: Context, eyes: CephEyes, keeper: NooutKeeper, host: OsdHost, settings: Settings
+    ) -> None:
         self.wake: Signal = context.runtime.signal()
         self._runtime = context.runtime
         self._refresh_facts = context.refresh_facts
         self._settings = settings
         self._eyes = eyes
         self._keeper = keeper
+        self._host = host
         limit = time_limit(settings)
         self._question = Question(context.runtime, self.wake, "look at Ceph", limit, eyes.look)
         self._further = Question(context.runtime, self.wake, "ask Ceph's manager", 2 * limit, self._ask_further)
@@ -104,8 +108,7 @@ class CephWatch:
             due = now if answer is None else answer.asked + self._pause()
             if now < due:
                 return due - now
-            if not self._question.begin():
-                return SHORTEST  # the last look hangs still; its end wakes this service
+            self._question.begin()
         return self._question.left() + 0.001
 
     def stop(self) -> None:
@@ -119,13 +122,11 @@ class CephWatch:
         """Why Ceph cannot be asked now; empty: it can, or nobody has tried yet, or there is no Ceph."""
         return self._problem or ""
 
-    def absent(self) -> bool:
-        """Whether the last look has found that this machine knows of no Ceph."""
-        return self._absent
-
-    def had_osds(self) -> bool:
-        """Whether this node had OSDs when Ceph could be asked last."""
-        return self._seen is not None and bool(self._seen.own)
+    def none_here(self) -> bool:
+        """Whether this node has no OSDs: as Ceph says, or said last; where it never said, as this machine says."""
+        if self._absent or self._seen is not None:
+            return self._seen is None or not self._seen.own
+        return self._problem is not None and not self._host.local()
 
     def complete(self) -> bool:
         """Whether Ceph has told all it is asked for: what this node's OSDs hold, too."""
