@@ -10,6 +10,7 @@ from pvc.core.lookup import read_facts
 from pvc.core.mirror import Mirror
 from pvc.core.waiting import wait_for
 from pvc.plugins.storage import poolrequests
+from pvc.plugins.storage.ceph.shown import ceph_rows
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.following import Timeout, Wait, follow
@@ -43,6 +44,7 @@ def add_status(cli: CommandLine) -> None:
         coordinator = cli.connect()
         row: dict[str, Any] = {
             "pools": _known_pools(cli),
+            "ceph": ceph_rows(coordinator),
             "tasks": [{name: task_fields(task)[name] for name in SHOWN} for task in in_hand(coordinator)],
             "findings": finding_rows(coordinator),
         }

@@ -172,7 +172,7 @@ def test_what_the_storage_cannot_do_fails_with_its_reason(cluster: SimCluster) -
     assert task.phase is TaskPhase.FAILED and "this storage has no snapshots" in task.message
     assert known(cluster, "a").snapshots == ()
     strange = done(cluster, "add osd", pool="", path="/dev/sdx")
-    assert strange.message == "node hv1 knows nothing of add osd; ask another one, or update pvc on it"
+    assert strange.message == "/dev/sdx is no block device; `lsblk` shows those of the node"
 
 
 def test_progress_is_written_and_seen(cluster: SimCluster) -> None:
