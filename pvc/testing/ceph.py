@@ -33,6 +33,8 @@ class FakeCeph:
         self.checks: list[Check] = []
         self.recovering = False
         self.mgr = True
+        self.behind: set[int] = set()
+        """OSDs that the manager takes for up: it is seconds behind the monitors."""
         self.hanging: set[str] = set()
         """Nodes that get no answer."""
         self.unusable: dict[str, str] = {}
@@ -86,7 +88,7 @@ class FakeCeph:
 
     def stoppable(self, ids: Sequence[int]) -> Stoppable:
         """Whether so many hosts are left that a placement group has enough copies."""
-        left = {osd.host for osd in self.osds.values() if osd.up and osd.id not in ids}
+        left = {osd.host for osd in self.osds.values() if self._serves(osd) and osd.id not in ids}
         if len(left) >= self._least:
             return Stoppable(True)
         return Stoppable(False, "unsafe to stop osd(s) at this time (1 PGs are or would become offline)", ("1.0",))
@@ -95,6 +97,9 @@ class FakeCeph:
         """Whether an OSD holds data that is needed."""
         osd = self.osds[id]
         return osd.inside or not self._has_room(id) or self._left(id) > 0
+
+    def _serves(self, osd: Osd) -> bool:
+        return osd.up or osd.id in self.behind
 
     def _left(self, id: int) -> int:
         if not self._has_room(id):

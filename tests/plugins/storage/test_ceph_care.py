@@ -143,6 +143,14 @@ def test_a_flush_that_would_take_too_many_copies_is_refused_before_anything_move
         assert cluster.ceph.flags == set()
 
 
+def test_an_osd_counts_as_gone_although_the_manager_has_not_heard_of_it_yet() -> None:
+    with ceph_cluster() as cluster:
+        cluster.ceph.change(1, up=False)
+        cluster.ceph.behind.add(1)
+        cluster.ask("flush", "hv1")
+        assert cluster.finish("hv1").phase is Phase.FAILED
+
+
 def test_a_flush_waits_while_ceph_recovers() -> None:
     with ceph_cluster() as cluster:
         cluster.ceph.change(1, up=False)

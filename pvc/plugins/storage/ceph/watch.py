@@ -63,7 +63,11 @@ class CephEyes:
     def why_not_stop(self, look: Look) -> str:
         """Why the OSDs of this node that are up must not be stopped now; empty: they may. Raises StorageError."""
         ids = [osd.id for osd in look.own if osd.up]
-        return why_not_stop(self.cluster.ok_to_stop(ids), look.survey.pools, ids) if ids else ""
+        if not ids:
+            return ""
+        # The manager hears of an OSD that went down seconds after the monitors: it is told by asking about it, too.
+        down = [osd.id for osd in look.survey.osds if not osd.up]
+        return why_not_stop(self.cluster.ok_to_stop([*ids, *down]), look.survey.pools, ids)
 
 
 class CephWatch:
