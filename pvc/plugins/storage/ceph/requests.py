@@ -1,4 +1,4 @@
-"""What clients ask about OSDs and flags, each a task of one node, and Ceph as nodes publish it. Talks to the tree only."""
+"""What clients ask about OSDs and flags, each a task of one node. Reads of Ceph what nodes publish in the tree."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
