@@ -129,7 +129,8 @@ def elsewhere(ceph: MiniCeph, shared: Path) -> Iterator[Elsewhere]:
             f"\n[client.admin]\nkeyring = {ceph.admin_keyring}\n[osd.{OSD_ID}]\n"
             f"osd data = /var/lib/ceph/osd/ceph-{OSD_ID}\nkeyring = /var/lib/ceph/osd/ceph-{OSD_ID}/keyring\n"
             f"pid file = {shared}/osd.{OSD_ID}.pid\nlog file = /var/log/ceph/osd.{OSD_ID}.log\n"
-            f"admin socket = {shared}/osd.{OSD_ID}.asok\ncrush location = root=default host=hv4\n"
+            f"admin socket = {shared}/osd.{OSD_ID}.asok\n"
+            f"run dir = {shared}\ncrash dir = {shared}\ncrush location = root=default host=hv4\n"
         )
         machine.run(["sh", "-c", "cat > /etc/ceph/ceph.conf"], timeout=30, stdin=conf + own)
         capable = ["auth", "get-or-create", "client.bootstrap-osd", "mon", "allow profile bootstrap-osd"]
@@ -207,7 +208,7 @@ def test_an_osd_is_made_of_a_device_and_removed_again(ceph: MiniCeph, elsewhere:
     assert why_not_device(machine.device(device)) == ""
     with Host(cluster, machine, 15.0).running() as host:
         added = host.done(requests.add_osd(host.client, "hv4", device))
-        assert (added.phase, added.message) == (TaskPhase.DONE, f"osd.{OSD_ID} is up on {device} of hv4")
+        assert (added.phase, added.message) == (TaskPhase.DONE, f"osd.{OSD_ID} is up on {device} of hv4"), added
         until(
             lambda: OSD_ID in osds_in(read_facts(host.admin, "hv4")), lambda: read_facts(host.admin, "hv4")
         )  # by its host in the CRUSH tree

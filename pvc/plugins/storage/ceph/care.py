@@ -22,7 +22,7 @@ class CephCare:
         self.watch = CephWatch(context, eyes, keeper, host, settings)
         self.gate = StorageGate(context, eyes, self.watch, settings)
         self.step = StorageStep(context, eyes, self.watch, keeper, settings)
-        self.performers: Mapping[TaskKind, Performer] = OsdWork(context, eyes, host, keeper).performers()
+        self.performers: Mapping[TaskKind, Performer] = OsdWork(context, eyes, self.watch, host, keeper).performers()
 
 
 def system_doors(settings: CephSettings) -> tuple[CephCluster, OsdHost]:

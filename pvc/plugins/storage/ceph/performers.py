@@ -2,6 +2,7 @@
 where it stands. Runs in jobs."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from pvc.core.context import Context
@@ -11,7 +12,7 @@ from pvc.plugins.storage.ceph.decide.devices import why_not_device
 from pvc.plugins.storage.ceph.decide.removal import Drain, Next, next_of
 from pvc.plugins.storage.ceph.noout import NooutKeeper
 from pvc.plugins.storage.ceph.osdhost import OsdHost
-from pvc.plugins.storage.ceph.watch import CephEyes
+from pvc.plugins.storage.ceph.watch import CephEyes, CephWatch
 from pvc.plugins.storage.records import Task, TaskKind
 
 LOOK = 2.0
@@ -39,22 +40,24 @@ Performer = Callable[[Task, Attempt], str]
 class OsdWork:
     """What one node can do about Ceph."""
 
-    def __init__(self, context: Context, eyes: CephEyes, host: OsdHost, keeper: NooutKeeper) -> None:
+    def __init__(self, context: Context, eyes: CephEyes, watch: CephWatch, host: OsdHost, keeper: NooutKeeper) -> None:
         self._node = context.node
         self._runtime = context.runtime
         self._eyes = eyes
+        self._watch = watch
         self._ceph: CephCluster = eyes.cluster
         self._host = host
         self._keeper = keeper
 
     def performers(self) -> Mapping[TaskKind, Performer]:
         """What carries out each kind of task."""
-        return {
+        work = {
             TaskKind.ADD_OSD: self.add,
             TaskKind.REMOVE_OSD: self.remove,
             TaskKind.MARK_OSD: self.mark,
             TaskKind.SET_FLAG: self.set_flag,
         }
+        return {kind: partial(self._seen, do) for kind, do in work.items()}
 
     def add(self, task: Task, attempt: Attempt) -> str:
         """Make an OSD of a device that holds nothing, and have it run. Raises StorageError."""
@@ -119,6 +122,13 @@ class OsdWork:
         if task.flag == NOOUT:  # it is the administrator's now, not a flush's
             self._keeper.forget()
         return f"{task.flag} is {'set' if task.on else 'unset'}"
+
+    def _seen(self, do: Performer, task: Task, attempt: Attempt) -> str:
+        """Do it, and have the node publish what has become of Ceph."""
+        try:
+            return do(task, attempt)
+        finally:
+            self._watch.hurry()
 
     def _own(self, id: int) -> None:
         look = self._eyes.look()

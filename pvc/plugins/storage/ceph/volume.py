@@ -10,6 +10,7 @@ from typing import Any
 
 from pvc.core.process import CommandFailed, Processes
 from pvc.core.storage import StorageError
+from pvc.plugins.storage.ceph.decide.devices import why_failed
 from pvc.plugins.storage.ceph.osdhost import Device
 from pvc.plugins.storage.schema import CephSettings
 
@@ -118,8 +119,7 @@ class CephVolume:
         except CommandFailed as failed:
             raise StorageError(str(failed)) from failed
         if done.code != 0:
-            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            why = " / ".join(lines[-2:]) or f"it ended with code {done.code}"
+            why = why_failed(done.stderr) or f"it ended with code {done.code}"
             raise StorageError(f"{' '.join(command[:3])}: {why}; its log is in /var/log/ceph")
         return done.stdout
 

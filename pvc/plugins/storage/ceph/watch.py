@@ -91,6 +91,7 @@ class CephWatch:
         self._further = Question(context.runtime, self.wake, "ask Ceph's manager", 2 * limit, self._ask_further)
         self._absent = False
         self._details: Details | None = None
+        self._hurried = False
         self._taken: Answer[Look] | None = None
         self._seen: Look | None = None
         """The last look; None: there was none, or there is no Ceph."""
@@ -110,10 +111,16 @@ class CephWatch:
         if not self._question.asking():
             now = self._runtime.monotonic()
             due = now if answer is None else answer.asked + self._pause()
-            if now < due:
+            if now < due and not self._hurried:
                 return due - now
+            self._hurried = False
             self._question.begin()
         return self._question.left() + 0.001
+
+    def hurry(self) -> None:
+        """Have a look soon: something was changed. Returns at once; safe from any thread."""
+        self._hurried = True
+        self.wake.set()
 
     def stop(self) -> None:
         """A look that hangs is left to itself: it holds nothing that anybody waits for."""

@@ -1,9 +1,14 @@
 """Whether an OSD may be made of a device: everything on it would be lost."""
 
+import re
+
 from pvc.plugins.storage.ceph.osdhost import Device
 
 SMALLEST = 1 << 30
 """Bytes: below that BlueStore has hardly room for its own records."""
+COMPLAINT = re.compile(r"error|denied|fail|refuse|unable|cannot|no such", re.IGNORECASE)
+ROLLBACK = "will rollback changes"
+"""What ceph-volume says before it undoes what it has begun, which may fail for reasons that matter less."""
 BLUESTORE = "ceph_bluestore"
 """What util-linux calls the signature of an OSD."""
 
@@ -30,3 +35,12 @@ def why_not_device(device: Device) -> str:
     if device.size < SMALLEST:
         return f"{path} has {device.size >> 20} MiB; an OSD takes {SMALLEST >> 20} MiB at least"
     return ""
+
+
+def why_failed(said: str) -> str:
+    """What ceph-volume, or a program like it, complains of first among the many lines that it says; else its last."""
+    lines = [line.strip().removeprefix("-->").removeprefix("stderr:").strip() for line in said.splitlines()]
+    lines = [line for line in lines if line]
+    undone = next((number for number, line in enumerate(lines) if ROLLBACK in line), len(lines))
+    first = next((line for line in lines[:undone] if COMPLAINT.search(line)), "")
+    return first or (lines[-1] if lines else "")
