@@ -149,7 +149,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms secrets consolelog",
         networking="networking evpn networks firewall traffic gateways tenure trace",
-        storage="storage storage-pools storage-readmission storage-tasks",
+        storage="storage storage-pools storage-readmission storage-tasks storage-ceph",
     )
     assert set(started.said["services"].values()) == {"running"}
     assert started.said["plugins"] == dict.fromkeys(started.packages(), 0)
@@ -160,7 +160,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         always - {"pvc_flush_steps"},
         hypervisor=f"{some} pvc_flush_steps pvc_vm_observers pvc_console_sinks",
         networking=f"{some} pvc_flush_steps pvc_vm_observers",
-        storage=f"{some}{secrets}",
+        storage=f"{some}{secrets} pvc_flush_steps",
     )
 
 
