@@ -37,6 +37,8 @@ class FakeCeph:
         """OSDs that the manager takes for up: it is seconds behind the monitors."""
         self.hanging: set[str] = set()
         """Nodes that get no answer."""
+        self.outdated: set[int] = set()
+        """OSDs that are up and do not have all that was written while they were down: Ceph is at work on it."""
         self.unusable: dict[str, str] = {}
         """Nodes that are told why not."""
         self.asked = 0
@@ -66,6 +68,8 @@ class FakeCeph:
         """How it is."""
         down = [osd for osd in self.osds.values() if not osd.up]
         told = [Check("OSD_DOWN", False, f"{len(down)} osds down", len(down))] if down else []
+        if self.flags:
+            told.append(Check("OSDMAP_FLAGS", False, f"{','.join(sorted(self.flags))} flag(s) set", len(self.flags)))
         checks = tuple(sorted([*self.checks, *told], key=lambda check: (not check.error, check.code)))
         draining = [id for id in self.osds if self.holds(id) and not self.osds[id].inside]
         worst = "HEALTH_ERR" if any(check.error for check in checks) else "HEALTH_WARN"
@@ -76,7 +80,7 @@ class FakeCeph:
             free=len(self.osds) * TERABYTE // 2,
             misplaced=sum(self._left(id) for id in draining),
             copies=100 * len(self.osds),
-            rate=5 if self.recovering or any(self._has_room(id) for id in draining) else 0,
+            rate=5 if self.recovering or self.outdated or any(self._has_room(id) for id in draining) else 0,
             states={"active+clean": 1},
             monitors=("a",),
             quorum=("a",),
@@ -99,7 +103,7 @@ class FakeCeph:
         return osd.inside or not self._has_room(id) or self._left(id) > 0
 
     def _serves(self, osd: Osd) -> bool:
-        return osd.up or osd.id in self.behind
+        return (osd.up or osd.id in self.behind) and osd.id not in self.outdated
 
     def _left(self, id: int) -> int:
         if not self._has_room(id):

@@ -1,9 +1,11 @@
 """`pvc storage osd`, `pvc storage flag`, and what `pvc storage status` says of Ceph."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from pvc.core.model import NodeState
 from pvc.plugins.storage.ceph.cluster import NOOUT
 from pvc.plugins.storage.ceph.osdhost import Device
 from pvc.testing.ceph import TERABYTE
@@ -166,6 +168,40 @@ def test_flags_are_set_and_listed(typed: Keyboard) -> None:
     assert [row["flag"] for row in rows if row["set"]] == ["noscrub"]
     assert typed.type("storage", "flag", "unset", "noscrub").code == 0
     assert typed.cluster.ceph.flags == set()
+
+
+def test_a_roll_waits_until_the_osds_of_a_node_are_up_and_ceph_has_recovered(typed: Keyboard) -> None:
+    cluster, ceph = typed.cluster, typed.cluster.ceph
+    for id in (1, 2, 3):
+        ceph.osds[id] = replace(ceph.osds[id], host=f"hv{id + 1}")
+    ceph.osds.pop(3)  # three OSDs of three copies: no two may be away
+    rebooted: list[str] = []
+    wrong: list[str] = []
+
+    def reboot(name: str) -> None:
+        id = int(name[2]) - 1
+        if not all(osd.up for osd in ceph.osds.values()) or ceph.outdated:
+            wrong.append(f"{name} was emptied too early")
+        ceph.change(id, up=False)
+        cluster.client_process.sleep(40)
+        ceph.change(id, up=True)
+        ceph.outdated.add(id)
+        cluster.client_process.sleep(40)
+        ceph.outdated.clear()
+        rebooted.append(name)
+
+    def reboots() -> None:
+        for name in ("hv1", "hv2", "hv3"):
+            while cluster.node(name).state is not NodeState.FLUSHED:
+                cluster.client_process.sleep(0.2)
+            reboot(name)
+
+    cluster.client_process.spawn("reboots", reboots)
+    said = typed.type("cluster", "roll", "--nodes", "hv1,hv2,hv3", "--run", "true", "--yes")
+    assert said.code == 0, said
+    cluster.run(60)
+    assert (rebooted, wrong) == (["hv1", "hv2", "hv3"], [])
+    assert ceph.flags == set()
 
 
 def test_a_flag_that_an_administrator_sets_is_not_unset_by_an_unflush(typed: Keyboard) -> None:

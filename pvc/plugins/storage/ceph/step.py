@@ -69,8 +69,13 @@ class StorageStep:
 
     def _work(self) -> str:
         """Do what the turn asks for; what is in the way of switching the node off, empty: nothing."""
-        turn = self._turn
-        assert turn is not None, "set before the question was asked"
+        assert self._turn is not None, "set before the question was asked"
+        try:
+            return self._done(self._turn)
+        finally:
+            self._watch.hurry()  # with noout set it looks more often, and sees OSDs go down that are switched off
+
+    def _done(self, turn: Turn) -> str:
         if self._unsets(turn):
             self._keeper.release(turn.commit)
             return ""
