@@ -42,9 +42,14 @@ def _add_life(cli: CommandLine) -> None:
         networking: Annotated[
             bool, typer.Option("--networking", help="Nodes with the networking role, and a host `upstream` outside.")
         ] = False,
+        storage: Annotated[
+            bool, typer.Option("--storage", help="Nodes with the storage role, and a directory that all hosts share.")
+        ] = False,
         hypervisor_only: Annotated[
             list[str] | None,
-            typer.Option(metavar="HOST", help="A node without the networking role; may be given several times."),
+            typer.Option(
+                metavar="HOST", help="A node without networking and storage roles; may be given several times."
+            ),
         ] = None,
     ) -> None:
         """Make a lab, or repair what is missing of it."""
@@ -58,6 +63,7 @@ def _add_life(cli: CommandLine) -> None:
             node_memory=node_memory,
             bare=bare,
             networking=networking,
+            storage=storage,
             hypervisor_only=tuple(hypervisor_only or ()),
         )
         started = cli.runtime.monotonic()
@@ -178,9 +184,9 @@ def _signal(name: str) -> signal.Signals:
 
 
 def _here() -> Path | None:
-    """The working directory, if it can be the one inside as well: /run is another one there."""
+    """The working directory, if it can be the one inside as well: some are others there."""
     here = Path.cwd()
-    return None if here.is_relative_to("/run") or here.is_relative_to("/proc") else here
+    return None if any(here.is_relative_to(other) for other in ("/run", "/proc", "/mnt")) else here
 
 
 def _become(command: list[str]) -> None:

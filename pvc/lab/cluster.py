@@ -97,6 +97,8 @@ class Lab:
         shape.check()
         _require_root()
         _require_tools(shape)
+        if shape.storage:
+            _require_elsewhere((self.state.path, Path(sys.executable)))
         if not shape.bare:
             daemons.require_programs(["pvc", "pvcd"])
         with self.state.lock():
@@ -121,6 +123,9 @@ class Lab:
         self._namespaces.end()
         self.state.remove()
         self.state.make()
+        if shape.storage:
+            (self.state.path / daemons.SHARED_DIRECTORY).mkdir()
+            shutil.copy(images.shim(self.state.cache, self._processes), self.state.path / daemons.SHARED_SHIM)
         self._say(f"making lab {self.name} in {self.state.path}")
         (self.state.path / "hosts").write_text(settings.hosts_text(shape))
         for host in shape.hosts():
@@ -184,11 +189,18 @@ class Lab:
     # VMs
 
     def write_vm(
-        self, name: str, *, arguments: str | None = None, memory: int | None = None, networks: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        arguments: str | None = None,
+        memory: int | None = None,
+        networks: Sequence[str] = (),
+        disks: Sequence[str] = (),
     ) -> Path:
         """Write the libvirt XML of a VM with the lab's image; `arguments` and `memory` (MiB) replace the shape's.
 
-        It is plugged into these networks of the cluster; only the image `linux` has a driver for them.
+        It is plugged into these networks of the cluster, and has these disks: `POOL/VOLUME`, or the path of a raw file.
+        Only the image `linux` has drivers for them.
         """
         shape = self.shape
         image = images.prepare(shape.vm_image, self.state.cache, self._processes)
@@ -197,7 +209,7 @@ class Lab:
         size = memory or shape.vm_memory or image.memory
         path = self.state.path / f"{name}.xml"
         identity, boot = vm_id(self.name, name), (image.kernel, command_line, image.initrd)
-        path.write_text(vm_xml(name, identity, size, *boot, shell=image.shell, networks=networks))
+        path.write_text(vm_xml(name, identity, size, *boot, shell=image.shell, networks=networks, disks=disks))
         return path
 
     def shell_socket(self, name: str, node: str) -> Path:
@@ -206,7 +218,7 @@ class Lab:
 
     def pinger(self) -> Path:
         """The program `pinger`, for the lab's hosts; VMs with the image `linux` have it too."""
-        return images.pinger(self.state.cache, self._processes)
+        return images.program("pinger", self.state.cache, self._processes)
 
     def libvirt_uri(self, node: str) -> str:
         """A libvirt URI of a node that works outside of the lab, for root."""
@@ -332,6 +344,14 @@ class Lab:
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise LabError("a lab needs root: it makes namespaces and runs libvirtd; use sudo")
+
+
+def _require_elsewhere(paths: Sequence[Path]) -> None:
+    """Raises LabError if one of these would be covered by what the hosts mount."""
+    top = Path(settings.SHARED).parent
+    for path in paths:
+        if path.is_relative_to(top):
+            raise LabError(f"hosts of a lab with --storage see another {top} than this machine; move {path} elsewhere")
 
 
 def _require_tools(shape: Shape) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pvc.lab import settings
 from pvc.lab.errors import LabError
+from pvc.lab.settings import SHARED
 from pvc.lab.shape import Host, Kind, Shape
 
 ZOOKEEPER_CLASSES = "/usr/share/java/slf4j-simple.jar:/usr/share/java/zookeeper.jar"
@@ -22,6 +23,9 @@ PRIVATE = {
     "run-pvc": "/run/pvc",
 }
 """A node's own directories: name in its state directory, and what it lies over."""
+
+SHARED_DIRECTORY, SHARED_SHIM = "shared", "shared.so"
+"""In the lab's state directory: what the hosts share, and what has libvirt know it; see kernel/shared.c."""
 
 LOST_AT_BOOT = ("run", "run-pvc")
 """Those of them that a real machine empties when it boots."""
@@ -48,7 +52,7 @@ def daemons(shape: Shape, state: Path) -> tuple[Daemon, ...]:
     nodes = shape.of_kind(Kind.NODE)
     return (
         *servers,
-        *(libvirtd(host) for host in nodes),
+        *(libvirtd(host, state, shared=shape.storage) for host in nodes),
         *(pvcd(host) for host in nodes if not shape.bare),
     )
 
@@ -64,9 +68,10 @@ def zookeeper(host: Host, state: Path) -> Daemon:
     return Daemon("zookeeper", host, command, ("timeout", "3", "sh", "-c", ask), "Mode: ")
 
 
-def libvirtd(host: Host) -> Daemon:
+def libvirtd(host: Host, state: Path, *, shared: bool) -> Daemon:
     """libvirtd; it works once it knows what QEMU can do, which it finds out when first asked."""
-    command = ("libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
+    shim = ("env", f"LD_PRELOAD={state / SHARED_SHIM}") if shared else ()
+    command = (*shim, "libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
     ask = (
         "timeout",
         "20",
@@ -132,8 +137,12 @@ def client_file(host: Host, state: Path) -> Path:
     return state / host.name / "pvc.yaml"
 
 
-def binds(host: Host, state: Path) -> Mapping[Path, str]:
+def binds(shape: Shape, host: Host, state: Path) -> Mapping[Path, str]:
     """What is bound over what on a host."""
     own = state / host.name
     directories = PRIVATE if host.kind is Kind.NODE else {}
-    return {own / "machine-id": "/etc/machine-id", **{own / name: target for name, target in directories.items()}}
+    return {
+        own / "machine-id": "/etc/machine-id",
+        **{own / name: target for name, target in directories.items()},
+        **({state / SHARED_DIRECTORY: SHARED} if shape.storage else {}),
+    }

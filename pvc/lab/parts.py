@@ -58,7 +58,7 @@ class Parts:
             if (directory := self._state.path / host.name / name).exists():
                 shutil.rmtree(directory)
                 directory.mkdir()
-        self._namespaces.start_host(host, daemons.binds(host, self._state.path))
+        self._namespaces.start_host(host, daemons.binds(self._shape, host, self._state.path))
         self._network.plug(host, connected=True)
         return True
 
