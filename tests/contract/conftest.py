@@ -8,7 +8,10 @@ import pytest
 from pvc.core.process import SystemProcesses
 from pvc.core.threads import ThreadRuntime
 from pvc.testing.zookeeper import ZooKeeperServer, free_port, missing_for_server
+from tests.contract.cephclusters import ceph, free_loopback, session_ceph
 from tests.contract.clusters import Cluster, FakeCluster, RealCluster
+
+__all__ = ["ceph", "free_loopback", "session_ceph"]  # fixtures, from here on known to all tests below
 
 
 @pytest.fixture(autouse=True)
