@@ -45,6 +45,9 @@ def _add_life(cli: CommandLine) -> None:
         storage: Annotated[
             bool, typer.Option("--storage", help="Nodes with the storage role, and a directory that all hosts share.")
         ] = False,
+        ceph: Annotated[
+            bool, typer.Option("--ceph", help="A small real Ceph cluster, with an OSD on each of the first nodes.")
+        ] = False,
         hypervisor_only: Annotated[
             list[str] | None,
             typer.Option(
@@ -64,6 +67,7 @@ def _add_life(cli: CommandLine) -> None:
             bare=bare,
             networking=networking,
             storage=storage,
+            ceph=ceph,
             hypervisor_only=tuple(hypervisor_only or ()),
         )
         started = cli.runtime.monotonic()
@@ -122,7 +126,7 @@ def _add_use(cli: CommandLine) -> None:
     @group.command("logs")
     def logs(
         host: Annotated[str, typer.Argument(help="A host, such as hv1 or zk1.")],
-        of: Annotated[str | None, typer.Option(help="pvcd, libvirtd, zookeeper or host.")] = None,
+        of: Annotated[str | None, typer.Option(help="pvcd, libvirtd, zookeeper, mon, mgr, osd or host.")] = None,
         name: Name = NAME,
         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     ) -> None:
@@ -135,7 +139,7 @@ def _add_use(cli: CommandLine) -> None:
 
 def _add_faults(cli: CommandLine) -> None:
     group = cli.group("lab")
-    what = typer.Argument(help="pvcd, libvirtd, zookeeper or node (a whole host).")
+    what = typer.Argument(help="pvcd, libvirtd, zookeeper, mon, mgr, osd or node (a whole host).")
 
     @group.command("start")
     def start(
@@ -146,7 +150,9 @@ def _add_faults(cli: CommandLine) -> None:
 
     @group.command("kill")
     def kill(
-        what: Annotated[str, typer.Argument(help="pvcd, libvirtd, zookeeper, qemu or node (a whole host).")],
+        what: Annotated[
+            str, typer.Argument(help="pvcd, libvirtd, zookeeper, mon, mgr, osd, qemu or node (a whole host).")
+        ],
         target: Annotated[str, typer.Argument(help="The host; for qemu the VM.")],
         name: Name = NAME,
         number: Annotated[str, typer.Option("--signal", help="Such as KILL, TERM, STOP, CONT.")] = "KILL",

@@ -92,6 +92,8 @@ class Shape:
             raise LabError(
                 "without --networking and --storage all nodes are hypervisors only; leave --hypervisor-only out"
             )
+        if self.ceph and not self.osd_hosts():
+            raise LabError("no node is left for Ceph's data; name fewer nodes with --hypervisor-only")
         if unknown := sorted(set(self.hypervisor_only) - {host.name for host in self.of_kind(Kind.NODE)}):
             raise LabError(f"the lab has no node {', '.join(unknown)}; it has hv1 to hv{self.nodes}")
 
@@ -129,7 +131,8 @@ class Shape:
 
     def osd_hosts(self) -> tuple[Host, ...]:
         """The nodes with an OSD, in the order of the OSDs' numbers."""
-        return self.of_kind(Kind.NODE)[:MOST_OSDS] if self.ceph else ()
+        able = [host for host in self.of_kind(Kind.NODE) if self.ceph and "storage" in self.roles(host)]
+        return tuple(able[:MOST_OSDS])
 
     def placement(self) -> dict[str, str]:
         """Each VM and the node it starts on, round robin."""
