@@ -227,6 +227,11 @@ class Lab:
         path.write_text(vm_xml(name, identity, size, *boot, shell=image.shell, networks=networks, disks=disks))
         return path
 
+    @property
+    def shared_directory(self) -> Path:
+        """Where the directory that the hosts of a lab with storage share is outside of the lab."""
+        return self.state.path / daemons.SHARED_DIRECTORY
+
     def shell_socket(self, name: str, node: str) -> Path:
         """Where commands for a VM with the image `linux` go in while it is on that node; outside of the lab."""
         return self.state.path / self.shape.host(node).name / "run" / shell_file(name)

@@ -43,6 +43,10 @@ class Recording:
     def highest(self) -> int:
         return max(self.numbers, default=0)
 
+    def up_to(self, number: int) -> "Recording":
+        """Without what is later: of a disk that was written to while it was read, only what was on it before counts."""
+        return Recording({each: writer for each, writer in self.numbers.items() if each <= number}, self.sectors)
+
     @property
     def writers(self) -> list[str]:
         """Who has written, in the order of the numbers; one that comes twice wrote beside another."""
@@ -73,8 +77,8 @@ def checksum(data: bytes) -> int:
 def said_in(console: str) -> Said:
     """What the program said, from the text of a console."""
     lines = console.replace("\r", "").splitlines()
-    starts = [found[1] for line in lines if (found := re.fullmatch(r"recording from \d+ as (\S+)", line))]
-    numbers = [int(found[1]) for line in lines if (found := re.fullmatch(r"acknowledged (\d+)", line))]
+    starts = [found[1] for line in lines if (found := re.fullmatch(r"recording from \d+ as (\S{36})", line))]
+    numbers = [int(found[1]) for line in lines if (found := re.fullmatch(r"acknowledged (\d+)\.", line))]
     wrong = [line for line in lines if re.match(r"hole at|foreign record|stopped at", line)]
     return Said(tuple(numbers), tuple(starts), tuple(wrong))
 

@@ -70,6 +70,12 @@ def test_each_loss_and_each_second_writer_is_seen(contents: bytes, console: Said
     assert fault in faults(recording_of(contents), console)
 
 
+def test_a_disk_that_is_read_while_it_is_written_to_is_judged_up_to_what_was_acknowledged_before() -> None:
+    torn = recording_of(image(record(1), record(2), bytes(SECTOR), record(4)))
+    assert faults(torn.up_to(2), said(1, 2)) == []
+    assert faults(torn.up_to(3), said(1, 2, 3)) == ["1 acknowledged, but not on the disk: 3"]
+
+
 def test_a_damaged_record_is_none() -> None:
     damaged = bytearray(record(1))
     damaged[100] ^= 1
@@ -77,8 +83,22 @@ def test_a_damaged_record_is_none() -> None:
 
 
 def test_a_console_is_read_with_all_else_on_it() -> None:
-    text = "vm1 starts: acknowledged 9\r\nrecording from 1 as ab-c\r\nacknowledged 1\r\nhole at 3\r\nacknowledged 2\r\n"
-    assert said_in(text) == Said((1, 2), ("ab-c",), ("hole at 3",))
+    writer = "c79b7741-b5a6-4039-99f0-d90b2fb96dc7"
+    lines = (
+        "vm1 starts: acknowledged 9.",
+        f"recording from 1 as {writer}",
+        "acknowledged 1.",
+        "hole at 3",
+        "acknowledged 2.",
+    )
+    text = "\r\n".join(lines)
+    assert said_in(text) == Said((1, 2), (writer,), ("hole at 3",))
+
+
+def test_a_line_that_was_cut_says_nothing() -> None:
+    assert said_in("acknowledged 21.\nacknowledged 2\n--- ended ---\nrecording from 22 as c79b\n") == Said(
+        (21,), (), ()
+    )
 
 
 @pytest.mark.lab
@@ -104,7 +124,7 @@ def test_the_program_sees_a_second_one_on_its_disk(tmp_path: Path, labs_director
     disk.write_bytes(bytes(64 * SECTOR))
     other = SystemProcesses().start([str(recorder(labs_directory)), str(disk), "500"], output=tmp_path / "other.txt")
     try:
-        wait_for(tmp_path / "other.txt", "acknowledged 1\n")
+        wait_for(tmp_path / "other.txt", "acknowledged 1.\n")
         text = run_recorder(labs_directory, disk, tmp_path / "mine.txt", until=300)
     finally:
         other.signal(signal.SIGKILL)
@@ -120,7 +140,7 @@ def run_recorder(labs_directory: Path, disk: Path, output: Path, *, until: int) 
     """What it said until it was killed, some time after that number was acknowledged."""
     running = SystemProcesses().start([str(recorder(labs_directory)), str(disk), "500"], output=output)
     try:
-        wait_for(output, f"acknowledged {until}\n")
+        wait_for(output, f"acknowledged {until}.\n")
     finally:
         running.signal(signal.SIGKILL)
         running.wait(10)

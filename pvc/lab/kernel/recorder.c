@@ -7,7 +7,7 @@
  * it finds on the disk. What it says, a line each:
  *
  *   recording from N as WRITER  it starts; N is 1 on an empty disk
- *   acknowledged N              the disk has said that record N is on it
+ *   acknowledged N.             the disk has said that record N is on it; without the full stop the line was cut
  *   hole at N                   record N should be on the disk, but is not
  *   foreign record N of WRITER  somebody else writes to the disk, too; it goes on all the same
  *   stopped at N: REASON        the disk has refused; it ends
@@ -143,7 +143,7 @@ int main(int words, char **word)
                 buffer->checksum = checksum(buffer);
                 if (pwrite(disk, buffer, SECTOR, (off_t)((number - 1) % sectors) * SECTOR) != SECTOR)
                         stop(number, errno ? strerror(errno) : "it was written in part");
-                printf("acknowledged %llu\n", (unsigned long long)number);
+                printf("acknowledged %llu.\n", (unsigned long long)number);
                 nanosleep(&pause, NULL);
         }
 }
