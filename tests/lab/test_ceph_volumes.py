@@ -31,7 +31,8 @@ def recorder(lake: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_the_key_of_vms_is_in_libvirts_memory_only(lake: Store, recorder: Recorder) -> None:
-    key = lake.lab.run(["ceph-authtool", "/etc/ceph/ceph.client.libvirt.keyring", "--print-key"], "hv1").stdout.strip()
+    ask = ["ceph-authtool", "/etc/ceph/ceph.client.libvirt.keyring", "--name", "client.libvirt", "--print-key"]
+    key = lake.lab.run(ask, "hv1").stdout.strip()
     assert len(key) > 20
     for node in ("hv1", "hv2"):
         assert "ceph" in lake.lab.run(["virsh", "secret-list"], node).stdout
