@@ -66,8 +66,11 @@ class Store(RealCluster):
         """The directory that all hosts share, as seen outside of the lab."""
         return self.lab.shared_directory
 
-    def add_file(self, name: str, size: int = 4 * MIB) -> str:
-        """Make an empty raw image in the shared directory; its path in the lab."""
+    def add_file(self, name: str, size: int = 16 * MIB) -> str:
+        """Make an empty raw image in the shared directory; its path in the lab.
+
+        So many records take 27 minutes to fill it, and none is written over while a test looks at it.
+        """
         with (self.shared / name).open("wb") as file:
             file.truncate(size)
         return f"{SHARED}/{name}"

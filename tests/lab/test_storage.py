@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pvc.lab.cluster import Lab
+from pvc.lab.errors import LabError
+from pvc.lab.shape import Shape
 from tests.lab.recordings import faults
 from tests.lab.store import Recorder, Store, store
 
@@ -91,3 +94,9 @@ def test_a_vm_whose_node_loses_power_goes_on_when_the_node_is_back(shop: Store, 
     recorder.wait_for_start(starts + 1)
     assert shop.copies() == {"writer": ["hv1"]}
     assert recorder.faults() == []
+
+
+def test_a_lab_that_would_cover_itself_with_the_shared_directory_is_refused(labs_directory: Path) -> None:
+    with pytest.raises(LabError, match="see another /mnt than this machine; move /mnt/labs/mine elsewhere"):
+        Lab("mine", Shape(vms=0, bare=True, storage=True), directory=Path("/mnt/labs")).up()
+    assert not Path("/mnt/labs").exists()

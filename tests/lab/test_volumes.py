@@ -33,7 +33,7 @@ def test_a_volume_is_an_image_of_its_pool_and_is_listed(market: Store) -> None:
     (row,) = market.ask("storage", "volume", "list", "shared")
     assert (row["pool"], row["name"], row["size"]) == ("shared", "records", 4 * MIB)
     assert (market.shared / "records.qcow2").exists()
-    assert "shared has no volume recrods" in market.refused("storage", "volume", "info", "shared", "recrods")
+    assert "did you mean records" in market.refused("storage", "volume", "info", "shared", "recrods")
 
 
 def test_what_a_vm_uses_is_not_removed_nor_given_to_another(market: Store, recorder: Recorder) -> None:
