@@ -42,9 +42,17 @@ def _add_life(cli: CommandLine) -> None:
         networking: Annotated[
             bool, typer.Option("--networking", help="Nodes with the networking role, and a host `upstream` outside.")
         ] = False,
+        storage: Annotated[
+            bool, typer.Option("--storage", help="Nodes with the storage role, and a directory that all hosts share.")
+        ] = False,
+        ceph: Annotated[
+            bool, typer.Option("--ceph", help="A small real Ceph cluster, with an OSD on each of the first nodes.")
+        ] = False,
         hypervisor_only: Annotated[
             list[str] | None,
-            typer.Option(metavar="HOST", help="A node without the networking role; may be given several times."),
+            typer.Option(
+                metavar="HOST", help="A node without networking and storage roles; may be given several times."
+            ),
         ] = None,
     ) -> None:
         """Make a lab, or repair what is missing of it."""
@@ -58,6 +66,8 @@ def _add_life(cli: CommandLine) -> None:
             node_memory=node_memory,
             bare=bare,
             networking=networking,
+            storage=storage,
+            ceph=ceph,
             hypervisor_only=tuple(hypervisor_only or ()),
         )
         started = cli.runtime.monotonic()
@@ -116,7 +126,7 @@ def _add_use(cli: CommandLine) -> None:
     @group.command("logs")
     def logs(
         host: Annotated[str, typer.Argument(help="A host, such as hv1 or zk1.")],
-        of: Annotated[str | None, typer.Option(help="pvcd, libvirtd, zookeeper or host.")] = None,
+        of: Annotated[str | None, typer.Option(help="pvcd, libvirtd, zookeeper, mon, mgr, osd or host.")] = None,
         name: Name = NAME,
         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     ) -> None:
@@ -129,7 +139,7 @@ def _add_use(cli: CommandLine) -> None:
 
 def _add_faults(cli: CommandLine) -> None:
     group = cli.group("lab")
-    what = typer.Argument(help="pvcd, libvirtd, zookeeper or node (a whole host).")
+    what = typer.Argument(help="pvcd, libvirtd, zookeeper, mon, mgr, osd or node (a whole host).")
 
     @group.command("start")
     def start(
@@ -140,7 +150,9 @@ def _add_faults(cli: CommandLine) -> None:
 
     @group.command("kill")
     def kill(
-        what: Annotated[str, typer.Argument(help="pvcd, libvirtd, zookeeper, qemu or node (a whole host).")],
+        what: Annotated[
+            str, typer.Argument(help="pvcd, libvirtd, zookeeper, mon, mgr, osd, qemu or node (a whole host).")
+        ],
         target: Annotated[str, typer.Argument(help="The host; for qemu the VM.")],
         name: Name = NAME,
         number: Annotated[str, typer.Option("--signal", help="Such as KILL, TERM, STOP, CONT.")] = "KILL",
@@ -178,9 +190,9 @@ def _signal(name: str) -> signal.Signals:
 
 
 def _here() -> Path | None:
-    """The working directory, if it can be the one inside as well: /run is another one there."""
+    """The working directory, if it can be the one inside as well: some are others there."""
     here = Path.cwd()
-    return None if here.is_relative_to("/run") or here.is_relative_to("/proc") else here
+    return None if any(here.is_relative_to(other) for other in ("/run", "/proc", "/mnt")) else here
 
 
 def _become(command: list[str]) -> None:

@@ -12,9 +12,12 @@ from pvc.core.process import Finished, Processes, SystemProcesses
 from pvc.core.runtime import Runtime
 from pvc.core.threads import ThreadRuntime
 from pvc.lab import daemons, images, pidfile, settings
+from pvc.lab.ceph import PACKAGES as CEPH_PACKAGES
+from pvc.lab.ceph import TOOLS as CEPH_TOOLS
 from pvc.lab.daemons import Daemon
 from pvc.lab.deadline import wait_until
 from pvc.lab.errors import LabError
+from pvc.lab.labceph import LabCeph
 from pvc.lab.namespaces import Namespaces
 from pvc.lab.network import Network
 from pvc.lab.parts import Parts, Row
@@ -29,6 +32,8 @@ TOOLS = (
     *("qemu-system-x86_64", "busybox", "gcc"),
 )
 NETWORKING_TOOLS = ("dnsmasq",)
+RBD_DRIVER = Path("/usr/lib/x86_64-linux-gnu/qemu/block-rbd.so")
+"""QEMU's, which comes in a package of its own."""
 PACKAGES = (
     "zookeeper libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static iproute2 nftables gcc dnsmasq-base"
 )
@@ -40,10 +45,11 @@ END_TIME = 15.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def missing_tools(*, networking: bool = False) -> list[str]:
+def missing_tools(*, networking: bool = False, ceph: bool = False) -> list[str]:
     """Programs that a lab needs and this machine lacks."""
-    needed = (*TOOLS, *NETWORKING_TOOLS) if networking else TOOLS
-    return [tool for tool in needed if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{PATH}") is None]
+    needed = (*TOOLS, *(NETWORKING_TOOLS if networking else ()), *(CEPH_TOOLS if ceph else ()))
+    missing = [tool for tool in needed if shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{PATH}") is None]
+    return [*missing, *([] if RBD_DRIVER.exists() or not ceph else [RBD_DRIVER.name])]
 
 
 def _silent(text: str) -> None:
@@ -97,6 +103,8 @@ class Lab:
         shape.check()
         _require_root()
         _require_tools(shape)
+        if shape.storage:
+            _require_elsewhere((self.state.path, Path(sys.executable)))
         if not shape.bare:
             daemons.require_programs(["pvc", "pvcd"])
         with self.state.lock():
@@ -121,6 +129,9 @@ class Lab:
         self._namespaces.end()
         self.state.remove()
         self.state.make()
+        if shape.storage:
+            (self.state.path / daemons.SHARED_DIRECTORY).mkdir()
+            shutil.copy(images.shim(self.state.cache, self._processes), self.state.path / daemons.SHARED_SHIM)
         self._say(f"making lab {self.name} in {self.state.path}")
         (self.state.path / "hosts").write_text(settings.hosts_text(shape))
         for host in shape.hosts():
@@ -135,16 +146,25 @@ class Lab:
         parts = self._parts()
         done += [f"started host {host.name}" for host in shape.hosts() if parts.ensure_host(host)]
         everything = daemons.daemons(shape, self.state.path)
-        outer = [daemon for daemon in everything if daemon.name != "pvcd"]
+        outer = [daemon for daemon in everything if daemon.name not in ("pvcd", *daemons.CEPH_DAEMONS)]
         for daemon in outer:
             if parts.ensure(daemon):
                 self._say(f"starting {daemon.name} on {daemon.host.name}")
                 done.append(f"started {daemon.name} on {daemon.host.name}")
+        if shape.ceph:
+            done += self._start_ceph()
         for daemon in outer:
             parts.wait_ready(daemon)
         if not shape.bare:
             done += self._start_product(shape, [daemon for daemon in everything if daemon.name == "pvcd"])
         return done
+
+    def _start_ceph(self) -> list[str]:
+        self._say("starting Ceph")
+        ceph = self.ceph()
+        ceph.start()
+        ceph.hand_out()
+        return [f"started {daemon.name} on {daemon.host.name}" for daemon in ceph.started]
 
     def _start_product(self, shape: Shape, own: Sequence[Daemon]) -> list[str]:
         if not self.state.initialised.exists():
@@ -184,11 +204,18 @@ class Lab:
     # VMs
 
     def write_vm(
-        self, name: str, *, arguments: str | None = None, memory: int | None = None, networks: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        arguments: str | None = None,
+        memory: int | None = None,
+        networks: Sequence[str] = (),
+        disks: Sequence[str] = (),
     ) -> Path:
         """Write the libvirt XML of a VM with the lab's image; `arguments` and `memory` (MiB) replace the shape's.
 
-        It is plugged into these networks of the cluster; only the image `linux` has a driver for them.
+        It is plugged into these networks of the cluster, and has these disks: `POOL/VOLUME`, or the path of a raw file.
+        Only the image `linux` has drivers for them.
         """
         shape = self.shape
         image = images.prepare(shape.vm_image, self.state.cache, self._processes)
@@ -197,8 +224,13 @@ class Lab:
         size = memory or shape.vm_memory or image.memory
         path = self.state.path / f"{name}.xml"
         identity, boot = vm_id(self.name, name), (image.kernel, command_line, image.initrd)
-        path.write_text(vm_xml(name, identity, size, *boot, shell=image.shell, networks=networks))
+        path.write_text(vm_xml(name, identity, size, *boot, shell=image.shell, networks=networks, disks=disks))
         return path
+
+    @property
+    def shared_directory(self) -> Path:
+        """Where the directory that the hosts of a lab with storage share is outside of the lab."""
+        return self.state.path / daemons.SHARED_DIRECTORY
 
     def shell_socket(self, name: str, node: str) -> Path:
         """Where commands for a VM with the image `linux` go in while it is on that node; outside of the lab."""
@@ -206,7 +238,11 @@ class Lab:
 
     def pinger(self) -> Path:
         """The program `pinger`, for the lab's hosts; VMs with the image `linux` have it too."""
-        return images.pinger(self.state.cache, self._processes)
+        return images.program("pinger", self.state.cache, self._processes)
+
+    def ceph(self) -> LabCeph:
+        """The lab's Ceph cluster. Raises LabError if it has none."""
+        return LabCeph(self.state.path, self.shape, self._processes, self._runtime, self.run, self._parts().ensure)
 
     def libvirt_uri(self, node: str) -> str:
         """A libvirt URI of a node that works outside of the lab, for root."""
@@ -334,6 +370,15 @@ def _require_root() -> None:
         raise LabError("a lab needs root: it makes namespaces and runs libvirtd; use sudo")
 
 
+def _require_elsewhere(paths: Sequence[Path]) -> None:
+    """Raises LabError if one of these would be covered by what the hosts mount."""
+    top = Path(settings.SHARED).parent
+    for path in paths:
+        if path.is_relative_to(top):
+            raise LabError(f"hosts of a lab with --storage see another {top} than this machine; move {path} elsewhere")
+
+
 def _require_tools(shape: Shape) -> None:
-    if missing := missing_tools(networking=shape.networking):
-        raise LabError(f"this machine lacks {', '.join(missing)}; install the packages {PACKAGES}")
+    if missing := missing_tools(networking=shape.networking, ceph=shape.ceph):
+        packages = f"{PACKAGES} {CEPH_PACKAGES}" if shape.ceph else PACKAGES
+        raise LabError(f"this machine lacks {', '.join(missing)}; install the packages {packages}")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvc.lab import settings
+from pvc.lab.ceph import MEMORY
 from pvc.lab.errors import LabError
+from pvc.lab.settings import SHARED
 from pvc.lab.shape import Host, Kind, Shape
 
 ZOOKEEPER_CLASSES = "/usr/share/java/slf4j-simple.jar:/usr/share/java/zookeeper.jar"
@@ -21,9 +23,17 @@ PRIVATE = {
     "etc-pvc": "/etc/pvc",
     "run-pvc": "/run/pvc",
 }
-"""A node's own directories: name in its state directory, and what it lies over."""
+"""A node's own directories, see `directories_of`."""
 
-LOST_AT_BOOT = ("run", "run-pvc")
+SHARED_DIRECTORY, SHARED_SHIM = "shared", "shared.so"
+"""In the lab's state directory: what the hosts share, and what has libvirt know it; see kernel/shared.c."""
+
+CEPH_CLIENT = {"etc-ceph": "/etc/ceph"}
+CEPH_NODE = {**CEPH_CLIENT, "lib-ceph": "/var/lib/ceph", "log-ceph": "/var/log/ceph", "run-ceph": "/run/ceph"}
+"""The same of who uses Ceph, and of a node that may have OSDs. Daemons of the lab keep their own things elsewhere."""
+CEPH_DAEMONS = ("mon", "mgr", "osd")
+
+LOST_AT_BOOT = ("run", "run-pvc", "run-ceph")
 """Those of them that a real machine empties when it boots."""
 
 
@@ -48,7 +58,10 @@ def daemons(shape: Shape, state: Path) -> tuple[Daemon, ...]:
     nodes = shape.of_kind(Kind.NODE)
     return (
         *servers,
-        *(libvirtd(host) for host in nodes),
+        *(monitor(host, state) for host in shape.of_kind(Kind.CEPH)),
+        *(mgr(host, state) for host in shape.of_kind(Kind.CEPH)),
+        *(osd(number, host, state) for number, host in enumerate(shape.osd_hosts())),
+        *(libvirtd(host, state, shared=shape.storage) for host in nodes),
         *(pvcd(host) for host in nodes if not shape.bare),
     )
 
@@ -64,9 +77,10 @@ def zookeeper(host: Host, state: Path) -> Daemon:
     return Daemon("zookeeper", host, command, ("timeout", "3", "sh", "-c", ask), "Mode: ")
 
 
-def libvirtd(host: Host) -> Daemon:
+def libvirtd(host: Host, state: Path, *, shared: bool) -> Daemon:
     """libvirtd; it works once it knows what QEMU can do, which it finds out when first asked."""
-    command = ("libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
+    shim = ("env", f"LD_PRELOAD={state / SHARED_SHIM}") if shared else ()
+    command = (*shim, "libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid")
     ask = (
         "timeout",
         "20",
@@ -80,6 +94,38 @@ def libvirtd(host: Host) -> Daemon:
         "pc",
     )
     return Daemon("libvirtd", host, command, ask, "<machine>")
+
+
+def monitor(host: Host, state: Path) -> Daemon:
+    """Ceph's monitor; it works once it leads, for it is the only one."""
+    return _ceph("mon", "a", host, state, _own_words("mon.a", state, "mon_status"), '"state": "leader"')
+
+
+def mgr(host: Host, state: Path) -> Daemon:
+    """Ceph's manager; it works once it answers as the one that the monitor sends people to."""
+    ask = ("ceph", "-c", str(ceph_directory(state) / "ceph.conf"), "tell", "mgr.x", "version")
+    return _ceph("mgr", "x", host, state, ask, '"version"')
+
+
+def osd(number: int, host: Host, state: Path) -> Daemon:
+    """One of Ceph's OSDs; it works once it has its place in the cluster's map."""
+    return _ceph("osd", str(number), host, state, _own_words(f"osd.{number}", state, "status"), '"state": "active"')
+
+
+def _ceph(kind: str, identity: str, host: Host, state: Path, ask: Sequence[str], sign: str) -> Daemon:
+    conf = str(ceph_directory(state) / "ceph.conf")
+    command = ("env", *MEMORY, f"ceph-{kind}", "-f", "-i", identity, "-c", conf)
+    return Daemon(kind, host, command, ("timeout", "10", *ask), sign)
+
+
+def _own_words(name: str, state: Path, question: str) -> Sequence[str]:
+    """Asks a daemon of Ceph itself, past the cluster."""
+    return ("ceph", "--admin-daemon", str(ceph_directory(state) / "run" / f"ceph-{name}.asok"), question)
+
+
+def ceph_directory(state: Path) -> Path:
+    """Where the Ceph cluster of a lab is."""
+    return state / "ceph"
 
 
 def pvcd(host: Host) -> Daemon:
@@ -108,6 +154,8 @@ def write_host(shape: Shape, lab: str, host: Host, state: Path) -> None:
     elif host.kind is Kind.NODE:
         _write_node(shape, lab, host, state)
     elif host.kind is Kind.CLIENT:
+        for name in directories_of(shape, host):
+            (state / host.name / name).mkdir()
         client_file(host, state).write_text(settings.client_text(shape))
 
 
@@ -120,7 +168,7 @@ def _write_zookeeper(shape: Shape, host: Host, state: Path) -> None:
 
 def _write_node(shape: Shape, lab: str, host: Host, state: Path) -> None:
     directory = state / host.name
-    for name in PRIVATE:
+    for name in directories_of(shape, host):
         (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "etc-libvirt" / "libvirtd.conf").write_text(settings.libvirtd_text(lab, host))
     (directory / "etc-libvirt" / "qemu.conf").write_text(settings.qemu_text())
@@ -132,8 +180,18 @@ def client_file(host: Host, state: Path) -> Path:
     return state / host.name / "pvc.yaml"
 
 
-def binds(host: Host, state: Path) -> Mapping[Path, str]:
+def directories_of(shape: Shape, host: Host) -> Mapping[str, str]:
+    """A host's own directories: name in its state directory, and what it lies over."""
+    if host.kind is Kind.NODE:
+        return {**PRIVATE, **CEPH_NODE} if shape.ceph else PRIVATE
+    return CEPH_CLIENT if shape.ceph and host.kind is Kind.CLIENT else {}
+
+
+def binds(shape: Shape, host: Host, state: Path) -> Mapping[Path, str]:
     """What is bound over what on a host."""
     own = state / host.name
-    directories = PRIVATE if host.kind is Kind.NODE else {}
-    return {own / "machine-id": "/etc/machine-id", **{own / name: target for name, target in directories.items()}}
+    return {
+        own / "machine-id": "/etc/machine-id",
+        **{own / name: target for name, target in directories_of(shape, host).items()},
+        **({state / SHARED_DIRECTORY: SHARED} if shape.storage else {}),
+    }

@@ -16,22 +16,22 @@ COMPILE = (
     *("-Wall", "-Wextra", "-Wl,--build-id=none"),
 )
 POWER_BUTTON_DRIVERS = ("drivers/acpi/button.ko", "drivers/input/evdev.ko")
-NETWORK_DRIVERS = (
+VIRTIO_DRIVERS = (
     *("drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio.ko", "drivers/virtio/virtio_pci_legacy_dev.ko"),
     *("drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "net/core/failover.ko"),
-    *("drivers/net/net_failover.ko", "drivers/net/virtio_net.ko"),
+    *("drivers/net/net_failover.ko", "drivers/net/virtio_net.ko", "drivers/block/virtio_blk.ko"),
 )
 """In the order in which they need each other."""
-PINGER = ("gcc", "-static", "-Os", "-Wall", "-Wextra", "-Wl,--build-id=none", "-Wl,--strip-all")
+PROGRAM = ("gcc", "-static", "-Os", "-Wall", "-Wextra", "-Wl,--build-id=none", "-Wl,--strip-all")
 PACK = """\
 root=$1 target=$2
 shift 2
 cd "$root"
 mkdir bin dev etc proc run sys drivers
 cp "$1" init
-cp "$2" "$3" "$4" bin
+cp "$2" "$3" "$4" "$5" bin
 chmod 755 init bin/*
-shift 4
+shift 5
 number=10
 for driver; do
         cp "$driver" "drivers/$number-${driver##*/}"
@@ -40,6 +40,7 @@ done
 find . | cpio --quiet -o -H newc > "$target"
 rm -rf "$root"
 """
+SHIM = ("gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra")
 BUILD_TIME = 60.0
 
 
@@ -82,8 +83,9 @@ def _linux(cache: Path, processes: Processes) -> Image:
             "the linux VM image is made of Debian's linux-image-cloud-amd64 and busybox-static; install both"
         )
     modules = Path("/lib/modules", kernels[-1].name.removeprefix("vmlinuz-"), "kernel")
-    drivers = [modules / name for name in (*POWER_BUTTON_DRIVERS, *NETWORK_DRIVERS)]
-    programs = [Path("/bin/busybox"), SOURCES / "lease", pinger(cache, processes)]
+    drivers = [modules / name for name in (*POWER_BUTTON_DRIVERS, *VIRTIO_DRIVERS)]
+    own = [program(name, cache, processes) for name in ("pinger", "recorder")]
+    programs = [Path("/bin/busybox"), SOURCES / "lease", *own]
     contents = [SOURCES / "init", *programs, *drivers]
     target = cache / f"linux-{_digest([path.read_bytes() for path in contents], [PACK])}.cpio"
 
@@ -96,14 +98,25 @@ def _linux(cache: Path, processes: Processes) -> Image:
     return Image(kernels[-1], _built(target, build), "console=ttyS0 quiet panic=-1", 192, shell=True)
 
 
-def pinger(cache: Path, processes: Processes) -> Path:
-    """The program `pinger`, for VMs and hosts; how it is called is told in its source."""
-    source = SOURCES / "pinger.c"
-    target = cache / f"pinger-{_digest([source.read_bytes()], PINGER)}" / "pinger"
+def program(name: str, cache: Path, processes: Processes) -> Path:
+    """The program `pinger` or `recorder`, for VMs and hosts; how it is called is told in its source."""
+    source = SOURCES / f"{name}.c"
+    target = cache / f"{name}-{_digest([source.read_bytes()], PROGRAM)}" / name
     target.parent.mkdir(parents=True, exist_ok=True)
 
     def build(path: Path) -> None:
-        processes.check([*PINGER, str(source), "-o", str(path)], timeout=BUILD_TIME)
+        processes.check([*PROGRAM, str(source), "-o", str(path)], timeout=BUILD_TIME)
+
+    return _built(target, build)
+
+
+def shim(cache: Path, processes: Processes) -> Path:
+    """The library that has a libvirtd take the lab's shared directory for one; see its source."""
+    source = SOURCES / "shared.c"
+    target = cache / f"shared-{_digest([source.read_bytes()], SHIM)}.so"
+
+    def build(path: Path) -> None:
+        processes.check([*SHIM, str(source), "-o", str(path)], timeout=BUILD_TIME)
 
     return _built(target, build)
 

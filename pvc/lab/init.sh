@@ -21,6 +21,9 @@ mkdir -p /run/etc/libvirt /run/etc/pvc
 : >> /run/etc/machine-id                # there to be covered by each host's own
 mount --rbind /run/etc /etc
 
+# Where the hosts mount the directory that they share; the machine below need not have a place for it.
+[ ! -d "$state/shared" ] || mount -t tmpfs -o mode=0755 tmpfs /mnt
+
 hostname "$name"
 for switch in /proc/sys/net/bridge/bridge-nf-call-*; do
         [ ! -e "$switch" ] || echo 0 > "$switch"

@@ -15,7 +15,7 @@ from pvc.lab.product import Product
 from pvc.lab.shape import Host, Shape
 from pvc.lab.state import State
 
-READY_TIME = {"zookeeper": 30.0, "libvirtd": 60.0, "pvcd": 30.0}
+READY_TIME = {"zookeeper": 30.0, "libvirtd": 60.0, "pvcd": 30.0, "mon": 60.0, "mgr": 60.0, "osd": 60.0}
 """Seconds until a daemon must work; libvirtd's include looking QEMU over, which some machines take 10 s for."""
 
 RunOnHost = Callable[[Sequence[str], str], Finished]
@@ -58,7 +58,7 @@ class Parts:
             if (directory := self._state.path / host.name / name).exists():
                 shutil.rmtree(directory)
                 directory.mkdir()
-        self._namespaces.start_host(host, daemons.binds(host, self._state.path))
+        self._namespaces.start_host(host, daemons.binds(self._shape, host, self._state.path))
         self._network.plug(host, connected=True)
         return True
 

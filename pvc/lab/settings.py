@@ -9,6 +9,8 @@ from pvc.lab.shape import Host, Kind, Shape
 LAB_HOSTS = uuid.UUID("b1f0a8de-6a3c-5c35-8f57-0a53d1c0a7f4")
 CONSOLES = {"console_uri": "qemu+tcp://{address}/system"}
 """Every host of a lab reaches every libvirt like that."""
+SHARED = "/mnt/shared"
+"""Where every host of a lab has the directory that they share."""
 
 
 def hosts_text(shape: Shape) -> str:
@@ -88,6 +90,8 @@ def pvc_text(shape: Shape, host: Host) -> str:
         "hypervisor": hypervisor,
         "consolelog": CONSOLES,
     }
+    if "storage" in shape.roles(host):
+        sections["storage"] = {"directories": {"shared": {"path": SHARED}}, "interval": 2}
     return _yaml(sections)
 
 

@@ -10,6 +10,8 @@ from pvc.lab.errors import LabError
 
 MOST_NODES = 100
 MOST_VMS = 1000
+MOST_OSDS = 3
+"""As many as Ceph keeps copies of everything."""
 UPSTREAM = ("192.0.2.1", "2001:db8::1")
 """Addresses of the outside world, in a /24 and a /64 of those that are set aside for examples."""
 
@@ -23,6 +25,8 @@ class Kind(Enum):
     """Runs one ZooKeeper server."""
     NODE = "node"
     """Runs libvirtd, pvcd and VMs."""
+    CEPH = "ceph"
+    """Runs Ceph's monitor and manager."""
     UPSTREAM = "upstream"
     """The outside world: what the nodes' second cables lead to."""
 
@@ -63,8 +67,12 @@ class Shape:
     """ZooKeeper and libvirtd only: no pvcd, no VMs."""
     networking: bool = False
     """The nodes have the role, and a second cable to an outside world."""
+    storage: bool = False
+    """The nodes have the role, and all hosts share a directory."""
+    ceph: bool = False
+    """A small Ceph cluster, with OSDs on the first nodes."""
     hypervisor_only: tuple[str, ...] = ()
-    """Nodes without the role all the same."""
+    """Nodes without these roles all the same."""
 
     def check(self) -> None:
         """Raises LabError for a shape that cannot be made."""
@@ -78,18 +86,25 @@ class Shape:
             )
         if self.vm_image not in ("tiny", "linux"):
             raise LabError(f"there is no VM image {self.vm_image!r}; choose --vm-image tiny or linux")
-        if self.hypervisor_only and not self.networking:
-            raise LabError("without --networking all nodes are hypervisors only; leave --hypervisor-only out")
+        if self.ceph and not self.storage:
+            raise LabError("without --storage no node would use Ceph; add --storage, or leave --ceph out")
+        if self.hypervisor_only and not (self.networking or self.storage):
+            raise LabError(
+                "without --networking and --storage all nodes are hypervisors only; leave --hypervisor-only out"
+            )
+        if self.ceph and not self.osd_hosts():
+            raise LabError("no node is left for Ceph's data; name fewer nodes with --hypervisor-only")
         if unknown := sorted(set(self.hypervisor_only) - {host.name for host in self.of_kind(Kind.NODE)}):
             raise LabError(f"the lab has no node {', '.join(unknown)}; it has hv1 to hv{self.nodes}")
 
     def hosts(self) -> tuple[Host, ...]:
-        """All hosts: the client, the ZooKeeper servers, the nodes, and upstream if there is networking."""
+        """All hosts: the client, the ZooKeeper servers, the nodes, and what networking and Ceph take beside."""
         cables = ("lan", "wan") if self.networking else ("lan",)
         return (
             Host("client", Kind.CLIENT, "10.77.0.2"),
             *(Host(f"zk{i}", Kind.ZOOKEEPER, f"10.77.1.{i}") for i in range(1, self.zookeepers + 1)),
             *(Host(f"hv{i}", Kind.NODE, f"10.77.2.{i}", cables) for i in range(1, self.nodes + 1)),
+            *([Host("ceph1", Kind.CEPH, "10.77.3.1")] if self.ceph else []),
             *([Host("upstream", Kind.UPSTREAM, UPSTREAM[0], ("wan",))] if self.networking else []),
         )
 
@@ -109,8 +124,15 @@ class Shape:
         """The roles that a node has; no other host has any."""
         if host.kind is not Kind.NODE:
             return ()
-        networked = self.networking and host.name not in self.hypervisor_only
-        return ("hypervisor", "networking") if networked else ("hypervisor",)
+        if host.name in self.hypervisor_only:
+            return ("hypervisor",)
+        further = {"networking": self.networking, "storage": self.storage}
+        return ("hypervisor", *(role for role, on in further.items() if on))
+
+    def osd_hosts(self) -> tuple[Host, ...]:
+        """The nodes with an OSD, in the order of the OSDs' numbers."""
+        able = [host for host in self.of_kind(Kind.NODE) if self.ceph and "storage" in self.roles(host)]
+        return tuple(able[:MOST_OSDS])
 
     def placement(self) -> dict[str, str]:
         """Each VM and the node it starts on, round robin."""

@@ -1,10 +1,11 @@
-"""libvirt XML of the lab's VMs: diskless, one processor, a serial console and nothing that costs start time. Pure."""
+"""libvirt XML of the lab's VMs: one processor, a serial console and nothing that costs start time. Pure."""
 
 import hashlib
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
+from string import ascii_lowercase
+from xml.sax.saxutils import escape, quoteattr
 
 LAB_VMS = uuid.UUID("4cd8d1c2-2f5b-5d0c-9d6c-6a2c3f1b7e10")
 
@@ -35,13 +36,15 @@ def vm_xml(
     *,
     shell: bool = False,
     networks: Sequence[str] = (),
+    disks: Sequence[str] = (),
 ) -> str:
-    """The XML of a VM with `memory` MiB, emulated without KVM, and plugged into networks of the cluster.
+    """The XML of a VM with `memory` MiB, emulated without KVM, plugged into networks of the cluster, with disks.
 
     ACPI is on because without it no power button reaches the guest. There is no <log> element: who wants one adds it.
     """
     initrd_element = f"\n    <initrd>{escape(str(initrd))}</initrd>" if initrd else ""
     devices = "".join(_interface(mac(identity, network), network) for network in networks)
+    devices += "".join(_disk(disk, f"vd{letter}") for disk, letter in zip(disks, ascii_lowercase, strict=False))
     if shell:
         devices += f"""
     <serial type='unix'>
@@ -72,6 +75,19 @@ def vm_xml(
   </devices>
 </domain>
 """
+
+
+def _disk(disk: str, device: str) -> str:
+    """A cluster's volume, POOL/VOLUME, or a raw file by its absolute path."""
+    pool, _, volume = disk.partition("/")
+    kind, source = "volume", f"<source pool={quoteattr(pool)} volume={quoteattr(volume)}/>"
+    if disk.startswith("/"):
+        kind, source = "file", f"<driver name='qemu' type='raw' cache='none'/>\n      <source file={quoteattr(disk)}/>"
+    return f"""
+    <disk type='{kind}' device='disk'>
+      {source}
+      <target dev='{device}' bus='virtio'/>
+    </disk>"""
 
 
 def _interface(address: str, network: str) -> str:

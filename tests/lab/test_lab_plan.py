@@ -33,7 +33,8 @@ def test_every_host_has_a_name_and_an_address_of_its_own() -> None:
         (Shape(vms=-1), "0 to 1000 VMs, not -1"),
         (Shape(zookeepers=2), "choose --zookeepers 1, 3 or 5"),
         (Shape(vm_image="windows"), "no VM image 'windows'; choose --vm-image tiny or linux"),
-        (Shape(hypervisor_only=("hv1",)), "without --networking all nodes are hypervisors only"),
+        (Shape(hypervisor_only=("hv1",)), "without --networking and --storage all nodes are hypervisors only"),
+        (Shape(ceph=True), "without --storage no node would use Ceph"),
         (Shape(networking=True, hypervisor_only=("hv1", "hv4")), "no node hv4; it has hv1 to hv3"),
     ],
 )
@@ -43,7 +44,9 @@ def test_a_shape_that_cannot_be_made_is_refused(shape: Shape, message: str) -> N
 
 
 def test_a_shape_is_kept_and_read_again() -> None:
-    shape = Shape(nodes=2, vms=9, vm_args="rate=10", node_memory=512, networking=True, hypervisor_only=("hv2",))
+    shape = Shape(
+        nodes=2, vms=9, vm_args="rate=10", node_memory=512, networking=True, storage=True, hypervisor_only=("hv2",)
+    )
     assert from_json(to_json(shape)) == shape
 
 
@@ -87,6 +90,31 @@ def test_with_networking_each_node_has_the_role_but_those_left_out() -> None:
     shape = Shape(nodes=2, networking=True, hypervisor_only=("hv2",))
     roles = {name: yaml.safe_load(settings.pvc_text(shape, shape.host(name)))["roles"] for name in ("hv1", "hv2")}
     assert roles == {"hv1": {"hypervisor": True, "networking": True}, "hv2": {"hypervisor": True}}
+
+
+def test_with_storage_each_node_has_the_role_and_the_shared_directory_but_those_left_out() -> None:
+    shape = Shape(nodes=2, storage=True, hypervisor_only=("hv2",))
+    with_role, without = (yaml.safe_load(settings.pvc_text(shape, shape.host(name))) for name in ("hv1", "hv2"))
+    assert with_role["roles"] == {"hypervisor": True, "storage": True}
+    assert with_role["storage"]["directories"] == {"shared": {"path": "/mnt/shared"}}
+    assert without["roles"] == {"hypervisor": True} and "storage" not in without
+
+
+def test_ceph_has_a_host_of_its_own_and_at_most_three_osds() -> None:
+    shape = Shape(nodes=4, storage=True, ceph=True)
+    assert shape.of_kind(Kind.CEPH) == (shape.host("ceph1"),)
+    assert [host.name for host in shape.osd_hosts()] == ["hv1", "hv2", "hv3"]
+    assert Shape(nodes=4, storage=True).osd_hosts() == ()
+
+
+def test_a_vm_has_the_disks_it_was_given_in_their_order() -> None:
+    xml = vm_xml("vm1", vm_id("lab", "vm1"), 64, Path("/k"), "", disks=("fast/vm1-root", "/mnt/shared/a&b.raw"))
+    volume, file = ET.fromstring(xml).findall("devices/disk")
+    source, path = volume.find("source"), file.find("source")
+    assert source is not None and (source.get("pool"), source.get("volume")) == ("fast", "vm1-root")
+    assert path is not None and path.get("file") == "/mnt/shared/a&b.raw"
+    targets = [target.get("dev") for target in ET.fromstring(xml).findall("devices/disk/target")]
+    assert targets == ["vda", "vdb"] and (volume.get("type"), file.get("type")) == ("volume", "file")
 
 
 def test_the_client_knows_the_servers_and_how_consoles_are_reached() -> None:

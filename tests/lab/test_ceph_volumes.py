@@ -1,0 +1,75 @@
+"""Volumes in a real Ceph cluster: VMs write to them while they are moved and while parts of Ceph are dead."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pvc.lab.cluster import missing_tools
+from tests.lab.store import Recorder, Store, store
+
+pytestmark = [pytest.mark.lab, pytest.mark.ceph]
+
+
+@pytest.fixture(scope="module")
+def lake(labs_directory: Path) -> Iterator[Store]:
+    """Two nodes with an OSD each, and a pool with a volume in it."""
+    if missing := missing_tools(ceph=True):
+        pytest.skip(f"a lab with Ceph needs {', '.join(missing)}")
+    with store(labs_directory, "lake", nodes=2, ceph=True) as made:
+        made.ok("storage", "pool", "add", "fast", "--backend", "ceph", "--rbd-pool", "vms")
+        made.ok("storage", "volume", "add", "fast", "records", "4M")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def recorder(lake: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
+    """A VM that writes to the volume; it runs on hv1 when a test begins and when it ends."""
+    with lake.recorder("writer", "hv1", "fast/records", tmp_path_factory.mktemp("consoles")) as made:
+        yield made
+
+
+def test_the_key_of_vms_is_in_libvirts_memory_only(lake: Store, recorder: Recorder) -> None:
+    ask = ["ceph-authtool", "/etc/ceph/ceph.client.libvirt.keyring", "--name", "client.libvirt", "--print-key"]
+    key = lake.lab.run(ask, "hv1").stdout.strip()
+    assert len(key) > 20
+    for node in ("hv1", "hv2"):
+        assert "ceph" in lake.lab.run(["virsh", "secret-list"], node).stdout
+        assert lake.lab.run(["grep", "-r", key, "/etc/libvirt", "/var/lib/libvirt", "/run/libvirt"], node).stdout == ""
+        assert key not in lake.lab.log(node, "pvcd").read_text() + lake.lab.log(node, "libvirtd").read_text()
+    assert key not in lake.ok("vm", "dump", "writer")
+
+
+def test_a_vm_loses_nothing_that_it_writes_while_it_is_moved_and_an_osd_dies(lake: Store, recorder: Recorder) -> None:
+    starts = recorder.said().writers
+    lake.ok("node", "flush", "hv1", "--wait")
+    assert lake.copies() == {"writer": ["hv2"]}
+    recorder.wait_for()
+    assert "noout" in lake.lab.run(["ceph", "osd", "dump"]).stdout
+    lake.lab.kill("osd", "hv1")
+    recorder.wait_for()
+    lake.wait("it is shown", lambda: "osd.0 of this node is down" in str(lake.node("hv1")["findings"]))
+    lake.lab.start("osd", "hv1")
+    lake.ok("node", "unflush", "hv1", "--wait")
+    assert lake.copies() == {"writer": ["hv1"]}
+    assert "noout" not in lake.lab.run(["ceph", "osd", "dump"]).stdout
+    recorder.wait_for()
+    assert recorder.said().writers == starts, "it never started anew"
+
+
+def test_while_the_monitor_is_stopped_vms_go_on_and_nodes_stay_alive(lake: Store, recorder: Recorder) -> None:
+    lake.lab.kill("mon", "ceph1", signal.SIGSTOP)
+    try:
+        recorder.wait_for()
+        silent = "VMs with disks on it may stand still"
+        lake.wait("it is shown", lambda: silent in str(lake.node("hv1")["findings"]))
+        recorder.wait_for()
+        assert all(row["alive"] for row in lake.ask("node", "list"))
+    finally:
+        lake.lab.kill("mon", "ceph1", signal.SIGCONT)
+    recorder.wait_for()
+
+
+def test_a_volume_holds_what_was_acknowledged(recorder: Recorder) -> None:
+    assert recorder.faults() == []
