@@ -118,6 +118,7 @@ def test_a_handover_leaves_the_network_without_gateway_for_moments_only(cluster:
     assert cluster.finish("hv1").phase.value == "done"
     assert not invariants.problems()
     assert gaps and max(gaps) - min(gaps) < 0.1, gaps
+    comes_to(cluster, "hv2", within=0.1)
     first = next(number for number, made in enumerate(cluster.nodes["hv2"].routers.settled) if made.active)
     assert first > 0, "it was made ready before it was the gateway"
     at_once(cluster, lambda: not cluster.nodes["hv1"].routers.routers)
