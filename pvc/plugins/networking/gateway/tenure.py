@@ -1,5 +1,7 @@
 """The dead man's switch: lets frames pass through this node's gateways for a while, as long as its session is proven.
 
+So it does for routers that are made ready: their legs are down, and nothing passes until they have the ticket.
+
 Nothing here takes or gives a gateway. Whoever else is to have one must wait for this session to expire, which is later.
 """
 

@@ -1,6 +1,7 @@
 """Gateways of a simulated cluster: what their routers are made of, how they move, and how they fall silent."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +109,21 @@ def test_what_is_sent_to_the_gateway_goes_to_its_node_and_to_all_while_it_moves(
     assert cluster.run_until(lambda: record(cluster).next == "hv2", 5)
     assert at_once(cluster, lambda: sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.1", "10.0.0.3"})
     comes_to(cluster, "hv1")
+
+
+def test_who_sends_to_a_gateway_looks_at_no_device_while_it_is_handed_over_and_soon_after(cluster: SimCluster) -> None:
+    cluster.define("a", "hv3", networks={"lan": MAC})
+    cluster.settle()
+    dataplane = cluster.nodes["hv3"].dataplane
+    assert at_once(cluster, lambda: dataplane.sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.1"})
+    cluster.nodes["hv2"].sessions[0].latency = lambda: 0.1
+    cluster.client.commit([Put(keys.gateway("lan"), encode(replace(record(cluster), next="hv2")))])
+    assert cluster.run_until(lambda: record(cluster).patience > 0, 5)
+    assert dataplane.sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.1", "10.0.0.2"}, "both were sent to before"
+    before = dataplane.looks
+    assert cluster.run_until(lambda: record(cluster).patience == 0, 5)
+    assert dataplane.looks == before
+    assert at_once(cluster, lambda: dataplane.sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.2"})
 
 
 def test_a_handover_leaves_the_network_without_gateway_for_moments_only(cluster: SimCluster) -> None:
