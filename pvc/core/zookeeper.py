@@ -165,14 +165,7 @@ class ZooKeeperCoordinator:
 
     def get(self, path: str, watch: Watch | None = None) -> Znode | None:
         armed = _once(watch)
-        while True:
-            try:
-                data, stat = self._ask(lambda: self._client.get_async(path, watch=armed))
-            except NoNodeError:
-                if self._stays_missing(path, armed):
-                    return None
-            else:
-                return _znode(data, stat)
+        return self._read(path, armed, self._send_get(path, armed))
 
     def children(self, path: str, watch: Watch | None = None) -> tuple[str, ...] | None:
         armed = _once(watch)
@@ -186,13 +179,12 @@ class ZooKeeperCoordinator:
                 return tuple(sorted(names))
 
     def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
-        asked: list[tuple[str, Watch | None]] = [(path, None) for path in paths]
-        if watches:
-            asked = list(zip(paths, watches, strict=True))
+        armed = [_once(watch) for watch in watches] or [None] * len(paths)
+        asked = list(zip(paths, armed, strict=True))
         znodes: list[Znode | None] = []
         for start in range(0, len(asked), PIPELINE):
-            window = [(path, watch, self._send_get(path, watch)) for path, watch in asked[start : start + PIPELINE]]
-            znodes += [self._read(path, watch, pending) for path, watch, pending in window]
+            window = [(path, once, self._send_get(path, once)) for path, once in asked[start : start + PIPELINE]]
+            znodes += [self._read(path, once, pending) for path, once, pending in window]
         return znodes
 
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
@@ -239,15 +231,20 @@ class ZooKeeperCoordinator:
         except KazooException as error:
             raise _refused(error) from error
 
-    def _send_get(self, path: str, watch: Watch | None) -> Any:
-        return self._send(lambda: self._client.get_async(path, watch=_once(watch)))
+    def _send_get(self, path: str, armed: "_Once | None") -> Any:
+        return self._send(lambda: self._client.get_async(path, watch=armed))
 
-    def _read(self, path: str, watch: Watch | None, pending: Any) -> Znode | None:
-        try:
-            data, stat = self._wait(pending)
-        except NoNodeError:  # it left no watch
-            return None if watch is None else self.get(path, watch)
-        return _znode(data, stat)
+    def _read(self, path: str, armed: "_Once | None", pending: Any) -> Znode | None:
+        """The answer to `_send_get`; one that there is nothing has left no watch."""
+        while True:
+            try:
+                data, stat = self._wait(pending)
+            except NoNodeError:
+                if self._stays_missing(path, armed):
+                    return None
+                pending = self._send_get(path, armed)
+            else:
+                return _znode(data, stat)
 
     def _stays_missing(self, path: str, armed: "_Once | None") -> bool:
         """Leave a watch for the creation of a node; False if it was created in between."""

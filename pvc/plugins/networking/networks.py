@@ -47,6 +47,8 @@ AGAIN = 5.0
 """Seconds to the next look while a network cannot be used: what is wrong may have been put right."""
 MANY = 50
 """Changes from which on they are made all at once, before what is left is made one by one, with a reason for each."""
+AWHILE = 0.3
+"""Seconds for which frames to a gateway that has just begun go on being sent to all nodes."""
 LATE = 1.0
 """Seconds to the next try after the tree has refused something."""
 HEARSAY = 30.0
@@ -74,6 +76,22 @@ class Meter(Protocol):
         """Hear what the kernel has counted so far, by network and device of a VM."""
 
 
+class Nudge:
+    """The service's signal, which keeps in mind whether it was set for more than the record of a gateway."""
+
+    def __init__(self, signal: Signal) -> None:
+        self.of_gateways = signal
+        """The same service is woken by it, and need not hurry."""
+        self.hurry = True
+
+    def set(self) -> None:
+        self.hurry = True
+        self.of_gateways.set()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self.of_gateways.wait(timeout)
+
+
 class NetworkService:
     """Service `networks`; also an observer of VMs, whose MAC addresses it tells the other nodes."""
 
@@ -83,7 +101,8 @@ class NetworkService:
     def __init__(
         self, context: Context, open_dataplane: Callable[[], Dataplane], guard: Guard, meter: Meter, evpn: EvpnService
     ) -> None:
-        self.wake: Signal = context.runtime.signal()
+        self._nudge = Nudge(context.runtime.signal())
+        self.wake: Signal = self._nudge
         self._me = context.node
         self._context = context
         self._log: logging.Logger = context.log
@@ -92,6 +111,10 @@ class NetworkService:
         evpn.wake_others(self.wake)
         self._dataplane: Dataplane | None = None
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
+        self._gateways = Mirror(context.coordinator, context.runtime, self._nudge.of_gateways)
+        self._places: Mapping[str, Mapping[str, str]] = {}
+        """By network, the node that has a MAC address, as was last looked after."""
+        self._due = float("-inf")
         self._inbox: Inbox[VmEvent] = Inbox(self.wake)
         self._guests: dict[str, Mapping[str, frozenset[str]]] = {}
         self._begun = context.runtime.monotonic()
@@ -118,6 +141,29 @@ class NetworkService:
         self._inbox.put(event)
 
     def step(self) -> float:
+        hurry, self._nudge.hurry = self._nudge.hurry, False
+        if not hurry and (left := self._can_wait()) > 0:
+            return left
+        self._due = float("-inf")  # also if it ends by an error
+        pause = self._look_after_all()
+        self._due = self._context.runtime.monotonic() + pause
+        return pause
+
+    def _can_wait(self) -> float:
+        """Seconds for which a change of gateways' records needs nothing done: to look at all devices takes time that
+        the gateway itself needs then. What is sent to all finds it; only what was sent to one node must not go on."""
+        now = self._context.runtime.monotonic()
+        if now >= self._due or self._evpn.on:
+            return 0.0
+        networks = read_networks(self._mirror)
+        places = self._known(networks, {name: self._here(name) for name in networks})["elsewhere"]
+        if any(of.items() - places.get(name, {}).items() for name, of in self._places.items()):
+            return 0.0
+        if places != self._places:
+            self._due = min(self._due, now + AWHILE)
+        return self._due - now
+
+    def _look_after_all(self) -> float:
         for event in self._inbox.drain():
             self._guests.pop(event.uuid, None)
             if event.change in HERE:
@@ -216,6 +262,7 @@ class NetworkService:
         try:
             dataplane = self._opened()
             known = self._known(networks, here)
+            self._places = known.get("elsewhere", {})
             wanted = {**networks, TRANSIT: transit()} if any(map(has_gateway, networks.values())) else networks
             before = dataplane.look()
             first = plan(View(wanted, before, **known))
@@ -283,7 +330,7 @@ class NetworkService:
         over: what is sent to all finds it wherever it is."""
         if network is None or not has_gateway(network):
             return {}
-        znode = self._mirror.get(keys.gateway(network.name))
+        znode = self._gateways.get(keys.gateway(network.name))
         record = decoded(Gateway, znode.data, keys.gateway(network.name)) if znode else None
         if record is None or record.next or record.patience or record.node in (None, self._me):
             return {}

@@ -227,10 +227,11 @@ class NamespaceRouters:
         """Have the ports up or down as wanted. Those that go up are announced: to bridges, and to neighbours."""
         if router.active and not self._switch.sure():
             self._switch.define()  # without it nothing would silence the router
-        turned: dict[str, Leg] = {}
+        legs, turned = _legs(router), dict[str, Leg]()
         with devices(f"the legs of {router.network} cannot be switched") as here:
             for kind in KINDS:
-                port, leg = here.own(f"{kind}-{router.network}"), _legs(router).get(INNER[kind])
+                leg = legs.get(INNER[kind])
+                port = here.own(f"{kind}-{router.network}") if leg else None
                 if port and leg and port.up != router.active:
                     here.switch(port, router.active)
                     turned[kind] = leg

@@ -42,6 +42,8 @@ from pvc.plugins.networking.schema import SECTION
 
 LOOK = 15.0
 """Seconds between looks at the routers when nothing else happens: somebody may have changed them by hand."""
+LOOK_AT_LAST = 2 * LOOK
+"""The same while gateways are being taken over and handed over all the time: VMs wait for that, and not for a look."""
 LATE = 1.0
 """Seconds to the next try after the tree has refused something."""
 ORPHANED = 5.0
@@ -52,8 +54,12 @@ LONELY = 30.0
 """Seconds without any gateway after which that is a finding."""
 FAILING = 10.0
 """Seconds after which a gateway that cannot be made here is offered to others."""
+AWHILE = 0.5
+"""Seconds for which a router that was handed over stays, silent: to remove it takes time that the others need."""
 HERE = frozenset({Act.HOLD, Act.TAKE, Act.RENEW, Act.HAND_OVER, Act.RECALL})
 """What the node does that is the gateway, or becomes it now."""
+URGENT = frozenset({Act.TAKE, Act.HAND_OVER})
+"""What VMs wait for: whatever else there is to do comes after it."""
 
 
 class GatewayService:
@@ -85,7 +91,9 @@ class GatewayService:
         """Since when a gateway that this node has cannot be made."""
         self._tried: dict[str, set[str]] = {}
         """Who was asked to have it instead."""
-        self._looked = -LOOK
+        self._looked = float("-inf")
+        self._leaving: dict[str, float] = {}
+        """Until when a router that was handed over stays here."""
         self._casebook = CaseBook(context.node, self._mirror, context.runtime)
         self._session = 0
         self._problems: Mapping[str, str] = {}
@@ -101,24 +109,29 @@ class GatewayService:
         networks = read_networks(self._mirror)
         unreadable = {name for name, network in networks.items() if network is None}
         books = self._books(networks)
-        there = self._look_sometimes()
         cases = self._cases(books, unreadable)
-        acts = self._acts(books, cases)
+        acts = {name: next_act(self._me, case.standing) for name, case in cases.items()}
+        there = self._look_sometimes(LOOK if URGENT.isdisjoint(acts.values()) else LOOK_AT_LAST)
+        self._elect(acts, books, cases)
         kept = {name for name, act in acts.items() if act in HERE or act is Act.PREPARE}
         self._networks.route(kept)
         self._of_addresses = {name: found for name, found in self._of_addresses.items() if name in kept}
         problems = _orphans(cases, acts)
         if self._unable and books.networks:
             problems[""] = f"this node makes no gateways: {self._unable}"
-        done = [self._do(name, act, cases[name], books, problems) for name, act in acts.items()]
-        self._remove((self._settled.keys() | there) - kept - unreadable)
+        order = sorted(acts.items(), key=lambda each: each[1] not in URGENT)
+        done = [self._do(name, act, cases[name], books, problems) for name, act in order]
+        self._remove((self._settled.keys() | there) - kept - unreadable - self._lingering())
+        for name in self.tenure.prepared() - kept:
+            self.tenure.leave(name)
         done += [self._pass_on(name, cases[name], books, acts[name] is Act.HOLD and name in problems) for name in cases]
         self._note(problems)
         if not all(done):
             self._mirror.forget()
             return LATE
         pauses = [_pause(cases[name].standing, act) for name, act in acts.items()]
-        return min([ORPHANED if problems else LOOK, *pauses])
+        leaving = [until - self._runtime.monotonic() + ROUNDING for until in self._leaving.values()]
+        return min([ORPHANED if problems else LOOK, *pauses, *leaving])
 
     def stop(self) -> None:
         """The routers go on for a while, and others wait for longer than that: the daemon may come back."""
@@ -157,13 +170,12 @@ class GatewayService:
             for name in sorted(names.difference(unreadable))
         }
 
-    def _acts(self, books: Books, cases: Mapping[str, Case]) -> dict[str, Act]:
-        acts = {name: next_act(self._me, case.standing) for name, case in cases.items()}
+    def _elect(self, acts: dict[str, Act], books: Books, cases: Mapping[str, Case]) -> None:
+        """Take those that nobody has and that fall to this node."""
         orphans = [name for name, act in acts.items() if act is Act.ELECT]
         if orphans and not self._unable and self._may_be_elected():
             for name, node in self._allotted(orphans, books, cases).items():
                 acts[name] = Act.TAKE if node == self._me else Act.ELECT
-        return acts
 
     def _may_be_elected(self) -> bool:
         """Only who may be elected need look at all the others."""
@@ -218,6 +230,7 @@ class GatewayService:
                 self._release(name, case)
             case Act.PREPARE if wanted is not None:
                 self._settle(replace(wanted, active=False))
+                self.tenure.prepare(name)
                 self._say_ready(name, case)
         if act in HERE:
             if name not in self.tenure.joined():
@@ -266,6 +279,7 @@ class GatewayService:
         gone = [Delete(keys.gateway_ready(name)), Delete(keys.gateway_ticket(name))]
         self._coordinator.commit([*self._put(name, case, new), *gone])
         self.tenure.leave(name)
+        self._leaving[name] = self._runtime.monotonic() + AWHILE
         note(self._log, f"gateway {name}", self._me, str(old.next), "handed over")
 
     def _pass_on(self, name: str, case: Case, books: Books, fails: bool) -> bool:
@@ -357,10 +371,16 @@ class GatewayService:
             self._of_addresses[name] = found
             self._context.refresh_facts()
 
-    def _look_sometimes(self) -> set[str]:
+    def _lingering(self) -> set[str]:
+        """The networks whose router was handed over a moment ago: it is silent, and may stay until there is time."""
+        now = self._runtime.monotonic()
+        self._leaving = {name: until for name, until in self._leaving.items() if until > now}
+        return self._leaving.keys() & self._settled.keys()
+
+    def _look_sometimes(self, every: float) -> set[str]:
         """Once in a while the networks with a router here; each is then settled again, whoever changed it."""
         now = self._runtime.monotonic()
-        if now - self._looked < LOOK:
+        if now - self._looked < every:
             return set()
         self._looked = now
         try:

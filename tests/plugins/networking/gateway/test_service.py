@@ -1,6 +1,7 @@
 """Gateways of a simulated cluster: what their routers are made of, how they move, and how they fall silent."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,21 @@ def test_what_is_sent_to_the_gateway_goes_to_its_node_and_to_all_while_it_moves(
     comes_to(cluster, "hv1")
 
 
+def test_who_sends_to_a_gateway_looks_at_no_device_while_it_is_handed_over_and_soon_after(cluster: SimCluster) -> None:
+    cluster.define("a", "hv3", networks={"lan": MAC})
+    cluster.settle()
+    dataplane = cluster.nodes["hv3"].dataplane
+    assert at_once(cluster, lambda: dataplane.sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.1"})
+    cluster.nodes["hv2"].sessions[0].latency = lambda: 0.1
+    cluster.client.commit([Put(keys.gateway("lan"), encode(replace(record(cluster), next="hv2")))])
+    assert cluster.run_until(lambda: record(cluster).patience > 0, 5)
+    assert dataplane.sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.1", "10.0.0.2"}, "both were sent to before"
+    before = dataplane.looks
+    assert cluster.run_until(lambda: record(cluster).patience == 0, 5)
+    assert dataplane.looks == before
+    assert at_once(cluster, lambda: dataplane.sends("pvx-lan", "02:70:76:00:00:64") == {"10.0.0.2"})
+
+
 def test_a_handover_leaves_the_network_without_gateway_for_moments_only(cluster: SimCluster) -> None:
     invariants = Invariants(cluster)
     gaps: list[float] = []
@@ -118,6 +134,7 @@ def test_a_handover_leaves_the_network_without_gateway_for_moments_only(cluster:
     assert cluster.finish("hv1").phase.value == "done"
     assert not invariants.problems()
     assert gaps and max(gaps) - min(gaps) < 0.1, gaps
+    comes_to(cluster, "hv2", within=0.1)
     first = next(number for number, made in enumerate(cluster.nodes["hv2"].routers.settled) if made.active)
     assert first > 0, "it was made ready before it was the gateway"
     at_once(cluster, lambda: not cluster.nodes["hv1"].routers.routers)
