@@ -101,7 +101,7 @@ class Store(RealCluster):
         target = self.shared / f"{volume}.export"
         target.unlink(missing_ok=True)
         path = f"{SHARED}/{target.name}"
-        self.ok("storage", "volume", "export", pool, volume, path, "--node", "hv1", "--format", "raw")
+        self.ok("storage", "volume", "export", pool, volume, path, "--node", "hv2", "--format", "raw")
         return recording_of(target.read_bytes())
 
 

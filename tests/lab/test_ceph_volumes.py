@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pvc.lab.cluster import missing_tools
+from tests.lab.recordings import faults
 from tests.lab.store import Recorder, Store, store
 
 pytestmark = [pytest.mark.lab, pytest.mark.ceph]
@@ -73,3 +74,55 @@ def test_while_the_monitor_is_stopped_vms_go_on_and_nodes_stay_alive(lake: Store
 
 def test_a_volume_holds_what_was_acknowledged(recorder: Recorder) -> None:
     assert recorder.faults() == []
+
+
+def test_a_vm_whose_node_lost_power_goes_on_elsewhere_once_the_node_is_declared_dead(
+    lake: Store, recorder: Recorder
+) -> None:
+    starts = len(recorder.said().writers)
+    lake.ok("vm", "start", "writer")
+    recorder.wait_for_start(starts + 1)
+    lake.lab.kill("node", "hv1")
+    lake.wait("its session is over", lambda: not lake.node("hv1")["alive"])
+    lake.ok("node", "fence", "hv1", "--reason", "no power", "--yes")
+    recorder.wait_for_start(starts + 2)
+    assert lake.copies() == {"writer": ["hv2"]}
+    assert cut_off(lake) == [address(lake, "hv1")]
+    lake.lab.start("node", "hv1")
+    lake.wait("hv1 is in service", lambda: lake.node("hv1")["alive"] and lake.node("hv1")["fenced"] is None)
+    assert cut_off(lake) == []
+    lake.ok("vm", "unmigrate", "writer")
+    assert lake.copies() == {"writer": ["hv1"]}
+    assert recorder.faults() == []
+
+
+def test_a_node_that_was_only_cut_off_writes_nothing_more_once_it_is_declared_dead(
+    lake: Store, recorder: Recorder
+) -> None:
+    starts = len(recorder.said().writers)
+    lake.ok("vm", "start", "writer")
+    recorder.wait_for_start(starts + 1)
+    lake.lab.partition("hv1", "zookeeper")
+    try:
+        lake.wait("its session is over", lambda: not lake.node("hv1")["alive"])
+        assert lake.emulators("hv1") == ["writer"], "its guest runs on, and can reach Ceph"
+        lake.ok("node", "fence", "hv1", "--yes")
+        recorder.wait_for_start(starts + 2)
+        lake.ok("vm", "stop", "writer", "--yes")
+        said = recorder.said()
+        assert faults(lake.read(recorder.disk), said) == [], "nothing is lost, and nothing comes from two"
+    finally:
+        lake.lab.heal("hv1")
+    lake.wait("hv1 is in service", lambda: lake.node("hv1")["alive"] and lake.node("hv1")["fenced"] is None)
+    assert lake.copies() == {}
+    assert cut_off(lake) == []
+
+
+def cut_off(lake: Store) -> list[str]:
+    """The machines that Ceph's blocklist keeps out; not single programs of theirs."""
+    listed = lake.lab.run(["ceph", "osd", "blocklist", "ls"]).stdout
+    return [line.partition(":")[0] for line in listed.splitlines() if ":0/0 " in line]
+
+
+def address(lake: Store, node: str) -> str:
+    return lake.lab.shape.host(node).address
