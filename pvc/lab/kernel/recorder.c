@@ -9,7 +9,7 @@
  *   recording from N as WRITER  it starts; N is 1 on an empty disk
  *   acknowledged N.             the disk has said that record N is on it; without the full stop the line was cut
  *   hole at N                   record N should be on the disk, but is not
- *   foreign record N of WRITER  somebody else writes to the disk, too; it goes on all the same
+ *   foreign record N of WRITER  somebody else writes to the disk, too, and is ahead; it goes on all the same
  *   stopped at N: REASON        the disk has refused; it ends
  */
 
