@@ -174,6 +174,7 @@ class Site:
     """A Ceph cluster on two hosts: the monitor and an OSD on h1 (10.99.0.1), another OSD on h2 (10.99.0.2)."""
 
     def __init__(self, directory: Path, hosts: Hosts) -> None:
+        self.hosts = hosts
         self.on = {host: OnHost(hosts, host) for host in hosts.names}
         places = [Place("h1", "10.99.0.1"), Place("h2", "10.99.0.2")]
         self.ceph = MiniCeph(
@@ -310,6 +311,12 @@ def test_a_writer_that_went_silent_counts_until_it_is_cut_off(site: Site, disk: 
     assert ours.writers(disk) == ("10.99.0.2",)
     ours.cut_off(["10.99.0.2"])
     assert ours.writers(disk) == ()
+
+
+def test_a_machine_knows_the_address_by_which_it_would_be_cut_off(site: Site, disk: str) -> None:
+    for host, address in (("h1", "10.99.0.1"), ("h2", "10.99.0.2")):
+        with site.hosts.spaces.inside(host):
+            assert site.backend(host).addresses() == (address,)
 
 
 def test_what_is_no_address_cuts_nobody_off(site: Site, disk: str) -> None:

@@ -3,6 +3,7 @@
 Asks Ceph nothing. Must never show, log or write down a key.
 """
 
+import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pvc.plugins.storage.ceph.decide.conf import (
     sections_of,
 )
 
+DEFAULT_PORT = 6789
 CLUSTERS = uuid.UUID("d02cbc55-41a5-5c0c-9d4f-3c1d1f0fbb0e")
 
 
@@ -37,6 +39,16 @@ class Access:
                 f"{self._conf} does not say where the monitors are (mon host = {text!r}); give their addresses there"
             )
         return found
+
+    def addresses(self, user: str) -> Sequence[str]:
+        """This machine's addresses on the ways to the monitors, which are those that Ceph knows its clients by.
+
+        Sends nothing. Raises StorageError if there is no way to any.
+        """
+        found = [_source(monitor) for monitor in self.monitors(user)]
+        if not any(found):
+            raise StorageError(f"this machine has no way to any monitor that {self._conf} names; look at its network")
+        return tuple(dict.fromkeys(address for address in found if address))
 
     def secret_id(self, user: str) -> str:
         """The UUID of a client's secret: the same on all nodes and after each start, as a VM that moves needs it."""
@@ -71,3 +83,17 @@ class Access:
             return sections_of(Path(self._conf).read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{self._conf} cannot be read ({error}); see storage.ceph.conf") from error
+
+
+def _source(monitor: Monitor) -> str:
+    """The address from which this machine would speak to a monitor; empty: there is no way to it."""
+    try:
+        for family, kind, protocol, _, target in socket.getaddrinfo(
+            monitor.host, monitor.port or DEFAULT_PORT, type=socket.SOCK_DGRAM
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(target)  # of a datagram socket: looks the way up, and sends nothing
+                return str(probe.getsockname()[0])
+    except OSError:
+        pass
+    return ""
