@@ -174,6 +174,7 @@ class Site:
     """A Ceph cluster on two hosts: the monitor and an OSD on h1 (10.99.0.1), another OSD on h2 (10.99.0.2)."""
 
     def __init__(self, directory: Path, hosts: Hosts) -> None:
+        self.hosts = hosts
         self.on = {host: OnHost(hosts, host) for host in hosts.names}
         places = [Place("h1", "10.99.0.1"), Place("h2", "10.99.0.2")]
         self.ceph = MiniCeph(
@@ -233,6 +234,11 @@ class Writer:
         done = self._processes.run(["timeout", "30", *command], timeout=DEADLINE)
         return done.code == 0 and "rror" not in done.stdout + done.stderr
 
+    def fails_for_good(self) -> bool:
+        """Whether it can write no more, after what was on its way."""
+        wait_until(ThreadRuntime(), DEADLINE, lambda: "it still writes" if self.writes("b") else None)
+        return not self.writes("b")
+
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         self.running.signal(number)
         assert self.running.wait(DEADLINE) is not None
@@ -270,7 +276,7 @@ def test_a_machine_that_is_cut_off_writes_nothing_more_though_it_lives(site: Sit
     with site.writer("h2", disk, tmp_path) as theirs:
         assert ours.writers(disk) == ("10.99.0.2",)
         ours.cut_off(["10.99.0.2"])
-        assert not theirs.writes("b")
+        assert theirs.fails_for_good()
         with pytest.raises(StorageUnusable, match="cut this machine off"):
             site.backend("h2").images()
         with site.writer("h1", disk, tmp_path) as new:  # the VM begins anew on another host, at once
@@ -279,6 +285,20 @@ def test_a_machine_that_is_cut_off_writes_nothing_more_though_it_lives(site: Sit
             assert ours.writers(disk) == ("10.99.0.1",)
     name = qemu_name("vms", disk, None, str(site.ceph.conf), "admin")
     assert "63 " in site.on["h1"].check(["qemu-io", "-c", "read -v 0 1", name], timeout=DEADLINE)
+
+
+def test_a_machine_counts_as_cut_off_only_once_every_osd_has_heard(site: Site, disk: str) -> None:
+    hasty = opener(site.on["h1"], ThreadRuntime(), CephSettings(conf=str(site.ceph.conf), deadline=1.0))
+    site.ceph.ceph("osd", "set", "nodown")
+    site.ceph.signal_daemon("osd.1", "STOP")
+    try:
+        with pytest.raises(StorageUnusable, match=r"osd\.1 may not know|did not end within"):
+            hasty(Pool("vms", "ceph")).cut_off(["10.99.0.2"])
+    finally:
+        site.ceph.signal_daemon("osd.1", "CONT")
+        site.ceph.ceph("osd", "unset", "nodown")
+        site.ceph.wait_healthy()
+    site.backend("h1").cut_off(["10.99.0.2"])
 
 
 def test_osds_on_a_machine_that_is_cut_off_go_on_and_may_start_anew(site: Site, disk: str) -> None:
@@ -294,7 +314,7 @@ def test_a_machine_that_is_readmitted_writes_again_but_not_what_was_cut_off(
 ) -> None:
     with site.writer("h2", disk, tmp_path) as old:
         site.backend("h1").cut_off(["10.99.0.2"])
-        assert not old.writes("b")
+        assert old.fails_for_good()
         site.backend("h1").readmit(["10.99.0.2"])
         assert not old.writes("b")
     with site.writer("h2", disk, tmp_path) as new:
@@ -310,6 +330,12 @@ def test_a_writer_that_went_silent_counts_until_it_is_cut_off(site: Site, disk: 
     assert ours.writers(disk) == ("10.99.0.2",)
     ours.cut_off(["10.99.0.2"])
     assert ours.writers(disk) == ()
+
+
+def test_a_machine_knows_the_address_by_which_it_would_be_cut_off(site: Site, disk: str) -> None:
+    for host, address in (("h1", "10.99.0.1"), ("h2", "10.99.0.2")):
+        with site.hosts.spaces.inside(host):
+            assert site.backend(host).addresses() == (address,)
 
 
 def test_what_is_no_address_cuts_nobody_off(site: Site, disk: str) -> None:

@@ -26,6 +26,7 @@ from pvc.plugins.storage.ceph.decide.images import (
     cut_off_in,
     entry_of,
     image_in,
+    late_osds,
     machines,
     must_be_name,
     must_be_whole,
@@ -87,6 +88,17 @@ def test_a_machine_is_cut_off_with_all_its_clients() -> None:
     for odd in ("hv1", "", "10.0.0.1:0/0", "10.0.0.0/24"):
         with pytest.raises(StorageError, match="no address"):
             entry_of(odd)
+
+
+def test_an_osd_is_late_until_it_says_that_it_has_the_map() -> None:
+    told = (
+        'osd.0: {"whoami":0,"state":"active","oldest_map":1,"newest_map":13,"num_pgs":8}\n\n'
+        'osd.1: {"whoami":1,"state":"active","oldest_map":1,"newest_map":12,"num_pgs":8}\n'
+        "osd.2: Error ENXIO: problem getting command descriptions\n"
+    )
+    dump = {"osds": [{"osd": number, "up": up} for number, up in ((0, 1), (1, 1), (2, 1), (3, 0))]}
+    assert late_osds(dump, told, 13) == [1, 2]
+    assert late_osds(dump, told, 12) == [2]
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from pvc.plugins.storage.ceph.decide.conf import (
     sections_of,
 )
 
-PORT = 6789
-"""Of a monitor, where its configuration names none; which one does not matter here."""
+DEFAULT_PORT = 6789
 CLUSTERS = uuid.UUID("d02cbc55-41a5-5c0c-9d4f-3c1d1f0fbb0e")
 
 
@@ -40,6 +39,16 @@ class Access:
                 f"{self._conf} does not say where the monitors are (mon host = {text!r}); give their addresses there"
             )
         return found
+
+    def addresses(self, user: str) -> Sequence[str]:
+        """This machine's addresses on the ways to the monitors, which are those that Ceph knows its clients by.
+
+        Sends nothing. Raises StorageError if there is no way to any.
+        """
+        found = [_source(monitor) for monitor in self.monitors(user)]
+        if not any(found):
+            raise StorageError(f"this machine has no way to any monitor that {self._conf} names; look at its network")
+        return tuple(dict.fromkeys(address for address in found if address))
 
     def secret_id(self, user: str) -> str:
         """The UUID of a client's secret: the same on all nodes and after each start, as a VM that moves needs it."""
@@ -76,17 +85,15 @@ class Access:
             raise StorageError(f"{self._conf} cannot be read ({error}); see storage.ceph.conf") from error
 
 
-def own_addresses(monitors: Sequence[Monitor]) -> tuple[str, ...]:
-    """The addresses that this machine has on its ways to the monitors. Looks at its routes and sends nothing."""
-    found = dict.fromkeys(address for monitor in monitors if (address := _source(monitor)))
-    return tuple(found)
-
-
 def _source(monitor: Monitor) -> str:
+    """The address from which this machine would speak to a monitor; empty: there is no way to it."""
     try:
-        (family, _, _, _, place), *_ = socket.getaddrinfo(monitor.host, monitor.port or PORT, type=socket.SOCK_DGRAM)
-        with socket.socket(family, socket.SOCK_DGRAM) as way:
-            way.connect(place)
-            return str(way.getsockname()[0])
-    except OSError:  # no route, or a name that cannot be resolved
-        return ""
+        for family, kind, protocol, _, target in socket.getaddrinfo(
+            monitor.host, monitor.port or DEFAULT_PORT, type=socket.SOCK_DGRAM
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(target)  # of a datagram socket: looks the way up, and sends nothing
+                return str(probe.getsockname()[0])
+    except OSError:
+        pass
+    return ""

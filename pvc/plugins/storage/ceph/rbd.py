@@ -25,8 +25,9 @@ from pvc.core.storage import (
     Report,
     Room,
     StorageError,
+    StorageUnusable,
 )
-from pvc.plugins.storage.ceph.access import Access, own_addresses
+from pvc.plugins.storage.ceph.access import Access
 from pvc.plugins.storage.ceph.decide.images import (
     ImageSnapshot,
     Options,
@@ -34,6 +35,7 @@ from pvc.plugins.storage.ceph.decide.images import (
     cut_off_in,
     entry_of,
     image_in,
+    late_osds,
     machines,
     must_be_name,
     must_be_whole,
@@ -48,7 +50,7 @@ from pvc.plugins.storage.ceph.decide.images import (
     volume_names,
     watchers_in,
 )
-from pvc.plugins.storage.ceph.following import follow
+from pvc.plugins.storage.ceph.following import GLANCE, follow
 from pvc.plugins.storage.ceph.programs import CephPrograms
 from pvc.plugins.storage.directory import imagefiles
 from pvc.plugins.storage.directory.decide.images import image_in as file_in
@@ -206,8 +208,8 @@ class RbdBackend:
         return self._access.secret(self._user)
 
     def addresses(self) -> Sequence[str]:
-        """As which this machine speaks to the monitors, and so to the OSDs, which are in the same network."""
-        return own_addresses(self._access.monitors(self._user))
+        """As which Ceph sees this machine, for others to name in `cut_off`. Asks Ceph nothing."""
+        return self._access.addresses(self._user)
 
     def writers(self, image: str) -> Sequence[str] | None:
         """Also the owner of its lock who does not answer any more: it may be cut from the network and go on later."""
@@ -224,14 +226,17 @@ class RbdBackend:
     def cut_off(self, addresses: Sequence[str]) -> None:
         """Every client of Ceph on these machines, of other pools too, those to come included; daemons of Ceph are not.
 
-        Ceph orders what follows: whoever opens an image after this has a later map of the cluster, and an OSD that
-        has served him serves nobody any more whom that map cuts off.
+        Returns once each OSD that serves says that it has the map with that in it. What is left of the old writer's
+        requests then comes before anything that another one asks, who has that map too. Raises StorageUnusable if an
+        OSD does not say so within the deadline: ask again, once it answers or is marked down.
         """
         entries = [entry_of(address) for address in addresses]
         for entry in entries:
             self._programs.check("ceph", "osd", "blocklist", "add", entry, str(FOR_GOOD))
-        if missing := sorted(set(entries) - self._cut_off()):
+        dump = self._programs.ask("ceph", "osd", "dump")
+        if missing := sorted(set(entries) - cut_off_in(dump)):
             raise StorageError(f"Ceph did not cut off {', '.join(missing)}; see `ceph osd blocklist ls`")
+        self._wait_for_osds(int(dump["epoch"]))
 
     def readmit(self, addresses: Sequence[str]) -> None:
         entries = [entry_of(address) for address in addresses]
@@ -279,6 +284,19 @@ class RbdBackend:
 
     def _cut_off(self) -> frozenset[str]:
         return cut_off_in(self._programs.ask("ceph", "osd", "dump"))
+
+    def _wait_for_osds(self, epoch: int) -> None:
+        """A monitor tells its OSDs of a new map after it has answered."""
+        end = self._runtime.monotonic() + self._settings.deadline
+        while True:
+            told = self._programs.run("ceph", "tell", "osd.*", "status", "--format", "json").stdout
+            late = late_osds(self._programs.ask("ceph", "osd", "dump"), told, epoch)
+            if not late:
+                return
+            if self._runtime.monotonic() > end:
+                names = ", ".join(f"osd.{number}" for number in late)
+                raise StorageUnusable(f"{names} may not know yet who is cut off; see `ceph osd tree`, and try again")
+            self._runtime.sleep(GLANCE)
 
     # making
 

@@ -30,6 +30,7 @@ STALE = 86400.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _OPTIONS = ("pool", "user")
 _PERCENT = re.compile(rb"(\d+(?:\.\d+)?)(?:% complete|/100%\))")
+_HEARD = re.compile(r'^osd\.(\d+): .*"newest_map":\s*(\d+)', re.MULTILINE)
 _PART = re.compile(r"\.making\.(?P<image>.+)\.(?P<time>[0-9a-f]{8})\.[0-9a-f]{8}")
 
 # errno(3), which are the exit codes of `rbd`; of `ceph` only in part.
@@ -158,6 +159,15 @@ def entry_of(address: str) -> str:
 def cut_off_in(dump: Mapping[str, Any]) -> frozenset[str]:
     """The answer to `ceph osd dump`: who is on the blocklist, machines as `entry_of` writes them."""
     return frozenset(dump.get("blocklist", dump.get("blacklist", {})))
+
+
+def late_osds(dump: Mapping[str, Any], told: str, epoch: int) -> Sequence[int]:
+    """The OSDs that serve, by `ceph osd dump`, and do not say that they have the map of that epoch or a later one.
+
+    `told`: what `ceph tell 'osd.*' status` says, a line for each.
+    """
+    heard = {int(number): int(newest) for number, newest in _HEARD.findall(told)}
+    return [int(one["osd"]) for one in dump["osds"] if one["up"] and heard.get(one["osd"], 0) < epoch]
 
 
 def part_done(output: bytes) -> float:
