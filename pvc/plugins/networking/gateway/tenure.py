@@ -87,9 +87,10 @@ class Tenure:
         with self._lock:
             self._follow_session()
             if session == self._session:
+                begins_held = network in self._prepared and self._passes_long_enough(network)
                 self._joined[network] = self._runtime.monotonic()
                 self._prepared.discard(network)
-                if proven is not None and not self._passes_long_enough(network):
+                if proven is not None and not begins_held:
                     self._proven[network] = proven
                     self._hold()
         self.wake.set()
@@ -173,7 +174,7 @@ class Tenure:
     def _passes_long_enough(self, network: str) -> bool:
         """Whether the kernel lets a router's frames pass until the next proof and well beyond."""
         left = self._held_until - self._runtime.monotonic()
-        return network in self._proven and network in self._held and left >= ENOUGH * self._session_timeout
+        return network in self._held and left >= ENOUGH * self._session_timeout
 
     def _let_go(self) -> float:
         """Nobody is to be held any more: say so once."""

@@ -12,6 +12,7 @@ from pvc.plugins.networking.records import Gateway, Network, NetworkKind
 from pvc.plugins.networking.requests import add
 from pvc.testing.cluster import SESSION_TIMEOUT, SimCluster
 from pvc.testing.routers import FakeRouters
+from pvc.testing.steps import Steps
 
 LAN = Network("lan", NetworkKind.MANAGED, ipv4="10.1.0.0/24", ipv4_gateway="10.1.0.1")
 BETWEEN_PROOFS = 0.2 * SESSION_TIMEOUT
@@ -122,3 +123,11 @@ def test_handing_over_takes_no_call_and_the_next_proof_is_without_it(cluster: Si
     assert not routers(cluster, "hv1").routers["lan"].active, "it stays for a moment, silent"
     assert cluster.run_until(lambda: routers(cluster, "hv1").held[-1][0] == frozenset(), BETWEEN_PROOFS + 0.1)
     assert not routers(cluster, "hv1").routers
+
+
+def test_a_daemon_that_stops_leaves_its_gateway_as_much_time_as_there_can_be(cluster: SimCluster) -> None:
+    cluster.run(1.0)
+    before = len(routers(cluster, "hv1").held)
+    Steps(cluster).perform({"stop": "hv1"})
+    ((networks, seconds),) = routers(cluster, "hv1").held[before:]
+    assert networks == {"lan"} and seconds > PASSING - 0.1
