@@ -174,7 +174,7 @@ def changes(before: View | None, now: View) -> list[str]:
 def waiting_line(operation: Operation) -> str:
     """Who holds it, since when, and the place in the queue."""
     since = f" since {when(operation.waiting_since)}" if operation.waiting_since is not None else ""
-    place = f"; place {operation.place} in the queue" if operation.place is not None else ""
+    place = f"; place {operation.place} in the queue" if operation.place else ""
     return f"waiting: {operation.waiting}{since}{place}"
 
 

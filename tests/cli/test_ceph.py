@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pvc.core.model import NodeState
+from pvc.cli.watching import waiting_line
+from pvc.core.model import NodeState, Operation, OperationKind
 from pvc.plugins.storage.ceph.cluster import NOOUT
 from pvc.plugins.storage.ceph.osdhost import Device
 from pvc.testing.ceph import TERABYTE
@@ -213,3 +214,9 @@ def test_a_flag_that_an_administrator_sets_is_not_unset_by_an_unflush(typed: Key
     assert typed.type("storage", "flag", "set", NOOUT).code == 0
     assert typed.type("node", "unflush", "hv1", "--wait").code == 0
     assert cluster.ceph.flags == {NOOUT}
+
+
+def test_a_wait_that_nobody_is_before_in_tells_of_no_place_in_a_queue() -> None:
+    waits = Operation("o", OperationKind.FLUSH, "hv1", "root@here", 1.0, waiting="Ceph is being asked", place=0)
+    assert waiting_line(waits) == "waiting: Ceph is being asked"
+    assert waiting_line(replace(waits, place=2)).endswith("; place 2 in the queue")
