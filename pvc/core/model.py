@@ -419,3 +419,6 @@ class VmActual:
     reprieved: float = 0.0
     """When a request to its guest to shut down was taken back: the guest may follow it all the same, and is then
     started again."""
+    freed: str | None = None
+    """While nobody has the lease: the node that had it last, and lost it by being declared dead. A guest that has lived
+    on there is still the VM: nobody else has run it since."""

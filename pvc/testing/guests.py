@@ -23,6 +23,7 @@ class FakeGuest:
     memory: int
     """Bytes."""
     state: GuestState
+    halted: bool = False
 
 
 def parsed_guest(xml: str) -> FakeGuest:

@@ -436,6 +436,12 @@ class FakeHypervisor:
         self.guest(uuid).state = state
         self._fabric.tell(self, GuestEvent(uuid, None))
 
+    def halt(self, uuid: str, halted: bool = True) -> None:
+        """A disk of the guest has no room, and it stands still; or somebody has resumed it."""
+        with self._fabric.changing():
+            self.guest(uuid).halted = halted
+            self._fabric.tell(self, GuestEvent(uuid, None))
+
     def remove(self, uuid: str, reason: EndReason, only: GuestState | None = None) -> None:
         """Have the guest no more, if it is here (and in the state `only`); with the lock held."""
         guest = self._guests.get(uuid)
@@ -479,7 +485,8 @@ class FakeHypervisor:
 
     def _view(self, guest: FakeGuest) -> Guest:
         moving = self._outgoing(guest.uuid) is not None
-        return Guest(guest.uuid, guest.name, guest.state, moving, filling=self._fabric.fills(guest.uuid, self.name))
+        filling = self._fabric.fills(guest.uuid, self.name)
+        return Guest(guest.uuid, guest.name, guest.state, moving, filling, guest.halted)
 
     def _steady(self, uuid: str) -> FakeGuest:
         guest = self.guest(uuid)

@@ -8,7 +8,7 @@ from pvc.cli.exits import FAILED
 from pvc.core import keys
 from pvc.core.coordination import Create, Put
 from pvc.core.decide.fencing import after_cut
-from pvc.core.model import ActualState
+from pvc.core.model import ActualState, VmState
 from pvc.core.records import encode
 from pvc.plugins.hypervisor.fencing import StillAlive, declare, free
 from pvc.plugins.hypervisor.requests import ANY_ROOM, no_opinion
@@ -66,6 +66,34 @@ def test_a_host_that_was_not_off_after_all_loses_its_copies_when_it_is_seen_agai
     for name in ("vm1", "vm4"):
         assert keyboard.cluster.fabric.running(keyboard.cluster.vm(name).uuid) == [keyboard.cluster.actual(name).node]
         assert keyboard.cluster.actual(name).node != "hv1"
+
+
+def test_a_copy_of_a_vm_that_was_stopped_elsewhere_meanwhile_is_ended_and_not_adopted(keyboard: Keyboard) -> None:
+    cluster = keyboard.cluster
+    cluster.kill_daemon("hv1")
+    cluster.fabric.warned.update(cluster.vm(name).uuid for name in ("vm1", "vm4"))
+    cluster.run(30.0)
+    assert keyboard.type("node", "fence", "hv1", "--yes").code == 0
+    assert keyboard.type("vm", "stop", "vm1", "--yes").code == 0
+    assert cluster.fabric.running(cluster.vm("vm1").uuid) == ["hv1"], "its disks are not its own any more"
+    cluster.start_daemon("hv1")
+    assert cluster.run_until(lambda: cluster.node("hv1").fence is None)
+    assert cluster.fabric.running(cluster.vm("vm1").uuid) == []
+    assert cluster.vm("vm1").state is VmState.STOPPED
+
+
+def test_a_vm_that_found_no_place_and_lives_on_is_kept_when_its_host_is_seen_again(keyboard: Keyboard) -> None:
+    cluster = keyboard.cluster
+    assert keyboard.type("vm", "modify", "vm1", "--limit", "hv1").code == 0
+    cluster.kill_daemon("hv1")
+    cluster.fabric.warned.add(cluster.vm("vm4").uuid)
+    cluster.run(30.0)
+    assert keyboard.type("node", "fence", "hv1", "--yes").code == FAILED
+    before = cluster.nodes["hv1"].host.calls["start"]
+    cluster.start_daemon("hv1")
+    assert cluster.run_until(lambda: cluster.node("hv1").fence is None)
+    assert cluster.vm_runs("vm1") and cluster.where()["vm1"] == "hv1"
+    assert cluster.nodes["hv1"].host.calls["start"] == before, "it was never off"
 
 
 def test_a_node_that_some_storage_still_keeps_out_takes_no_vm_though_it_is_back(keyboard: Keyboard) -> None:

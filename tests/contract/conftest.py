@@ -14,8 +14,6 @@ from tests.contract.rbdstorage import rbd
 
 __all__ = ["ceph", "free_loopback", "rbd", "session_ceph"]  # fixtures, from here on known to all tests below
 
-__all__ = ["ceph", "free_loopback", "session_ceph"]  # fixtures, from here on known to all tests below
-
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:

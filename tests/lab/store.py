@@ -93,15 +93,20 @@ class Store(RealCluster):
             self.pvc("vm", "stop", name, "--yes")  # it may have ended
             self.pvc("vm", "undefine", name, "--yes")
 
-    def read(self, disk: str) -> Recording:
-        """The records on a disk that no VM has open."""
+    def findings(self, node: str) -> str:
+        """All that a node has to complain of, as one text."""
+        return str(self.node(node)["findings"])
+
+    def read(self, disk: str, *, node: str = "hv2", snapshot: str | None = None) -> Recording:
+        """The records on a disk that no VM has open, or on one of its snapshots; `node`: one that can use its pool."""
         if disk.startswith("/"):
             return read(self.shared / Path(disk).relative_to(SHARED))
         pool, _, volume = disk.partition("/")
         target = self.shared / f"{volume}.export"
         target.unlink(missing_ok=True)
         path = f"{SHARED}/{target.name}"
-        self.ok("storage", "volume", "export", pool, volume, path, "--node", "hv2", "--format", "raw")
+        of = ["--snapshot", snapshot] if snapshot else []
+        self.ok("storage", "volume", "export", pool, volume, path, "--node", node, "--format", "raw", *of)
         return recording_of(target.read_bytes())
 
 

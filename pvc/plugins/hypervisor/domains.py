@@ -36,6 +36,7 @@ class PauseReason(IntEnum):
     """VIR_DOMAIN_PAUSED_*: those that matter."""
 
     MIGRATION = 2
+    IOERROR = 5
     SHUTTING_DOWN = 8
     STARTING_UP = 11
     POSTCOPY = 12
@@ -170,6 +171,11 @@ def guest_state(state: int, reason: int, job: Job) -> GuestState | None:
 def is_filling(state: int, reason: int) -> bool:
     """Whether a guest executes here and still fetches memory from where it was."""
     return state == DomainState.RUNNING and reason == RunReason.POSTCOPY
+
+
+def is_halted(state: int, reason: int) -> bool:
+    """Whether a guest was paused because a disk of it gave an error: QEMU does so by itself where there is no room."""
+    return state == DomainState.PAUSED and reason == PauseReason.IOERROR
 
 
 def is_in_post_copy(state: int, reason: int) -> bool:

@@ -54,6 +54,9 @@ class Guest:
     filling: bool = False
     """It executes here while the rest of its memory still comes from another host (post-copy): it is lost if either
     host is."""
+    halted: bool = False
+    """It stands still since a disk of it gave an error, such as that there is no room. What it could not write is
+    written once it is resumed."""
 
 
 class EndReason(Enum):

@@ -64,6 +64,7 @@ class VmJobs:
             failed_move="",
             unconverged=False,
             evicts=None,
+            freed=None,
         )
         records = self._commit(records, starting, "starting", claim)
         try:

@@ -21,6 +21,7 @@ from pvc.plugins.hypervisor.domains import (
     end_reason,
     guest_state,
     is_filling,
+    is_halted,
     is_in_post_copy,
     job_of,
     migration_flags,
@@ -369,8 +370,14 @@ class LibvirtHypervisor:
         seen = guest_state(state, reason, job)
         if seen is None:
             return None
-        filling = is_filling(state, reason)
-        return Guest(domain.UUIDString(), domain.name(), seen, moving=job is Job.OUTGOING, filling=filling)
+        return Guest(
+            domain.UUIDString(),
+            domain.name(),
+            seen,
+            moving=job is Job.OUTGOING,
+            filling=is_filling(state, reason),
+            halted=is_halted(state, reason),
+        )
 
     def _happened(self, connection: Connection, domain: Domain, event: int, detail: int, _: object) -> None:
         uuid = domain.UUIDString()

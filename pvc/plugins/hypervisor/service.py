@@ -184,6 +184,7 @@ class VmService:
         if seen.uuid in self._found:  # its records cannot be read: hands off
             return LOOK
         self._tell_unusable(seen)
+        self._tell_halted(seen)
         try:
             action = decide.next_action(self._view(seen, node_state))
             if not isinstance(action, decide.Wait | decide.Forget) and self._is_outdated(seen):
@@ -494,6 +495,15 @@ class VmService:
             if problems := self._per_vm.of(vm).problems:
                 text = f"VM {vm.name}: {'; '.join(problems)}; this node's own holds; use `pvc vm set` or `pvc vm unset`"
                 self._finding(f"{seen.uuid} settings", Severity.WARNING, text)
+
+    def _tell_halted(self, seen: _Seen) -> None:
+        """Say that a guest stands still. Only a person knows when its disk is well again."""
+        if seen.guest is not None and seen.guest.halted:
+            text = (
+                f"VM {seen.guest.name} stands still: a disk of it gives errors, or has no room; see to its storage,"
+                f" then `virsh resume {seen.guest.name}` on this node"
+            )
+            self._finding(f"{seen.uuid} disk", Severity.CRITICAL, text)
 
     def _finding(self, uuid: str, severity: Severity, text: str) -> None:
         finding = self._found[uuid] = Finding("hypervisor", severity, text)

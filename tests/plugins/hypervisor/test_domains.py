@@ -17,6 +17,7 @@ from pvc.plugins.hypervisor.domains import (
     end_reason,
     guest_state,
     is_filling,
+    is_halted,
     is_in_post_copy,
     job_of,
     migration_flags,
@@ -142,6 +143,12 @@ def test_the_throttle_is_told_once_there_is_one(said: dict[str, int], throttle: 
     progress = migration_progress({**OUT, **said})
     assert progress is not None
     assert progress.throttle == throttle
+
+
+def test_a_guest_is_halted_by_an_error_of_a_disk_and_not_by_a_person() -> None:
+    assert is_halted(DomainState.PAUSED, PauseReason.IOERROR)
+    assert not is_halted(DomainState.PAUSED, 1)
+    assert not is_halted(DomainState.RUNNING, PauseReason.IOERROR)
 
 
 def test_post_copy_is_known_by_the_guests_states_on_both_sides() -> None:

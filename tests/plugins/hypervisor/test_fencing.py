@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from pvc.core.decide.fencing import after_cut, after_readmission, after_return
-from pvc.core.model import ActualState, Fence, VmActual
+from pvc.core.model import ActualState, Fence, VmActual, VmState
 from pvc.plugins.hypervisor.decide.fencing import Left, in_place_of
-from pvc.plugins.hypervisor.decide.vm import Start, Wait, next_action
-from tests.plugins.hypervisor.vms import ME, view
+from pvc.plugins.hypervisor.decide.vm import Discard, Settle, Start, Wait, next_action
+from tests.plugins.hypervisor.vms import ME, guest, view, vm
 
 FENCE = Fence("f", "root@here", 1.0)
 DEAD, OTHER = "hv1", "hv2"
@@ -19,13 +19,23 @@ DEAD, OTHER = "hv1", "hv2"
 )
 def test_what_only_the_dead_node_had_is_free(state: ActualState) -> None:
     said = in_place_of(DEAD, VmActual(state, DEAD, generation=3, restart=2, failures=4), 7.0, "dead")
-    assert said == VmActual(ActualState.STOPPED, since=7.0, reason="dead", generation=3, restart=2)
+    assert said == VmActual(ActualState.STOPPED, since=7.0, reason="dead", generation=3, restart=2, freed=DEAD)
 
 
 def test_a_node_that_was_declared_dead_starts_nothing_whoever_has_the_lease() -> None:
     for actual in (VmActual(), VmActual(ActualState.FAILED, ME), VmActual(ActualState.STARTING, ME)):
         assert next_action(view(actual=actual)) == Start()
         assert isinstance(next_action(view(actual=actual, fenced=True)), Wait)
+
+
+def test_a_node_that_is_back_ends_what_has_run_elsewhere_since_and_keeps_what_nobody_else_had() -> None:
+    lives = guest()
+    elsewhere = next_action(view(vm=vm(state=VmState.STOPPED), actual=VmActual(), guest=lives, fenced=True))
+    assert isinstance(elsewhere, Discard), "its disks have been written to by another guest"
+    kept = next_action(view(actual=VmActual(freed=ME), guest=lives, fenced=True))
+    assert isinstance(kept, Settle) and kept.actual.node == ME and kept.actual.freed is None
+    other = next_action(view(actual=VmActual(freed="other"), guest=lives, fenced=True))
+    assert isinstance(other, Discard)
 
 
 def test_what_another_node_can_tell_is_left_to_that_one() -> None:
@@ -37,7 +47,7 @@ def test_what_another_node_can_tell_is_left_to_that_one() -> None:
 
 def test_what_was_handed_over_to_the_dead_node_is_free() -> None:
     said = in_place_of(DEAD, VmActual(ActualState.DEPARTED, OTHER, DEAD), 7.0, "dead")
-    assert said == VmActual(since=7.0, reason="dead")
+    assert said == VmActual(since=7.0, reason="dead", freed=DEAD)
 
 
 def test_what_went_astray_before_is_left_alone() -> None:

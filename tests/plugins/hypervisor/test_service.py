@@ -107,6 +107,19 @@ def test_a_vm_that_was_started_by_hand_is_adopted_and_wanted(site: Site) -> None
     assert site.actual("vm1").node == "hv2"
 
 
+def test_a_vm_that_stands_still_because_of_its_disk_is_a_finding_until_it_is_resumed(site: Site) -> None:
+    vm = site.define("vm1", "hv1")
+    site.settle()
+    site.nodes["hv1"].host.halt(vm.uuid)
+    site.run(10)
+    (finding,) = site.findings()
+    assert finding.startswith("critical: VM vm1 stands still") and "`virsh resume vm1`" in finding
+    assert site.actual("vm1").state is ActualState.RUNNING, "it lives here, and nobody else may have it"
+    site.nodes["hv1"].host.halt(vm.uuid, False)
+    site.run(10)
+    assert site.findings() == []
+
+
 def test_a_hypervisor_that_does_not_answer_is_a_finding_and_nothing_is_concluded(site: Site) -> None:
     vm = site.define("vm1", "hv1")
     site.settle()

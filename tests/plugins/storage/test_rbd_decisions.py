@@ -76,6 +76,17 @@ def test_room_counts_each_byte_once_and_no_copies() -> None:
         room_in(DF, "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("quota", "free"),
+    [(0, 3023676672), (22021582 + 4096, 4096), (4096, 0), (1 << 60, 3023676672)],
+    ids=["none", "nearly reached", "exceeded", "more than there is"],
+)
+def test_a_pool_has_no_more_room_than_its_quota_leaves(quota: int, free: int) -> None:
+    (pool,) = (one for one in DF["pools"] if one["name"] == "vms")
+    limited = {"pools": [{**pool, "stats": {**pool["stats"], "quota_bytes": quota}}]}
+    assert room_in(limited, "vms") == Room(22021582 + free, free)
+
+
 def test_clients_stand_for_their_machines() -> None:
     assert machines([*watchers_in(STATUS), *owners_in(LOCKS), "10.0.0.7:0/3"]) == ("10.0.0.7", "10.0.0.8")
     assert machines(["[fd00::1]:0/5", "v1:10.0.0.1:0/4"]) == ("fd00::1", "10.0.0.1")

@@ -15,7 +15,7 @@ class Left:
 
 def in_place_of(dead: str, actual: VmActual, now: float, reason: str) -> VmActual | Left:
     """What the record is to say, or why it is left alone. `now`: seconds since the epoch."""
-    free = VmActual(since=now, reason=reason, generation=actual.generation, restart=actual.restart)
+    free = VmActual(since=now, reason=reason, generation=actual.generation, restart=actual.restart, freed=dead)
     if actual.node == dead:
         return _of_its_own(actual, free, now)
     if actual.target != dead:

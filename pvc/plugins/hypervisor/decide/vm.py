@@ -398,6 +398,8 @@ def _without_lease(view: VmView, vm: Vm) -> Action:
             return Settle(_running(view, vm, why), why, vm=moved, change=VmChange.ARRIVED, peer=holder)
         if holder is not None:
             return Doubt(f"runs here though {holder} holds its lease; {holder} is asked which of the two goes on")
+        if view.fenced and view.actual.freed != view.me:
+            return Discard("this node was declared dead, and the VM has run elsewhere since")
         adopted = replace(vm, state=VmState.RUNNING, node=view.me, stop_now=False)
         return Settle(_running(view, vm, "adopted"), "found running here", vm=adopted, change=VmChange.ADOPTED)
     if guest is not None:

@@ -97,7 +97,7 @@ class RbdBackend:
 
     def look(self) -> Room:
         """Asks a monitor for the room and the OSDs for the images: where either hangs, no VM could use the pool."""
-        room = room_in(self._programs.ask("ceph", "df"), self._pool)
+        room = room_in(self._programs.ask("ceph", "df", "detail"), self._pool)
         self._names()
         return room
 

@@ -120,11 +120,16 @@ def snapshots_in(answer: Sequence[Mapping[str, Any]]) -> Sequence[ImageSnapshot]
 
 
 def room_in(answer: Mapping[str, Any], pool: str) -> Room:
-    """The answer to `ceph df`: what is stored, and what could be, each byte counted once. Raises StorageUnusable."""
+    """The answer to `ceph df detail`: what is stored, and what could be, each byte counted once.
+
+    `max_avail` leaves the pool's quota out. Raises StorageUnusable.
+    """
     for one in answer["pools"]:
         if one["name"] == pool:
-            free = int(one["stats"]["max_avail"])
-            return Room(int(one["stats"]["stored"]) + free, free)
+            stored, free = int(one["stats"]["stored"]), int(one["stats"]["max_avail"])
+            if quota := int(one["stats"].get("quota_bytes", 0)):
+                free = max(0, min(free, quota - stored))
+            return Room(stored + free, free)
     raise StorageUnusable(f"Ceph has no pool {pool}; make it with `ceph osd pool create {pool}` and `rbd pool init`")
 
 
