@@ -64,12 +64,12 @@ def rbd(pool: str) -> Plain:
 
 
 def qemu_img(path: str) -> Plain:
-    """As QEMU's own tool does it, with qcow2 files in that directory."""
+    """As QEMU's own tool does it, with qcow2 files in that directory; a copy is on the disk at its end, as pvc's is."""
     return Plain(
         create=lambda name: ("qemu-img", "create", "-q", "-f", "qcow2", f"{path}/{name}.qcow2", str(GIB)),
         snapshot=lambda name: ("qemu-img", "snapshot", "-c", "s", f"{path}/{name}.qcow2"),
         clone=lambda name, new: (
-            *("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2"),
+            *("qemu-img", "convert", "-t", "writeback", "-f", "qcow2", "-O", "qcow2"),
             *(f"{path}/{name}.qcow2", f"{path}/{new}.qcow2"),
         ),
         write=lambda name, size: ("qemu-io", "-c", f"write 0 {size}", f"{path}/{name}.qcow2"),

@@ -366,6 +366,7 @@ def test_the_last_tasks_are_kept(cluster: SimCluster) -> None:
     assert cluster.run_until(lambda: last_task(cluster, f"fast/v{KEPT + 4}").phase in ENDED, 60)
     cluster.run(5)
     assert len(read_tasks(cluster.client)) == KEPT
+    assert cluster.client.children(keys.ENDED_TASKS) == cluster.client.children(keys.TASKS)
 
 
 def test_a_pool_that_hangs_is_told_of_and_delays_nothing_else(cluster: SimCluster) -> None:
