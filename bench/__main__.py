@@ -49,8 +49,11 @@ def main() -> int:
             print("networks and gateways", flush=True)
             results += networks.measure(_up(labs, "bench-networks", networks.SHAPE), runtime, ROUNDS)
         with ExitStack() as labs:
-            print("volumes, snapshots and clones; flushes with disks", flush=True)
-            results += storage.measure(_up(labs, "bench-storage", storage.SHAPE), runtime, ROUNDS)
+            print("volumes, snapshots and clones", flush=True)
+            results += storage.measure(_up(labs, "bench-storage", storage.WORK), runtime, ROUNDS)
+        with ExitStack() as labs:
+            print("flushing VMs with shared disks", flush=True)
+            results += storage.measure_flush(_up(labs, "bench-disks", storage.DISKS), rounds=5)
     except PvcError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
