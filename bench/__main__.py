@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import consoles, devices, flushing, idling, networks, planning, publishing, starting
+from bench import consoles, devices, flushing, idling, networks, planning, publishing, starting, storage
 from bench.report import Result, save, table
 from pvc.core.errors import PvcError
 from pvc.core.threads import ThreadRuntime
@@ -48,6 +48,12 @@ def main() -> int:
         with ExitStack() as labs:
             print("networks and gateways", flush=True)
             results += networks.measure(_up(labs, "bench-networks", networks.SHAPE), runtime, ROUNDS)
+        with ExitStack() as labs:
+            print("volumes, snapshots and clones", flush=True)
+            results += storage.measure(_up(labs, "bench-storage", storage.WORK), runtime, ROUNDS)
+        with ExitStack() as labs:
+            print("flushing VMs with shared disks", flush=True)
+            results += storage.measure_flush(_up(labs, "bench-disks", storage.DISKS), rounds=5)
     except PvcError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

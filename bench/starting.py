@@ -31,9 +31,9 @@ def measure_help(runtime: Runtime, rounds: int) -> list[Result]:
 
 def measure_list(lab: Lab, runtime: Runtime, rounds: int) -> list[Result]:
     """`pvc node list` against the lab's ZooKeeper, the entering of its namespace taken off."""
-    inside = [_inside(lab, runtime, ["true"]) for _ in range(rounds)]
-    listed = [_inside(lab, runtime, ["pvc", "node", "list"]) for _ in range(rounds)]
-    entering = sorted(inside)[len(inside) // 2]
+    entered = [inside(lab, runtime, ["true"]) for _ in range(rounds)]
+    listed = [inside(lab, runtime, ["pvc", "node", "list"]) for _ in range(rounds)]
+    entering = sorted(entered)[len(entered) // 2]
     return [result("pvc node list", [seconds - entering for seconds in listed], "s", target=0.5)]
 
 
@@ -86,7 +86,8 @@ def _seconds(runtime: Runtime, command: Sequence[str]) -> float:
     return runtime.monotonic() - began
 
 
-def _inside(lab: Lab, runtime: Runtime, command: list[str]) -> float:
+def inside(lab: Lab, runtime: Runtime, command: list[str]) -> float:
+    """Seconds of a command in the lab, its entering included."""
     began = runtime.monotonic()
     done = lab.run(command, None, timeout=60)
     assert done.code == 0, done

@@ -59,6 +59,8 @@ REMARKS: Mapping[str, str] = {
     "/networks/<name>/leases": "empty",
     "/storage": "empty",
     "/storage/pools": "empty",
+    "/storage/ended": "empty",
+    "/storage/ended/<id>": "empty",
     "/storage/tasks": "empty; who asks about OSDs or flags rewrites it",
     "/storage/pools/<name>/volumes": "empty; its version counts",
     "/storage/tasks/<id>/ticket": "empty, ephemeral",

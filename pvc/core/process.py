@@ -1,6 +1,7 @@
 """The door to other processes: the only module that imports subprocess."""
 
 import os
+import select
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -78,14 +79,31 @@ class RunningProcess:
         return self._popen.poll()
 
     def wait(self, timeout: float | None = None) -> int | None:
+        if timeout is not None:
+            self._await_end(timeout)
         try:
-            return self._popen.wait(timeout)
+            return self._popen.wait(None if timeout is None else 0)
         except subprocess.TimeoutExpired:
             return None
 
     def signal(self, number: int) -> None:
         if self._popen.poll() is None:
             self._popen.send_signal(number)
+
+    def _await_end(self, timeout: float) -> None:
+        """As the kernel tells of it: `Popen.wait` looks now and then, and sees an end up to 50 ms late."""
+        if self._popen.poll() is not None:
+            return
+        try:
+            watched = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # it has just been waited for elsewhere
+            return
+        try:
+            poll = select.poll()
+            poll.register(watched, select.POLLIN)
+            poll.poll(max(0.0, timeout) * 1000)
+        finally:
+            os.close(watched)
 
 
 class SystemProcesses:

@@ -52,6 +52,9 @@ class Feature(Enum):
     """The image can grow while a VM has it open."""
     CUTS_OFF = "cuts off"
     """`cut_off` is enforced by the storage itself."""
+    DATED = "dated"
+    """Its images are raw, and each says when it and its snapshots were made (`Image.made`). That tells what a task has
+    made from what was there before, so that the storage need not be asked before and after each making."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class Image:
     snapshots: tuple[str, ...] = ()
     parent: str = ""
     """The image and snapshot whose data it shares, as `image@snapshot`; empty: none."""
+    made: float | None = None
+    """When, in seconds since the epoch by the storage's clock; None: it does not tell."""
+    snapshots_made: tuple[float, ...] = ()
+    """Likewise of each of its snapshots, in the same order; empty: it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pvc.plugins.storage.decide.tasks import made_by
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, Volume, VolumeState, read_pools, read_tasks, read_volumes
 from pvc.testing.cluster import SimCluster
 
+PLACES = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
 REMNANT = "half"
 """The contents of a half image in a FakeStorage."""
 
@@ -26,7 +27,7 @@ def ask_task(cluster: SimCluster, kind: str, node: str, **about: Any) -> Task:
     task = Task(cluster.client_process.new_id(), TaskKind(kind), node, "tester", now, **about)
     if task.kind is TaskKind.ADD_POOL and task.proposed is None:
         task = replace(task, proposed=Pool(task.pool, "fake", {}, now, "tester"))
-    places = [Create(path) for path in (keys.STORAGE, keys.POOLS, keys.TASKS) if client.get(path) is None]
+    places = [Create(path) for path in PLACES if client.get(path) is None]
     client.commit([*places, *_volumes(cluster, task), Create(keys.task(task.id), encode(task))])
     return task
 

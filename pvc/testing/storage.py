@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pvc.core.runtime import Runtime
 from pvc.core.storage import (
@@ -55,6 +56,9 @@ class FakeImage:
     protected: set[str] = field(default_factory=set)
     opened: list[str] = field(default_factory=list)
     """Addresses of the machines that write to it, once for each program."""
+    made: float | None = None
+    """Seconds since the epoch; None: nobody knows."""
+    snapshots_made: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,10 @@ class FakeStorage:
         """How often a node, or all together, made a call."""
         return sum(times for (who, what), times in self.calls.items() if what == call and node in (None, who))
 
+    def now(self) -> float:
+        """By the storage's clock."""
+        return self._runtime.now()
+
     def room(self, pool: str) -> Room:
         """How full a pool is."""
         used = sum(image.contents.size for (where, _), image in self.images.items() if where == pool)
@@ -202,7 +210,7 @@ class FakeBackend:
 
     @property
     def features(self) -> frozenset[Feature]:
-        return self._storage.features
+        return self._storage.features - (frozenset() if self._format == "raw" else {Feature.DATED})
 
     def look(self) -> Room:
         self._enter("look")
@@ -221,13 +229,14 @@ class FakeBackend:
             used=found.contents.size if found.contents.text else 0,
             snapshots=tuple(found.snapshots),
             parent=found.parent,
+            **self._dates(found),
         )
 
     def create(self, image: str, size: int) -> None:
         self._enter("create")
         self._must_be_new(image)
         self._must_fit(size)
-        self._storage.images[self._pool, image] = FakeImage(FakeContents(size), self._format)
+        self._storage.images[self._pool, image] = FakeImage(FakeContents(size), self._format, made=self._storage.now())
 
     def remove(self, image: str) -> None:
         self._enter("remove")
@@ -278,6 +287,7 @@ class FakeBackend:
         if snapshot in found.snapshots:
             raise ImageExists(f"{image} has a snapshot {snapshot} already; choose another name")
         found.snapshots[snapshot] = found.contents
+        found.snapshots_made[snapshot] = self._storage.now()
 
     def remove_snapshot(self, image: str, snapshot: str) -> None:
         self._enter("remove_snapshot")
@@ -328,6 +338,12 @@ class FakeBackend:
     def _enter(self, call: str) -> None:
         self._storage.enter(self._node, self._address, self._pool, call)
 
+    def _dates(self, found: FakeImage) -> dict[str, Any]:
+        if Feature.DATED not in self.features:
+            return {}
+        times = tuple(found.snapshots_made.get(name, 0.0) for name in found.snapshots)
+        return {"made": found.made, "snapshots_made": times}
+
     def _find(self, image: str) -> FakeImage:
         return self._storage.image(self._pool, image)
 
@@ -373,13 +389,15 @@ class FakeBackend:
         self._must_fit(contents.size)
         key = self._pool, image
         if self._storage.leaves_halves:
-            self._storage.images[key] = FakeImage(replace(contents, text="half"), self._format)
+            self._storage.images[key] = FakeImage(
+                replace(contents, text="half"), self._format, made=self._storage.now()
+            )
             with _removed_if_stopped(lambda: self._storage.images.pop(key, None)):
                 self._take_time(call, contents.size, report)
         else:
             self._take_time(call, contents.size, report)
             self._must_be_new(image)
-        self._storage.images[key] = FakeImage(contents, self._format, parent)
+        self._storage.images[key] = FakeImage(contents, self._format, parent, made=self._storage.now())
 
     def _take_time(self, call: str, size: int, report: Report) -> None:
         for part in range(1, PARTS + 1):

@@ -10,6 +10,7 @@ from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.workers import Worker, choose, why_none, why_not
+from pvc.plugins.storage.endedlist import enlisting
 from pvc.plugins.storage.ledger import Refused, read_workers
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, VolumeState
 
@@ -65,8 +66,9 @@ def committed(coordinator: Coordinator, attempt: Callable[[], tuple[T, Sequence[
 
 def make_places(coordinator: Coordinator) -> None:
     """Make where pools and tasks are kept, if nobody has yet. Raises Disconnected."""
-    for path in (keys.STORAGE, keys.POOLS, keys.TASKS):
-        if coordinator.get(path) is None:
+    places = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
+    for path, znode in zip(places, coordinator.get_many(places), strict=True):
+        if znode is None:
             try:
                 coordinator.commit([Create(path)])
             except Conflict:  # somebody else has, a moment ago
@@ -140,7 +142,7 @@ def cancel(client: Client, id: str) -> Task:
             message = f"cancelled by {client.by} before anybody had begun with it"
             now = client.runtime.now()
             asked = replace(task, cancel=True, phase=TaskPhase.CANCELLED, finished=now, message=message)
-            ops = _given_up(coordinator, task)
+            ops = [*_given_up(coordinator, task), *enlisting(coordinator, id)]
         else:
             asked, ops = replace(task, cancel=True), []
         return asked, [Put(path, encode(asked), znode.version), *ops]

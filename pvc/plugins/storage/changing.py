@@ -17,6 +17,7 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.asking import Client, ask, bound_worker, worker
 from pvc.plugins.storage.decide.names import why_no_name
+from pvc.plugins.storage.endedlist import in_hand
 from pvc.plugins.storage.ledger import (
     Refused,
     demand_idle,
@@ -25,7 +26,6 @@ from pvc.plugins.storage.ledger import (
     find_pool,
     find_snapshot,
     find_volume,
-    in_hand,
     users,
 )
 from pvc.plugins.storage.records import Task, TaskKind, Volume

@@ -20,6 +20,7 @@ from pvc.plugins.storage.decide.tasks import (
     titled,
     why_void,
 )
+from pvc.plugins.storage.endedlist import enlisting
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, decoded
 
 INTERVAL = 0.5
@@ -117,7 +118,8 @@ class Hold:
             further = _written(self.task.pool, after, {name: znode for name, (_, znode) in znodes.items()})
         ended = replace(self.task, phase=outcome.phase, message=outcome.message, finished=now)
         path, ticket = keys.task(self.task.id), keys.task_ticket(self.task.id)
-        self._coordinator.commit([Put(path, encode(ended), self._version), Delete(ticket), *further])
+        listed = enlisting(self._coordinator, self.task.id)
+        self._coordinator.commit([Put(path, encode(ended), self._version), Delete(ticket), *further, *listed])
         move(self._context.log, titled(ended), TaskPhase.RUNNING, ended.phase, MOVES, ended.message)
 
     def _add_pool(self, outcome: Outcome) -> tuple[Outcome, list[Op]]:
@@ -241,7 +243,8 @@ def _written(pool: str, after: Mapping[str, Volume | None], before: Mapping[str,
 def _end_void(context: Context, task: Task, version: int, ticket: Znode | None, why: str) -> None:
     ended = replace(task, phase=TaskPhase.FAILED, message=why, finished=context.runtime.now())
     given_back = [Delete(keys.task_ticket(task.id))] if ticket else []
-    context.coordinator.commit([Put(keys.task(task.id), encode(ended), version), *given_back])
+    listed = enlisting(context.coordinator, task.id)
+    context.coordinator.commit([Put(keys.task(task.id), encode(ended), version), *given_back, *listed])
     move(context.log, titled(task), task.phase, TaskPhase.FAILED, MOVES, why)
 
 

@@ -9,6 +9,9 @@ POOLS = "/storage/pools"
 TASKS = "/storage/tasks"
 """Children: the tasks that have not ended, and the last that have."""
 
+ENDED_TASKS = "/storage/ended"
+"""Children: the ids of the tasks that have ended and are kept; some may be missing."""
+
 COUNT = "storage.directories"
 """How many directories the node has looked at."""
 
@@ -47,6 +50,11 @@ def volume(pool_name: str, name: str) -> str:
 def task(id: str) -> str:
     """One piece of work, and how far it is."""
     return f"{TASKS}/{id}"
+
+
+def ended_task(id: str) -> str:
+    """Empty; written with the end of a task."""
+    return f"{ENDED_TASKS}/{id}"
 
 
 def task_ticket(id: str) -> str:

@@ -17,7 +17,7 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.workers import Worker
-from pvc.plugins.storage.records import ENDED, Snapshot, Task, Volume, VolumeState, read_tasks, read_volumes
+from pvc.plugins.storage.records import Snapshot, Task, Volume, VolumeState, read_volumes
 from pvc.plugins.storage.schema import SECTION
 
 IDLE = frozenset({ActualState.STOPPED, ActualState.FAILED})
@@ -67,11 +67,6 @@ def find_snapshot(volume: Volume, pool: str, name: str) -> Snapshot:
     known = [snapshot.name for snapshot in volume.snapshots]
     listing = f"pvc storage snapshot list {pool} {volume.name}"
     raise NotFound(_missing(f"snapshot {name!r} of volume {pool}/{volume.name}", name, known, listing))
-
-
-def in_hand(coordinator: Coordinator) -> list[Task]:
-    """The tasks that have not ended. Raises Disconnected."""
-    return [task for task in read_tasks(coordinator).values() if task is not None and task.phase not in ENDED]
 
 
 def about(task: Task, pool: str, volume: str) -> bool:

@@ -8,6 +8,7 @@ from pvc.core.errors import PvcError
 from pvc.core.storage import (
     Backend,
     BadPool,
+    Feature,
     Image,
     ImageExists,
     ImageInUse,
@@ -17,7 +18,7 @@ from pvc.core.storage import (
     Unsupported,
 )
 from pvc.plugins.storage.backends import Backends
-from pvc.plugins.storage.decide.tasks import OF_VOLUMES, Need, Outcome, made_by, may_be_own, need
+from pvc.plugins.storage.decide.tasks import DATED, OF_VOLUMES, Need, Outcome, is_own, made_by, may_be_own, need
 from pvc.plugins.storage.holding import Cancelled, Hold, Lost
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
 
@@ -79,12 +80,15 @@ def _tried(task: Task, backends: Backends) -> str:
 
 def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     task = hold.task
-    images = _images(backend, task)
-    left = need(task, images, may_be_own(task))
-    if left is Need.NOTHING:
-        return Outcome(TaskPhase.DONE, _said(task), images)
-    if left is Need.REFUSE:
-        return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
+    dated = task.kind in DATED and Feature.DATED in backend.features
+    unseen = dated and task.attempts == 1  # it cannot have made anything, and who makes something says if it is there
+    images: Mapping[str, Image | None] = {} if unseen else _images(backend, task)
+    if not unseen:
+        left = need(task, images, is_own(task, images) if dated else may_be_own(task))
+        if left is Need.NOTHING:
+            return Outcome(TaskPhase.DONE, _said(task), images)
+        if left is Need.REFUSE:
+            return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
     if hold.cancelled:
         return Outcome(TaskPhase.CANCELLED, CANCELLED, images, untouched=not task.doing)
     hold.stage(_DOING[task.kind])
@@ -97,14 +101,22 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
         raise
     except Exception as error:  # what has become of the images decides, whatever it was
         failure = error
-    return _ended(task, failure, _images_if_known(backend, task))
+    if unseen and failure is None:
+        return Outcome(TaskPhase.DONE, _said(task), parent=_parent(backend, task))
+    return _ended(hold.task, failure, _images_if_known(backend, task), dated=dated)
 
 
-def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | None]) -> Outcome:
+def _parent(backend: Backend, task: Task) -> str:
+    linked = task.kind is TaskKind.CLONE and task.snapshot and Feature.LINKED_CLONES in backend.features
+    return f"{task.volume}@{task.snapshot}" if linked else ""
+
+
+def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | None], *, dated: bool) -> Outcome:
     """How work has ended that was begun; what the storage has now counts for more than what was raised."""
     refused = isinstance(failure, REFUSALS)
     written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and may_be_own(task)
-    so_now = bool(images) and not refused and need(task, images, own=True) is Need.NOTHING
+    own = is_own(task, images) if dated else True  # or it was seen before that there was none
+    so_now = bool(images) and not refused and need(task, images, own) is Need.NOTHING
     if failure is None and not images and task.kind not in _LEAVES_IMAGES:
         text = f"pool {task.pool} could not be looked at after the work; look at the storage, and ask again"
         return Outcome(TaskPhase.FAILED, text)
@@ -113,6 +125,8 @@ def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | N
     if isinstance(failure, Cancelled):
         return Outcome(TaskPhase.CANCELLED, CANCELLED, images)
     text = str(failure) if isinstance(failure, PvcError) else _unexpected(failure)
+    if dated and isinstance(failure, ImageExists):
+        text = _taken(task)
     if task.kind is TaskKind.ROLL_BACK and not refused:
         text += f"; {task.pool}/{task.volume} may hold parts of both now: have it rolled back before a VM uses it"
     return Outcome(TaskPhase.FAILED, text, images, untouched=refused)

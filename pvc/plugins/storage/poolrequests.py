@@ -9,7 +9,8 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.asking import Client, ask, committed, named_worker, worker
 from pvc.plugins.storage.changing import demand_name
 from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
-from pvc.plugins.storage.ledger import Refused, find_pool, in_hand
+from pvc.plugins.storage.endedlist import in_hand
+from pvc.plugins.storage.ledger import Refused, find_pool
 from pvc.plugins.storage.records import Task, TaskKind, read_pools
 
 

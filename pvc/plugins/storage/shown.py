@@ -12,7 +12,8 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.tasktexts import described, standing
 from pvc.plugins.storage.decide.workers import Worker, why_not
-from pvc.plugins.storage.ledger import all_users, clones, in_hand, read_nodes, read_workers, users
+from pvc.plugins.storage.endedlist import in_hand
+from pvc.plugins.storage.ledger import all_users, clones, read_nodes, read_workers, users
 from pvc.plugins.storage.records import ENDED, Task, Volume, read_pools, read_volumes
 from pvc.plugins.storage.schema import SECTION
 

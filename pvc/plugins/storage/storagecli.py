@@ -13,8 +13,9 @@ from pvc.plugins.storage import poolrequests
 from pvc.plugins.storage.ceph.shown import ceph_rows
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY
 from pvc.plugins.storage.decide.pools import published_in
+from pvc.plugins.storage.endedlist import in_hand
 from pvc.plugins.storage.following import Timeout, Wait, follow
-from pvc.plugins.storage.ledger import find_pool, in_hand, read_nodes
+from pvc.plugins.storage.ledger import find_pool, read_nodes
 from pvc.plugins.storage.shown import POOL_COLUMNS, finding_rows, pool_fields, pool_rows, task_fields
 from pvc.plugins.storage.words import Yes, client_of, pool_names
 

@@ -17,6 +17,7 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
+from pvc.plugins.storage.endedlist import striking
 from pvc.plugins.storage.holding import Hold, Lost, begin
 from pvc.plugins.storage.performing import Performer, carry_out
 from pvc.plugins.storage.poolwatch import PoolWatch
@@ -162,6 +163,6 @@ class TaskService:
         """Delete the oldest ended tasks."""
         for id in superfluous(list(tasks.values())):
             try:
-                self._context.coordinator.commit([Delete(keys.task(id))])
+                self._context.coordinator.commit([Delete(keys.task(id)), *striking(self._context.coordinator, id)])
             except Conflict:  # another node has
                 continue

@@ -32,7 +32,7 @@ class Ledger:
         self.sessions: dict[str, FakeCoordinator] = {}
         if ensemble is None:
             self.tree.commit(tree_ops())
-        self.tree.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.TASKS)])
+        self.tree.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.TASKS), Create(keys.ENDED_TASKS)])
         self.node("stor1")
         self.pool("vms", path="/srv/vms")
 

@@ -1,5 +1,6 @@
 """What options, names, headers and mounts say."""
 
+import struct
 from collections.abc import Mapping
 
 import pytest
@@ -8,14 +9,16 @@ from hypothesis import strategies as st
 
 from pvc.core.storage import BadPool, ImageInUse, Pool, StorageError
 from pvc.plugins.storage.directory.decide.images import (
+    Header,
     file_of,
+    header_of,
     image_of,
     is_part,
     part_done,
     part_of,
     read_info,
     refusal,
-    snapshot_id,
+    snapshots_of,
     why_no_image,
 )
 from pvc.plugins.storage.directory.decide.mounts import mount_of
@@ -120,10 +123,44 @@ def test_any_header_can_be_judged(beginning: bytes, size: int) -> None:
     why_no_image(beginning, size)
 
 
-def test_a_snapshot_is_found_by_its_name_alone() -> None:
-    info = {"snapshots": [{"id": "1", "name": "2"}, {"id": "2", "name": "1"}]}
-    assert (snapshot_id(info, "1"), snapshot_id(info, "2"), snapshot_id(info, "3")) == ("2", "1", None)
-    assert snapshot_id({}, "1") is None
+def entry(number: str, name: str, further: int = 16) -> bytes:
+    """Of a table of snapshots; two of its fields are of no interest here."""
+    fixed = struct.pack(">QIHHIIQII", 65536, 16, len(number), len(name), 1, 2, 3, 4, further)
+    text = fixed + b"\x7f" * further + number.encode() + name.encode()
+    return text + b"\0" * (-len(text) % 8)
+
+
+TABLE = entry("1", "2") + entry("2", "1", further=0) + entry("10", "a-longer-name", further=24)
+
+
+def test_snapshots_are_found_by_their_names_alone() -> None:
+    assert snapshots_of(TABLE + b"rest", 3) == {"2": "1", "1": "2", "a-longer-name": "10"}
+    assert snapshots_of(TABLE, 0) == {}
+
+
+@pytest.mark.parametrize("length", [0, 39, 50, 70, len(TABLE) - 8])
+def test_a_table_that_is_cut_off_tells_nothing(length: int) -> None:
+    assert snapshots_of(TABLE[:length], 3) is None
+
+
+def test_the_first_of_two_snapshots_of_one_name_counts() -> None:
+    assert snapshots_of(entry("1", "s") + entry("2", "s"), 2) == {"s": "1"}
+
+
+def test_a_header_tells_of_size_and_snapshots() -> None:
+    assert header_of(header()) == Header(1 << 20, 0, 0)
+    told = header()[:60] + struct.pack(">IQ", 3, 1 << 18) + header()[72:]
+    assert header_of(told) == Header(1 << 20, 3, 1 << 18)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 104, header()[:71], header(version=4)])
+def test_what_is_no_qcow2_image_has_no_header(data: bytes) -> None:
+    assert header_of(data) is None
+
+
+@given(st.binary(max_size=200), st.integers(0, 1 << 32))
+def test_any_table_can_be_read(table: bytes, count: int) -> None:
+    snapshots_of(table, count)
 
 
 @pytest.mark.parametrize(

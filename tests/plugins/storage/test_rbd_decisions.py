@@ -1,6 +1,7 @@
 """What `rbd` and `ceph` say (outputs of Ceph 16.2.15), and what pools' options may be."""
 
 import json
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ from pvc.plugins.storage.ceph.decide.images import (
     image_in,
     late_osds,
     machines,
+    moment_of,
     must_be_name,
     must_be_whole,
     options_of,
@@ -46,6 +48,7 @@ from pvc.plugins.storage.ceph.decide.images import (
 INFO = json.loads(
     '{"name":"cl","id":"10b44af63d80","size":67108864,"objects":16,"order":22,"object_size":4194304,"snapshot_count":0,'
     '"block_name_prefix":"rbd_data.10b44af63d80","format":2,"features":["layering","exclusive-lock"],"flags":[],'
+    '"create_timestamp":"Mon Nov 23 01:57:09 2026",'
     '"parent":{"pool":"vms","pool_namespace":"","image":"a","id":"10202ddaa79b","snapshot":"s","trash":false,'
     '"overlap":67108864}}'
 )
@@ -66,8 +69,17 @@ DUMP = json.loads(
 
 def test_an_image_and_its_snapshots_are_read() -> None:
     snapshots = snapshots_in(SNAPSHOTS)
-    assert snapshots == [ImageSnapshot("s", 67108864, True), ImageSnapshot("x", 1024, False)]
-    assert image_in(INFO, snapshots) == Image(67108864, "raw", None, ("s", "x"), "a@s")
+    moments = tuple(datetime(2026, 11, 23, 1, 57, second).timestamp() for second in (6, 8, 9))
+    assert snapshots == [
+        ImageSnapshot("s", 67108864, True, moments[0]),
+        ImageSnapshot("x", 1024, False, moments[1]),
+    ]
+    assert image_in(INFO, snapshots) == Image(67108864, "raw", None, ("s", "x"), "a@s", moments[2], moments[:2])
+
+
+@pytest.mark.parametrize("text", [None, "", "yesterday", "Mon Nov 23 01:57 2026", "Mon Nov 31 01:57:06 2026"])
+def test_a_date_that_cannot_be_read_is_none(text: str | None) -> None:
+    assert moment_of(text) is None
 
 
 def test_room_counts_each_byte_once_and_no_copies() -> None:

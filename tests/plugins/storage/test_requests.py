@@ -13,9 +13,10 @@ from pvc.core.model import ActualState, VmActual
 from pvc.core.records import encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import asking, keys, poolrequests, requests, snapshotrequests
-from pvc.plugins.storage.asking import Client
+from pvc.plugins.storage.asking import Client, cancel
 from pvc.plugins.storage.changing import Where
 from pvc.plugins.storage.decide.pools import PoolState
+from pvc.plugins.storage.endedlist import in_hand
 from pvc.plugins.storage.ledger import Refused
 from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState, read_tasks
 from tests.plugins.storage.ledgers import GIB, Ledger, Overtaken
@@ -439,10 +440,20 @@ def test_an_empty_pool_is_forgotten_and_one_with_volumes_is_not(ledger: Ledger) 
 
 def test_the_first_pool_of_a_cluster_makes_its_place_in_the_tree() -> None:
     ledger = Ledger()
-    for path in (keys.volumes("vms"), keys.pool("vms"), keys.POOLS, keys.TASKS, keys.STORAGE):
+    for path in (keys.volumes("vms"), keys.pool("vms"), keys.POOLS, keys.TASKS, keys.ENDED_TASKS, keys.STORAGE):
         ledger.tree.commit([Delete(path)])
     poolrequests.add(ledger.client(), "vms", "directory", {"path": "/srv/vms"})
     assert len(read_tasks(ledger.tree)) == 1
+
+
+def test_tasks_in_hand_are_found_whether_ended_ones_are_listed_or_not() -> None:
+    ledger = Ledger()
+    first, second, third = (requests.add(ledger.client(), Where("vms", name), GIB) for name in ("a", "b", "c"))
+    assert {task.id for task in in_hand(ledger.tree)} == {first.id, second.id, third.id}
+    cancel(ledger.client(), first.id)
+    ledger.end(second)  # as a node ends it that knows of no list
+    assert ledger.tree.children(keys.ENDED_TASKS) == (first.id,)
+    assert [task.id for task in in_hand(ledger.tree)] == [third.id]
 
 
 # Ending tasks

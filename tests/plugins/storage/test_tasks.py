@@ -7,7 +7,7 @@ import pytest
 
 from pvc.core.coordination import Delete
 from pvc.core.lookup import read_facts
-from pvc.core.storage import Pool, StorageError
+from pvc.core.storage import Feature, Pool, StorageError, StorageUnusable
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.tasks import KEPT
@@ -20,10 +20,12 @@ STORAGE: dict[str, Any] = {"roles": {"hypervisor": False, "storage": True}}
 FILE = "/tmp/disk.img"
 
 
-@pytest.fixture
-def cluster() -> Iterator[SimCluster]:
+@pytest.fixture(params=["dated", "undated"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[SimCluster]:
     """Three storage nodes and the pool `fast`; every part of a call to the storage takes no time."""
     with SimCluster(dict.fromkeys(("hv1", "hv2", "hv3"), STORAGE)) as cluster:
+        if request.param == "undated":
+            cluster.storage.features -= {Feature.DATED}
         cluster.start()
         assert done(cluster, "add pool", pool="fast").phase is TaskPhase.DONE
         cluster.run(1)
@@ -119,6 +121,59 @@ def test_an_image_that_pvc_has_not_made_is_left_alone(cluster: SimCluster) -> No
     task = done(cluster, "create", volume="a", size=4096)
     assert task.phase is TaskPhase.FAILED and "has an image a that pvc has not made" in task.message
     assert volume(cluster, "a") is None and image(cluster, "a").contents.text == "precious"
+
+
+def test_an_image_from_before_is_not_taken_for_a_tasks_own_when_its_node_dies(cluster: SimCluster) -> None:
+    cluster.run(100)
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)
+    cluster.storage.images["fast", "a"] = FakeImage(FakeContents(4096, "precious"), made=cluster.storage.now() - 90)
+    assert cluster.run_until(lambda: cluster.storage.count("create") + cluster.storage.count("inspect") > 0, 10)
+    cluster.kill_daemon("hv1")
+    over = ended(cluster, task)
+    assert (over.phase, over.attempts) == (TaskPhase.FAILED, 2)
+    assert "has an image a that pvc has not made" in over.message
+    assert volume(cluster, "a") is None and image(cluster, "a").contents.text == "precious"
+
+
+def test_a_snapshot_from_before_is_not_taken_for_a_tasks_own_when_its_node_dies(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    cluster.run(100)
+    cluster.storage.slow(1)
+    looks = cluster.storage.count("inspect")
+    task = ask_task(cluster, "snapshot", "hv1", pool="fast", volume="a", snapshot="s")
+    image(cluster, "a").snapshots["s"] = FakeContents(4096, "old")
+    image(cluster, "a").snapshots_made["s"] = cluster.storage.now() - 90
+    assert cluster.run_until(lambda: cluster.storage.count("add_snapshot") + cluster.storage.count("inspect") > looks)
+    cluster.kill_daemon("hv1")
+    over = ended(cluster, task)
+    assert over.phase is TaskPhase.FAILED and "has a snapshot s that pvc has not made" in over.message
+    assert known(cluster, "a").snapshots == ()
+
+
+@pytest.mark.parametrize(("age", "phase"), [(1, TaskPhase.DONE), (90, TaskPhase.FAILED)])
+def test_an_image_that_is_there_though_making_it_failed_is_the_tasks_own_by_its_date(
+    cluster: SimCluster, age: float, phase: TaskPhase
+) -> None:
+    cluster.run(100)
+    cluster.storage.slow(1)
+    cluster.storage.fail_once("create", StorageUnusable("it did not answer in time; try again"))
+    task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)
+    assert cluster.run_until(lambda: cluster.storage.count("create") > 0, 20)
+    cluster.storage.images["fast", "a"] = FakeImage(FakeContents(4096), made=cluster.storage.now() - age)
+    # Who has looked before knows that it was not there; else its date decides.
+    dated = Feature.DATED in cluster.storage.features
+    assert ended(cluster, task).phase is (phase if dated else TaskPhase.DONE)
+
+
+def test_a_dated_storage_is_asked_once_for_what_it_makes(cluster: SimCluster) -> None:
+    if Feature.DATED not in cluster.storage.features:
+        pytest.skip("this storage gives no dates")
+    done(cluster, "create", volume="a", size=4096)
+    done(cluster, "snapshot", volume="a", snapshot="s")
+    done(cluster, "clone", volume="a", snapshot="s", new="b")
+    assert {call for _, call in cluster.storage.calls} == {"look", "create", "add_snapshot", "clone"}
+    assert known(cluster, "b").parent == "a@s"
 
 
 def test_a_task_that_fails_takes_back_the_record_of_what_it_was_to_make(cluster: SimCluster) -> None:
@@ -311,6 +366,7 @@ def test_the_last_tasks_are_kept(cluster: SimCluster) -> None:
     assert cluster.run_until(lambda: last_task(cluster, f"fast/v{KEPT + 4}").phase in ENDED, 60)
     cluster.run(5)
     assert len(read_tasks(cluster.client)) == KEPT
+    assert cluster.client.children(keys.ENDED_TASKS) == cluster.client.children(keys.TASKS)
 
 
 def test_a_pool_that_hangs_is_told_of_and_delays_nothing_else(cluster: SimCluster) -> None:

@@ -83,6 +83,7 @@ class RbdBackend:
             Feature.LINKED_CLONES,
             Feature.LIVE_RESIZE,
             Feature.CUTS_OFF,
+            Feature.DATED,
         }
     )
 
@@ -105,7 +106,8 @@ class RbdBackend:
         return sorted(volume_names(self._names()))
 
     def inspect(self, image: str) -> Image:
-        return image_in(self._ask("info", image), self._snapshots(image))
+        info = self._ask("info", image)
+        return image_in(info, () if info.get("snapshot_count") == 0 else self._snapshots(image))
 
     def create(self, image: str, size: int) -> None:
         must_be_name(image)
@@ -141,13 +143,13 @@ class RbdBackend:
     def clone(self, image: str, snapshot: str | None, new: str, report: Report) -> None:
         """Of a snapshot a linked one, which takes no time; else a copy, while no program has the image open."""
         must_be_name(new)
-        size = self._size(image, snapshot)
         if snapshot is not None:
-            report(0, size)
-            report(size, size)  # the last moment to stop
+            report(0, 1)
+            report(1, 1)  # the last moment to stop
             words = ("clone", "--rbd-default-clone-format", "2", *_features())
             self._rbd((*words, self._spec(image, snapshot), self._spec(new)), _named(image, snapshot), new=new)
             return
+        size = self._size(image, snapshot)
         with self._made(new) as part:
             self._must_be_idle(image)
             self._follow(("cp", self._spec(image), self._spec(part)), image, size, report)

@@ -11,7 +11,8 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.asking import Client, ask
 from pvc.plugins.storage.ceph.cluster import FLAGS
 from pvc.plugins.storage.ceph.published import CephState, OsdState, best_of, osds_in, state_in
-from pvc.plugins.storage.ledger import Refused, in_hand
+from pvc.plugins.storage.endedlist import in_hand
+from pvc.plugins.storage.ledger import Refused
 from pvc.plugins.storage.records import Task, TaskKind
 from pvc.plugins.storage.schema import SECTION
 

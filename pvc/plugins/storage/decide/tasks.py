@@ -7,6 +7,8 @@ from enum import Enum
 from pvc.core.storage import Image
 from pvc.plugins.storage.records import ENDED, Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState
 
+CLOCKS = 30.0
+"""Seconds by which the clocks of a node and of a storage may differ."""
 SPREAD = 2.0
 """Seconds between the tries of two nodes to take over a task: long enough for the first one's to be heard of."""
 KEPT = 100
@@ -24,6 +26,8 @@ OF_VOLUMES = MAKES | {
     TaskKind.PROTECT,
     TaskKind.ROLL_BACK,
 }
+DATED = frozenset({TaskKind.CREATE, TaskKind.CLONE, TaskKind.SNAPSHOT})
+"""What they make has a date, where the storage gives one."""
 MOVES: Mapping[TaskPhase, frozenset[TaskPhase]] = {
     TaskPhase.ASKED: frozenset({TaskPhase.RUNNING, TaskPhase.FAILED, TaskPhase.CANCELLED}),
     TaskPhase.RUNNING: frozenset({TaskPhase.ASKED, TaskPhase.DONE, TaskPhase.FAILED, TaskPhase.CANCELLED}),
@@ -151,6 +155,19 @@ def may_be_own(task: Task) -> bool:
     return task.attempts > 1 and bool(task.doing)
 
 
+def is_own(task: Task, images: Mapping[str, Image | None]) -> bool:
+    """Whether what the task was to make, if it is there, is of its making by its date: nobody has looked before."""
+    made = _made_at(task, images)
+    return bool(task.doing) and task.began is not None and made is not None and made >= task.began - CLOCKS
+
+
+def _made_at(task: Task, images: Mapping[str, Image | None]) -> float | None:
+    image = images.get(made_by(task) or task.volume)
+    if image is None or task.kind is not TaskKind.SNAPSHOT:
+        return None if image is None else image.made
+    return dict(zip(image.snapshots, image.snapshots_made, strict=False)).get(task.snapshot)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt has ended, and what the storage has then."""
@@ -161,6 +178,8 @@ class Outcome:
     """By name, those that the task names; None: there is none. One that is missing here is not known."""
     untouched: bool = False
     """With a failure: the storage refused before it changed anything."""
+    parent: str = ""
+    """What the image that was made is a linked clone of, though it is not among `images`."""
 
 
 def records_after(task: Task, records: Mapping[str, Volume], outcome: Outcome, now: float) -> dict[str, Volume | None]:
@@ -183,6 +202,8 @@ def _done(task: Task, own: Mapping[str, Volume], outcome: Outcome, now: float) -
     if task.kind is TaskKind.REMOVE:
         return {name: None}
     after = replace(record, name=name, task=None, snapshots=_snapshots(task, record, now))
+    if outcome.parent:
+        after = replace(after, parent=outcome.parent)
     if image is not None:
         after = replace(after, size=image.size, format=image.format, parent=image.parent)
     if task.kind in MAKES:

@@ -1,7 +1,7 @@
 """The backend of a directory that all nodes share. Each call first looks whether the directory is what it should be:
 below a mount point without its mount there is another one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -26,12 +26,15 @@ from pvc.core.storage import (
 from pvc.plugins.storage.directories import Directories, DirectoryUnusable
 from pvc.plugins.storage.directory import imagefiles
 from pvc.plugins.storage.directory.decide.images import (
+    HEADER,
     SECTOR,
+    Header,
     file_of,
+    header_of,
     image_in,
     image_of,
     part_of,
-    snapshot_id,
+    snapshots_of,
     why_no_image,
 )
 from pvc.plugins.storage.directory.decide.mounts import mount_of
@@ -45,6 +48,10 @@ _ALONE = (
     "{path} is mounted with {option}, so that no node sees another's locks on images, and one can be opened twice;"
     " mount it without that"
 )
+TABLE = 1 << 16
+"""Bytes that the table of an image's snapshots seldom exceeds."""
+LONGEST_TABLE = 1 << 26
+"""As QEMU has it (block/qcow2.h)."""
 STALE = 86400.0
 """Seconds after which a half file that nobody writes to is what a crash left."""
 
@@ -83,10 +90,11 @@ class DirectoryBackend:
 
     def inspect(self, image: str) -> Image:
         path = self._existing(image)
+        size, used = imagefiles.size_of(path)
         if self._options.format == "raw":
-            size, used = imagefiles.size_of(path)
             return Image(size, "raw", used)
-        return image_in(self._qemu_img.info(path, self._options.format))
+        header = _header(path)
+        return Image(header.size, "qcow2", used, tuple(_snapshots(path, header)))
 
     def create(self, image: str, size: int) -> None:
         _must_be_whole(size)
@@ -140,7 +148,7 @@ class DirectoryBackend:
 
     def add_snapshot(self, image: str, snapshot: str) -> None:
         path = self._with_snapshots(image)
-        if snapshot_id(self._qemu_img.info(path, "qcow2"), snapshot) is not None:
+        if snapshot in _snapshots(path, _header(path)):
             raise ImageExists(f"{image} has a snapshot {snapshot} already; choose another name")
         self._qemu_img.add_snapshot(path, snapshot)
         imagefiles.keep(path)
@@ -209,10 +217,10 @@ class DirectoryBackend:
 
     def _snapshot(self, path: str, snapshot: str) -> str:
         """The number of a snapshot. Raises NoSuchImage."""
-        id = snapshot_id(self._qemu_img.info(path, "qcow2"), snapshot)
-        if id is None:
+        found = _snapshots(path, _header(path))
+        if snapshot not in found:
             raise NoSuchImage(f"{path} has no snapshot {snapshot}; look at which it has")
-        return id
+        return found[snapshot]
 
     def _foreign(self, path: str) -> Image:
         """A file of this node that is to be loaded. Raises StorageError if it will not do."""
@@ -253,6 +261,28 @@ def opener(processes: Processes, runtime: Runtime, directories: Directories) -> 
         return DirectoryBackend(options_of(pool), processes, runtime, directories)
 
     return open_backend
+
+
+def _header(path: str) -> Header:
+    """Read from the file itself: starting `qemu-img info` takes as long as changing an image."""
+    header = header_of(imagefiles.part(path, 0, HEADER))
+    if header is None:
+        raise StorageError(f"{path} is no qcow2 image; look at it with qemu-img info")
+    return header
+
+
+def _snapshots(path: str, header: Header) -> Mapping[str, str]:
+    """The numbers of an image's snapshots by their names. `qemu-img snapshot -a` takes what it is given for a number
+    first and for a name second: a snapshot named 2 is another one than the second."""
+    length = TABLE
+    while header.snapshots:
+        table = imagefiles.part(path, header.table, length)
+        if (found := snapshots_of(table, header.snapshots)) is not None:
+            return found
+        if len(table) < length or length > LONGEST_TABLE:
+            raise StorageError(f"the table of snapshots in {path} is cut off; look at it with qemu-img check")
+        length *= 8
+    return {}
 
 
 def _must_be_whole(size: int) -> None:

@@ -118,6 +118,16 @@ def size_of(path: str) -> tuple[int, int]:
         return found.st_size, found.st_blocks * 512
 
 
+def part(path: str, begin: int, count: int) -> bytes:
+    """So many bytes of a file from `begin` on; fewer at its end. Raises NoSuchImage."""
+    with _told(path):
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.pread(handle, count, begin)
+        finally:
+            os.close(handle)
+
+
 def names(directory: str) -> list[str]:
     """The names of the files in a directory; links are none."""
     return [entry.name for entry in _entries(directory) if entry.is_file(follow_symlinks=False)]

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -57,6 +58,8 @@ class ImageSnapshot:
     size: int
     """Bytes that the image had."""
     protected: bool
+    made: float | None = None
+    """Seconds since the epoch; None: it does not tell."""
 
 
 def options_of(pool: Pool) -> Options:
@@ -111,12 +114,33 @@ def image_in(info: Mapping[str, Any], snapshots: Sequence[ImageSnapshot]) -> Ima
         format="raw",
         snapshots=tuple(snapshot.name for snapshot in snapshots),
         parent=f"{parent['image']}@{parent['snapshot']}" if parent else "",
+        made=moment_of(info.get("create_timestamp")),
+        snapshots_made=tuple(snapshot.made or 0.0 for snapshot in snapshots),
     )
 
 
 def snapshots_in(answer: Sequence[Mapping[str, Any]]) -> Sequence[ImageSnapshot]:
     """The answer to `rbd snap ls`, in which Ceph 16 writes truth as text."""
-    return [ImageSnapshot(one["name"], int(one["size"]), str(one["protected"]).lower() == "true") for one in answer]
+    return [
+        ImageSnapshot(
+            one["name"],
+            int(one["size"]),
+            str(one["protected"]).lower() == "true",
+            moment_of(one.get("timestamp")),
+        )
+        for one in answer
+    ]
+
+
+def moment_of(text: str | None) -> float | None:
+    """When something was made, as `rbd` tells it: in words, in the time zone of this machine. None: it does not tell.
+
+    An hour that there is twice in a year is taken for the earlier one.
+    """
+    try:
+        return None if text is None else datetime.strptime(text, "%a %b %d %H:%M:%S %Y").astimezone().timestamp()
+    except ValueError:
+        return None
 
 
 def room_in(answer: Mapping[str, Any], pool: str) -> Room:

@@ -1,7 +1,9 @@
 """What the names and the first bytes of files say, and what qemu-img says."""
 
 import re
+import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -74,6 +76,50 @@ def read_info(text: str) -> Mapping[str, Any]:
         raise StorageError(f"qemu-img info did not answer in JSON ({error}); look at it by hand") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the beginning of a qcow2 image tells."""
+
+    size: int
+    """Bytes that a VM sees."""
+    snapshots: int
+    """How many it has."""
+    table: int
+    """Where the table of its snapshots begins."""
+
+
+def header_of(data: bytes) -> Header | None:
+    """The header of a qcow2 image, as docs/interop/qcow2.txt of QEMU lays it out; None: it is no such image."""
+    if len(data) < 72 or not data.startswith(_QCOW2) or int.from_bytes(data[4:8], "big") not in (2, 3):
+        return None
+    size, snapshots, table = struct.unpack_from(">Q28xIQ", data, 24)
+    return Header(size, snapshots, table)
+
+
+def snapshots_of(table: bytes, count: int) -> dict[str, str] | None:
+    """The number of each of so many snapshots by its name, the first of a name; None: the table is cut off.
+
+    The order of an entry (same source): where its table of clusters is and how long, the lengths of number and name,
+    date, clock, state, the length of further data; that, the number, the name, and what fills up eight bytes.
+    """
+    found: dict[str, str] = {}
+    place = 0
+    for _ in range(count):
+        if place + _ENTRY.size > len(table):
+            return None
+        of_number, of_name, further = _ENTRY.unpack_from(table, place)
+        begin = place + _ENTRY.size + further
+        middle, end = begin + of_number, begin + of_number + of_name
+        if end > len(table):
+            return None
+        found.setdefault(table[middle:end].decode(errors="replace"), table[begin:middle].decode(errors="replace"))
+        place = end + -end % 8
+    return found
+
+
+_ENTRY = struct.Struct(">12xHH20xI")
+
+
 def image_in(info: Mapping[str, Any]) -> Image:
     """An image, as qemu-img tells of it."""
     return Image(
@@ -82,16 +128,6 @@ def image_in(info: Mapping[str, Any]) -> Image:
         used=int(info["actual-size"]),
         snapshots=tuple(str(snapshot["name"]) for snapshot in info.get("snapshots", ())),
     )
-
-
-def snapshot_id(info: Mapping[str, Any], snapshot: str) -> str | None:
-    """The number of a snapshot; None: there is none of that name.
-
-    `qemu-img snapshot -a` takes what it is given for a number first and for a name second: a snapshot named 2 is
-    another one than the second.
-    """
-    found = [str(one["id"]) for one in info.get("snapshots", ()) if one["name"] == snapshot]
-    return found[0] if found else None
 
 
 def part_done(output: bytes) -> float:
