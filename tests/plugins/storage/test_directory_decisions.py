@@ -11,7 +11,6 @@ from pvc.plugins.storage.directory.decide.images import (
     file_of,
     image_of,
     is_part,
-    part_done,
     part_of,
     read_info,
     refusal,
@@ -124,19 +123,6 @@ def test_a_snapshot_is_found_by_its_name_alone() -> None:
     info = {"snapshots": [{"id": "1", "name": "2"}, {"id": "2", "name": "1"}]}
     assert (snapshot_id(info, "1"), snapshot_id(info, "2"), snapshot_id(info, "3")) == ("2", "1", None)
     assert snapshot_id({}, "1") is None
-
-
-@pytest.mark.parametrize(
-    ("output", "done"),
-    [
-        (b"", 0.0),
-        (b"    (0.00/100%)\r", 0.0),
-        (b"    (0.00/100%)\r    (25.50/100%)\r    (3", 0.255),
-        (b"(100/100%)", 1.0),
-    ],
-)
-def test_progress_is_the_last_that_was_written(output: bytes, done: float) -> None:
-    assert part_done(output) == done
 
 
 @pytest.mark.parametrize(

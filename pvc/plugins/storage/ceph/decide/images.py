@@ -29,7 +29,6 @@ STALE = 86400.0
 """Seconds after which a half image that nobody has open is what a crash left."""
 
 _OPTIONS = ("pool", "user")
-_PERCENT = re.compile(rb"(\d+(?:\.\d+)?)(?:% complete|/100%\))")
 _HEARD = re.compile(r'^osd\.(\d+): .*"newest_map":\s*(\d+)', re.MULTILINE)
 _PART = re.compile(r"\.making\.(?P<image>.+)\.(?P<time>[0-9a-f]{8})\.[0-9a-f]{8}")
 
@@ -168,12 +167,6 @@ def late_osds(dump: Mapping[str, Any], told: str, epoch: int) -> Sequence[int]:
     """
     heard = {int(number): int(newest) for number, newest in _HEARD.findall(told)}
     return [int(one["osd"]) for one in dump["osds"] if one["up"] and heard.get(one["osd"], 0) < epoch]
-
-
-def part_done(output: bytes) -> float:
-    """Which part is done, 0 to 1, by what `rbd` or `qemu-img -p` has written so far."""
-    told = _PERCENT.findall(output)
-    return min(1.0, float(told[-1]) / 100) if told else 0.0
 
 
 def qemu_name(pool: str, image: str, snapshot: str | None, conf: str, user: str) -> str:

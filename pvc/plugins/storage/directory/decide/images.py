@@ -15,7 +15,6 @@ HEADER = 104
 """Bytes at the beginning of a file that tell what it is: a qcow2 header of version 3."""
 
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
-_PROGRESS = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 _LOCKED = re.compile(r"Failed to (get .*lock|lock byte)")
 _QCOW2 = b"QFI\xfb"
 _DATA_FILE = 1 << 2
@@ -92,12 +91,6 @@ def snapshot_id(info: Mapping[str, Any], snapshot: str) -> str | None:
     """
     found = [str(one["id"]) for one in info.get("snapshots", ()) if one["name"] == snapshot]
     return found[0] if found else None
-
-
-def part_done(output: bytes) -> float:
-    """Which part is done, 0 to 1, by what `qemu-img -p` has written so far."""
-    told = _PROGRESS.findall(output)
-    return min(1.0, float(told[-1]) / 100) if told else 0.0
 
 
 def refusal(what: str, said: str) -> StorageError:
