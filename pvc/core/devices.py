@@ -72,6 +72,20 @@ def failed(vm: Vm) -> list[DeviceChange]:
     return [change for change in vm.device_changes if change.failed]
 
 
+def with_growths(vm: Vm, changes: Sequence[DeviceChange]) -> Vm:
+    """The record with these wishes that disks be seen in their new size, instead of earlier ones about the same disks:
+    a size that is out of date would cut off what has been added since."""
+    new = {change.key for change in changes}
+    others = (known for known in vm.device_changes if known.step is not DeviceStep.GROW or known.key not in new)
+    return replace(vm, device_changes=(*others, *changes))
+
+
+def without_growths(vm: Vm) -> Vm:
+    """The record of a VM that is about to start: it sees every disk as it is."""
+    kept = tuple(known for known in vm.device_changes if known.step is not DeviceStep.GROW)
+    return vm if kept == vm.device_changes else replace(vm, device_changes=kept)
+
+
 def request_change(
     coordinator: Coordinator,
     vm: Vm,

@@ -296,6 +296,8 @@ class DeviceStep(Enum):
 
     PLUG = "plug"
     UNPLUG = "unplug"
+    GROW = "grow"
+    """What is behind it has grown already; the VM as it runs is to see that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +317,8 @@ class DeviceChange:
     """Seconds since the epoch."""
     failed: str = ""
     """Why it could not be made, and the definition is as before; empty: it is still to be made."""
+    size: int | None = None
+    """Bytes: GROW."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Guests of the simulated hypervisors: their records, and what is read from a definition."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
@@ -24,6 +24,8 @@ class FakeGuest:
     """Bytes."""
     state: GuestState
     halted: bool = False
+    disk_sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes by target, of disks that the guest was told have grown."""
 
 
 def parsed_guest(xml: str) -> FakeGuest:

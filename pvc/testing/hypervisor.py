@@ -7,6 +7,7 @@ here looks at a real clock: time passes as the Runtime says.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -144,7 +145,7 @@ class FakeFabric(Plans):
         self._reach_host(migration.source, migration.target)
         self.host(migration.target).demand_secrets(self.host(migration.source).guest(migration.uuid).xml)
         guest = self.host(migration.source).guest(migration.uuid)
-        self.host(migration.target).add(FakeGuest(guest.uuid, guest.name, guest.xml, guest.memory, GuestState.INCOMING))
+        self.host(migration.target).add(replace(guest, state=GuestState.INCOMING))
         self.fail_as_planned((migration.uuid, migration.target), MigrationPhase.COPYING)
 
     def switch(self, migration: SimulatedMigration) -> None:
@@ -301,6 +302,16 @@ class FakeHypervisor:
                 raise HypervisorError(f"guest {guest.name} has no such device")
             if not self._fabric.keeps_its_devices(uuid):
                 guest.xml = without_device(guest.xml, key)
+
+    def resize_disk(self, uuid: str, target: str, size: int) -> None:
+        """See Hypervisor. What guests see is in `disk_sizes`; nothing looks at an image."""
+        with self._call("resize_disk"):
+            guest = self._steady(uuid)
+            if f"disk {target}" not in keys_of(guest.xml):
+                raise HypervisorError(f"guest {guest.name} has no disk {target}")
+            self._fabric.fail_plug_as_planned(uuid, self.name, done=False)
+            guest.disk_sizes[target] = size
+            self._fabric.fail_plug_as_planned(uuid, self.name, done=True)
 
     def define_secret(self, secret: HypervisorSecret) -> None:
         """See Hypervisor."""

@@ -72,7 +72,7 @@ class Plans:
 
     def fail_plug(self, what: str, error: str = PLANNED, times: int | None = 1, *, done: bool = False) -> None:
         """Let plugging the next `times` devices (None: all) into guest `what`, or on host `what`, fail; with `done` the
-        device is there all the same. 0 takes it back."""
+        device is there all the same. The same for having a guest see that a disk has grown. 0 takes it back."""
         phase = MigrationPhase.CONFIRMED if done else MigrationPhase.BEGIN
         _plan(self._plug_faults, what, Fault(error, phase, times))
 

@@ -7,7 +7,7 @@ import pytest
 
 from pvc.plugins.storage.records import TaskKind, VolumeState
 from tests.cli.conftest import Keyboard, Terminal, streams_put_back
-from tests.plugins.storage.shelves import KEY, Site
+from tests.plugins.storage.shelves import GIB, KEY, Site
 
 FILE_A = 'file="/fake/fast/a"'
 
@@ -51,7 +51,8 @@ def test_a_running_vm_gets_a_volume_and_loses_it_again(site: Site, keyboard: Key
     assert 'pool="fast"' in ok(keyboard, "dump", "guest")
     assert site.vm("guest").needs == {"storage": ("volume:fast/a",)} and not site.vm("guest").device_changes
     assert ok(keyboard, "disk", "add", "guest", "fast", "b", "--target", "vdf") == "guest has volume fast/b as vdf\n"
-    row = {"target": "vda", "bus": "virtio", "pool": "fast", "volume": "a", "file": None, "state": None, "reason": None}
+    disk = {"target": "vda", "bus": "virtio", "pool": "fast", "volume": "a", "size": GIB}
+    row = {**disk, "file": None, "state": None, "reason": None}
     assert rows(keyboard) == [row, {**row, "target": "vdf", "volume": "b"}]
     assert ok(keyboard, "disk", "remove", "guest", "fast/a") == "guest has volume fast/a as vda no more\n"
     assert FILE_A not in site.live("guest") and 'volume="a"' not in ok(keyboard, "dump", "guest")
@@ -78,7 +79,7 @@ def test_a_stopped_vm_has_it_from_its_next_start_on(site: Site, keyboard: Keyboa
             "add guest fast c",
             "guest cannot have volume fast/c: there is no such volume; `pvc storage volume list fast`",
         ),
-        ("add guest fast ../a", "'../a' is no name of a pool or a volume"),
+        ("add guest fast ../a", "'../a' is no name for a pool or volume"),
         ("add guest fast making", "it is still being made"),
         ("add guest fast removing", "it is being removed"),
         ("add guest fast busy", "its removal is under way"),

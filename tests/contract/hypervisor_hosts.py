@@ -24,6 +24,9 @@ BUSY_BANDWIDTH = 20
 """MiB/s at which a busy guest is copied: it dirties its memory about four times as fast."""
 
 
+IMAGE_SIZE = 16 << 20
+"""Bytes of a new image."""
+
 BUSY_SECONDS = 1.0
 """How long the fake copies a busy guest, in post-copy too."""
 
@@ -64,8 +67,14 @@ class HostPair(Protocol):
     def start_behind_our_back(self, name: str) -> None:
         """Somebody else starts a guest here."""
 
-    def image(self, name: str) -> str:
-        """The path of a new disk image, qcow2 and empty, for guests here."""
+    def image(self, name: str, format: str = "qcow2") -> str:
+        """The path of a new disk image of 16 MiB, empty, for guests here."""
+
+    def grow(self, path: str, size: int) -> None:
+        """A raw image gets that many bytes behind the back of the guest that has it."""
+
+    def seen_size(self, name: str, target: str) -> int:
+        """The bytes that a guest here sees of its disk."""
 
     def hold_secret(self, uuid: str, name: str) -> None:
         """Somebody else defines a secret of that name for Ceph here."""
@@ -116,8 +125,14 @@ class FakePair:
     def start_behind_our_back(self, name: str) -> None:
         self.here.start(self.definition(name))
 
-    def image(self, name: str) -> str:
-        return f"/srv/{name}.qcow2"
+    def image(self, name: str, format: str = "qcow2") -> str:
+        return f"/srv/{name}.{format}"
+
+    def grow(self, path: str, size: int) -> None:
+        pass  # the fake looks at no image
+
+    def seen_size(self, name: str, target: str) -> int:
+        return self.here.guest(self.uuid(name)).disk_sizes.get(target, IMAGE_SIZE)
 
     def hold_secret(self, uuid: str, name: str) -> None:
         self._fabric.host("hv1").known_secrets[uuid] = HypervisorSecret(uuid, "ceph", name, b"theirs")
@@ -164,11 +179,21 @@ class LibvirtPair:
         done = self._lab.run(["virsh", "create", str(self._written(name))], "hv1")
         assert done.code == 0, done.stderr
 
-    def image(self, name: str) -> str:
-        path = self._lab.state.path / f"{name}.qcow2"
-        done = self._lab.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "16M"], "hv1")
+    def image(self, name: str, format: str = "qcow2") -> str:
+        path = self._lab.state.path / f"{name}.{format}"
+        done = self._lab.run(["qemu-img", "create", "-q", "-f", format, str(path), str(IMAGE_SIZE)], "hv1")
         assert done.code == 0, done.stderr
         return str(path)
+
+    def grow(self, path: str, size: int) -> None:
+        os.truncate(path, size)
+
+    def seen_size(self, name: str, target: str) -> int:
+        """What QEMU offers the guest: of an image that it has open it knows no other size."""
+        done = self._lab.run(["virsh", "domblkinfo", name, target], "hv1")
+        assert done.code == 0, done.stderr
+        (size,) = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("Capacity:")]
+        return int(size)
 
     def hold_secret(self, uuid: str, name: str) -> None:
         xml = element(HypervisorSecret(uuid, "ceph", name, b""))

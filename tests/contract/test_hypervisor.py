@@ -32,6 +32,16 @@ MAC = "52:54:00:00:00:0a"
 CARD = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></interface>"
 Events = Told[GuestEvent | None]
 
+MIB = 1 << 20
+
+
+def disk_of(path: str, format: str) -> str:
+    """A disk that is a file."""
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='{format}' cache='none' discard='unmap'/>"
+        f"<source file='{path}'/><target dev='vdb' bus='virtio'/><serial>S1</serial></disk>"
+    )
+
 
 def secret_named(name: str) -> HypervisorSecret:
     """One that nobody has defined yet."""
@@ -179,6 +189,7 @@ class TestGuests:
             lambda: pair.here.destroy(uuid),
             lambda: pair.here.plug(uuid, CARD),
             lambda: pair.here.unplug(uuid, CARD),
+            lambda: pair.here.resize_disk(uuid, "vdb", MIB),
             lambda: pair.here.migrate(uuid, options(pair)),
             lambda: pair.here.progress(uuid),
             lambda: pair.here.set_downtime(uuid, 1.0),
@@ -242,16 +253,32 @@ class TestDevices:
     def test_a_disk_that_is_a_file_is_plugged_into_a_running_guest(self, pair: HostPair) -> None:
         uuid = pair.uuid("vm1")
         pair.here.start(pair.definition("vm1"))
-        disk = (
-            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' discard='unmap'/>"
-            f"<source file='{pair.image('data')}'/><target dev='vdb' bus='virtio'/><serial>S1</serial></disk>"
-        )
+        disk = disk_of(pair.image("data"), "qcow2")
         pair.here.plug(uuid, disk)
         live = found(pair.here.xml(uuid), "disk vdb")
         assert live is not None and "data.qcow2" in live and "<serial>S1</serial>" in live
         with pytest.raises(HypervisorError):
             pair.here.plug(uuid, disk)
         assert keys_of(pair.here.xml(uuid)).count("disk vdb") == 1
+
+    def test_a_guest_sees_that_the_image_behind_its_disk_has_grown(self, pair: HostPair) -> None:
+        uuid = pair.uuid("vm1")
+        pair.here.start(pair.definition("vm1"))
+        path = pair.image("grows", "raw")
+        pair.here.plug(uuid, disk_of(path, "raw"))
+        assert pair.seen_size("vm1", "vdb") == 16 * MIB
+        pair.grow(path, 48 * MIB)
+        assert pair.seen_size("vm1", "vdb") == 16 * MIB
+        for _ in range(2):  # once more changes nothing
+            pair.here.resize_disk(uuid, "vdb", 48 * MIB)
+            assert pair.seen_size("vm1", "vdb") == 48 * MIB
+        assert pair.here.look(uuid) == Guest(uuid, "vm1", GuestState.RUNNING, moving=False)
+
+    def test_a_disk_that_is_not_there_cannot_be_seen_to_grow(self, pair: HostPair) -> None:
+        pair.here.start(pair.definition("vm1"))
+        with pytest.raises(HypervisorError) as refused:
+            pair.here.resize_disk(pair.uuid("vm1"), "vdz", MIB)
+        assert not isinstance(refused.value, NoSuchGuest | HypervisorGone)
 
 
 class TestSecrets:

@@ -149,7 +149,7 @@ def test_the_hooks_and_services_are_those_of_the_roles(started: Started) -> None
         {"liveness", "facts", "operations", "plugins"},
         hypervisor="vms secrets consolelog",
         networking="networking evpn networks firewall traffic gateways tenure trace",
-        storage="storage storage-pools storage-readmission storage-tasks storage-ceph",
+        storage="storage storage-leftovers storage-pools storage-readmission storage-tasks storage-ceph",
     )
     assert set(started.said["services"].values()) == {"running"}
     assert started.said["plugins"] == dict.fromkeys(started.packages(), 0)

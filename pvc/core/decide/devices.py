@@ -45,6 +45,11 @@ def found(xml: str, key: str) -> str | None:
     return None
 
 
+def target_of(key: str) -> str:
+    """The name under which a guest is offered the disk of that key; empty: it is no disk's."""
+    return key.removeprefix("disk ") if key.startswith("disk ") else ""
+
+
 def with_device(xml: str, device: str) -> str:
     """The definition with one device more. Raises BadDevice."""
     root, new = _parsed(xml), _parsed(device)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pvc.core import keys
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Conflict, Disconnected, Op, Put
-from pvc.core.decide.devices import found, keys_of, with_device, without_device
+from pvc.core.decide.devices import found, keys_of, target_of, with_device, without_device
 from pvc.core.mirror import Mirror
 from pvc.core.model import DeviceChange, DeviceStep, Vm
 from pvc.core.needs import needs_with
@@ -26,6 +26,8 @@ ASK_AGAIN = 6.0
 """Seconds after which a guest is asked again: one that is still booting overlooks it. QEMU refuses within five."""
 LETS_GO_WITHIN = 30.0
 """Seconds after which a guest is taken not to let go of a device."""
+SEES_WITHIN = 30.0
+"""Seconds after which a hypervisor is taken not to let a guest see that a disk has grown."""
 PREPARED_WITHIN = 5.0
 """Seconds that plugins have to make a device ready for this node: a daemon that has just begun may not have set up yet
 what the device needs."""
@@ -43,6 +45,13 @@ class _Effort:
     asked: float | None = None
     said: str = ""
     """What the hypervisor answered when it refused to ask the guest."""
+
+
+_DONE = {
+    DeviceStep.PLUG: "plugged in",
+    DeviceStep.UNPLUG: "unplugged",
+    DeviceStep.GROW: "seen in its new size",
+}
 
 
 class Unmade(HypervisorError):
@@ -99,7 +108,7 @@ class DeviceChanges:
             raise
         except Exception as error:  # whatever it was, plugins' failures included: the device is not as wanted
             why = str(error) or type(error).__name__
-        if not why:
+        if not why and change.step is not DeviceStep.GROW:
             self._tell(vm, VmChange.ADOPTED, None)
         self._record(vm, change, why)
         self._efforts.pop(vm.uuid, None)
@@ -115,6 +124,8 @@ class DeviceChanges:
         """Take a step; whether the VM is as wanted. Raises what stopped it for good."""
         if change.step is DeviceStep.PLUG:
             return self._is_plugged(vm, change, effort)
+        if change.step is DeviceStep.GROW:
+            return self._is_seen_grown(vm, change, effort)
         return self._has_let_go(vm, change, effort)
 
     def _is_plugged(self, vm: Vm, change: DeviceChange, effort: _Effort) -> bool:
@@ -158,6 +169,28 @@ class DeviceChanges:
                 effort.said = f" ({error})"
         return found(self._hypervisor.xml(vm.uuid), change.key) is None
 
+    def _is_seen_grown(self, vm: Vm, change: DeviceChange, effort: _Effort) -> bool:
+        """A disk that has left meanwhile needs nothing more. A size that is not wished any more must not be set, as it
+        would cut off what has been added since."""
+        if change.size is None or found(self._hypervisor.xml(vm.uuid), change.key) is None:
+            return True
+        now = self._now()
+        if effort.asked is None or now - effort.asked >= ASK_AGAIN:
+            effort.asked = now
+            records = read_vm(self._coordinator, vm.uuid)
+            if records is None or change not in records.vm.device_changes:
+                return True
+            try:
+                self._hypervisor.resize_disk(vm.uuid, target_of(change.key), change.size)
+                return True
+            except (HypervisorGone, NoSuchGuest):
+                raise
+            except HypervisorError as error:  # as while somebody else migrates it: it may go better in a moment
+                effort.said = str(error)
+        if now - effort.began >= SEES_WITHIN:
+            raise Unmade(f"{effort.said}; resize the volume to the same size again, or stop the VM and start it")
+        return False
+
     def _record(self, vm: Vm, change: DeviceChange, why: str) -> None:
         """Write that a change is made, or why not, and what follows for the definition. Raises Conflict."""
         for left in reversed(range(TRIES)):
@@ -172,21 +205,22 @@ class DeviceChanges:
                     raise
             finally:
                 self._mirror.drop(keys.vm(vm.uuid))
-        step = "plugged in" if change.step is DeviceStep.PLUG else "unplugged"
+        name, step = vm.name, _DONE[change.step]
         if why:
-            self._log.warning(
-                "vm %s: %s is not %s, and its definition is as before: %s", vm.name, change.key, step, why
-            )
+            self._log.warning("vm %s: %s is not %s, and its definition is as before: %s", name, change.key, step, why)
         else:
-            self._log.info("vm %s: %s is %s", vm.name, change.key, step)
+            self._log.info("vm %s: %s is %s", name, change.key, step)
 
     def _outcome(self, records: VmRecords, change: DeviceChange, why: str) -> list[Op]:
+        others = tuple(known for known in records.vm.device_changes if known.id != change.id)
+        kept = (replace(change, failed=why), *others) if why else others
+        if change.step is DeviceStep.GROW:  # the definition knows nothing of sizes
+            return records.put(vm=replace(records.vm, device_changes=kept))
         xml, version = self._definition(records.vm.uuid)
         after = self._put_back(xml, change) if why else xml
-        others = tuple(known for known in records.vm.device_changes if known.id != change.id)
         vm = replace(
             records.vm,
-            device_changes=(replace(change, failed=why), *others) if why else others,
+            device_changes=kept,
             needs=needs_with(self._coordinator, self._context.plugins.vm_needs, change.role, after, records.vm.needs),
         )
         path = keys.vm_xml(vm.uuid)

@@ -167,6 +167,13 @@ class Hypervisor(Protocol):
         A guest may take seconds, and may never answer; it can be asked again. Raises HypervisorError.
         """
 
+    def resize_disk(self, uuid: str, target: str, size: int) -> None:
+        """Have a running guest see that the image behind its disk `target` has `size` bytes.
+
+        Grows the image to that where it is smaller, and cuts it off where it is larger: say what it has. Raises
+        HypervisorError, also while it migrates.
+        """
+
     def define_secret(self, secret: HypervisorSecret) -> None:
         """Keep a secret in memory until the hypervisor's daemon ends, under its UUID, readable to nobody.
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pvc.core import keys
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Op
+from pvc.core.devices import without_growths
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Node, Vm, VmActual
 from pvc.core.observers import VmChange
@@ -66,7 +67,7 @@ class VmJobs:
             evicts=None,
             freed=None,
         )
-        records = self._commit(records, starting, "starting", claim)
+        records = self._claimed(records, starting, claim)
         try:
             xml = self._definition(records)
             self._demand_secrets(xml)
@@ -138,6 +139,15 @@ class VmJobs:
                 if fresh is None or fresh.actual != records.actual:
                     return
                 records, vm = fresh, fresh.vm
+
+    def _claimed(self, records: VmRecords, starting: VmActual, claim: tuple[Op, ...]) -> VmRecords:
+        """Claim the lease; the guest will see every disk as it is then, so what it was to be told of sizes is void."""
+        vm = without_growths(records.vm)
+        self._write(records, starting, "starting", claim, vm)
+        if vm == records.vm:
+            return replace(records, actual=starting, actual_version=records.actual_version + 1)
+        self._mirror.drop(keys.vm(vm.uuid))
+        return VmRecords(vm, records.vm_version + 1, starting, records.actual_version + 1)
 
     def _start_failed(self, records: VmRecords, error: Exception) -> None:
         if self._hypervisor.look(records.vm.uuid) is not None:

@@ -172,6 +172,11 @@ class LibvirtHypervisor:
         with self._long_call() as connection:
             _domain(connection, uuid).detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def resize_disk(self, uuid: str, target: str, size: int) -> None:
+        """See Hypervisor."""
+        with self._long_call() as connection:
+            _domain(connection, uuid).blockResize(target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
     def define_secret(self, secret: HypervisorSecret) -> None:
         """See Hypervisor."""
         with self._call() as connection:

@@ -34,7 +34,7 @@ from pvc.plugins.storage.decide.attachment import (
 )
 from pvc.plugins.storage.fencing import Admission
 from pvc.plugins.storage.neighbours import published_in
-from pvc.plugins.storage.records import ENDED, Task, Volume, decoded, read_pools
+from pvc.plugins.storage.records import Task, Volume, decoded, read_pools, stills
 from pvc.plugins.storage.schema import SECTION
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def _look(source: Coordinator | Mirror, name: VolumeName, vms: Sequence[Vm]) -> 
     return Found(
         _record(source, Pool, keys.pool(name.pool)),
         volume,
-        None if task is None or task.phase in ENDED else task.kind,
+        None if task is None or volume is None or not stills(task, volume) else task.kind,
         ", ".join(vm.name for vm in users_of(name, vms) if not is_rid_of(source, vm, name)),
     )
 

@@ -16,11 +16,13 @@ from pvc.plugins.storage.decide.tasks import (
     Outcome,
     at_begin,
     begun,
+    new_size,
     records_after,
     titled,
     why_void,
 )
 from pvc.plugins.storage.endedlist import enlisting
+from pvc.plugins.storage.growing import wishes
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, decoded
 
 INTERVAL = 0.5
@@ -116,6 +118,8 @@ class Hold:
             records = {name: record for name, (record, _) in znodes.items() if record is not None}
             after = records_after(self.task, records, outcome, now)
             further = _written(self.task.pool, after, {name: znode for name, (_, znode) in znodes.items()})
+            if (size := new_size(self.task, records, after, outcome)) is not None:
+                further += wishes(self._coordinator, self.task, size, now)
         ended = replace(self.task, phase=outcome.phase, message=outcome.message, finished=now)
         path, ticket = keys.task(self.task.id), keys.task_ticket(self.task.id)
         listed = enlisting(self._coordinator, self.task.id)

@@ -15,9 +15,10 @@ from pvc.core.records import Garbage, decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
+from pvc.plugins.storage.decide.leftovers import why_not_whole
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.workers import Worker
-from pvc.plugins.storage.records import Snapshot, Task, Volume, VolumeState, read_volumes
+from pvc.plugins.storage.records import Snapshot, Task, Volume, read_volumes
 from pvc.plugins.storage.schema import SECTION
 
 IDLE = frozenset({ActualState.STOPPED, ActualState.FAILED})
@@ -86,17 +87,8 @@ def demand_idle(tasks: Iterable[Task], pool: str, volume: str) -> None:
 
 def demand_ready(volume: Volume, pool: str) -> None:
     """Raise Refused if a volume is not whole."""
-    match volume.state:
-        case VolumeState.MAKING:
-            raise Refused(
-                f"volume {pool}/{volume.name} was never finished; remove it: `pvc storage volume remove {pool}"
-                f" {volume.name}`"
-            )
-        case VolumeState.REMOVING:
-            raise Refused(
-                f"volume {pool}/{volume.name} was being removed and may be gone in part;"
-                f" ask for that again: `pvc storage volume remove {pool} {volume.name}`"
-            )
+    if why := why_not_whole(volume, pool):
+        raise Refused(why)
 
 
 def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:

@@ -1,11 +1,22 @@
-"""How nodes publish their directories, and how that is read."""
+"""What a node knows of others: whether they carry out tasks, and which directories they publish."""
 
 from collections.abc import Mapping
 
-from pvc.core.model import NodeFacts
+from pvc.core import keys as core
+from pvc.core.mirror import Mirror
+from pvc.core.model import Node, NodeFacts
 from pvc.core.records import Garbage, decode, encode
 from pvc.plugins.storage.decide.directories import Published, Room
 from pvc.plugins.storage.keys import COUNT, DIRECTORY
+from pvc.plugins.storage.records import decoded
+from pvc.plugins.storage.schema import SECTION
+
+
+def serves(mirror: Mirror, node: str) -> bool:
+    """Whether a node is alive and has the role. Raises Disconnected."""
+    record, session = mirror.get(core.node(node)), mirror.get(core.node_session(node))
+    known = decoded(Node, record.data, core.node(node)) if record and session else None
+    return known is not None and SECTION in known.roles
 
 
 def as_facts(rooms: Mapping[str, Room]) -> dict[str, str]:

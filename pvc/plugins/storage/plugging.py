@@ -13,7 +13,6 @@ from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.attachments import is_rid_of, look
 from pvc.plugins.storage.decide.attachment import (
-    NAME,
     Attached,
     VolumeName,
     chosen,
@@ -22,6 +21,7 @@ from pvc.plugins.storage.decide.attachment import (
     has_scsi_controller,
     why_not_now,
 )
+from pvc.plugins.storage.decide.names import why_no_name
 from pvc.plugins.storage.decide.plugging import (
     free_target,
     leaving,
@@ -50,8 +50,8 @@ class PlugIn:
     def __call__(self, xml: str) -> tuple[DeviceChange, Sequence[Op]]:
         """Raises Refused, Disconnected."""
         for part in (self.name.pool, self.name.volume):
-            if not NAME.fullmatch(part):
-                raise Refused(f"{part!r} is no name of a pool or a volume; `pvc storage pool list` shows the pools")
+            if why := why_no_name("pool or volume", part):
+                raise Refused(f"{why}; `pvc storage pool list` shows the pools")
         guards = self._guards()
         vms = all_vms(self.coordinator)[0]
         own = next((vm for vm in vms if vm.uuid == self.vm.uuid), self.vm)

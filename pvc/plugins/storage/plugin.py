@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pvc.plugins.storage.ceph.osdhost import OsdHost
     from pvc.plugins.storage.directories import Directories
     from pvc.plugins.storage.fencing import Readmissions
+    from pvc.plugins.storage.leftovers import Leftovers
     from pvc.plugins.storage.poolwatch import PoolWatch
     from pvc.plugins.storage.schema import Settings
     from pvc.plugins.storage.service import DirectoryWatch
@@ -48,6 +49,7 @@ class StoragePlugin:
         self._pools: PoolWatch | None = None
         self._attachments: Attachments | None = None
         self._readmissions: Readmissions | None = None
+        self._leftovers: Leftovers | None = None
 
     @hookimpl
     def pvc_declaration(self) -> Declaration:
@@ -65,7 +67,8 @@ class StoragePlugin:
 
         backends, pools, care = self._the_backends(context), self._the_pools(context), self._the_care(context)
         tasks = TaskService(context, backends, pools, self._settings(context), care.performers)
-        return [self._the_service(context), pools, tasks, self._the_readmissions(context), care.watch]
+        others = (self._the_readmissions(context), self._the_leftovers(context), care.watch)
+        return [self._the_service(context), pools, tasks, *others]
 
     @hookimpl
     def pvc_flush_gates(self, context: Context) -> Sequence[Gate]:
@@ -87,6 +90,7 @@ class StoragePlugin:
             self._the_pools(context),
             self._the_attachments(context),
             self._the_readmissions(context),
+            self._the_leftovers(context),
             self._the_care(context).watch,
         )
         return [finding for part in parts for finding in part.findings()]
@@ -179,6 +183,13 @@ class StoragePlugin:
 
             self._readmissions = Readmissions(context, self._the_backends(context))
         return self._readmissions
+
+    def _the_leftovers(self, context: Context) -> "Leftovers":
+        if self._leftovers is None:
+            from pvc.plugins.storage.leftovers import Leftovers
+
+            self._leftovers = Leftovers(context)
+        return self._leftovers
 
     def _the_service(self, context: Context) -> "DirectoryWatch":
         if self._service is None:

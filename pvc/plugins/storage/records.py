@@ -85,7 +85,7 @@ class TaskKind(Enum):
 
 
 STILLS = frozenset({TaskKind.REMOVE, TaskKind.RENAME, TaskKind.ROLL_BACK})
-"""No VM may run on the volume meanwhile, nor start with it."""
+"""No VM may run on the volume meanwhile, nor start with it; see `stills`."""
 
 
 class TaskPhase(Enum):
@@ -150,6 +150,15 @@ class Task:
     """One closing sentence: what was done, or why not and what to do."""
     cancel: bool = False
     """Somebody asked for its end."""
+
+
+def stills(task: Task, volume: Volume) -> bool:
+    """Whether no VM may run on a volume, nor start with it, because of a task that changes it.
+
+    One that makes it smaller takes from under a VM what that has just seen.
+    """
+    shrinks = task.kind is TaskKind.RESIZE and task.size is not None and task.size < volume.size
+    return task.phase not in ENDED and (task.kind in STILLS or shrinks)
 
 
 def read_pools(source: Coordinator | Mirror) -> dict[str, Pool | None]:

@@ -16,8 +16,10 @@ from pvc.plugins.storage.changing import (
     granted,
     made,
 )
+from pvc.plugins.storage.decide.attachment import VolumeName
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY, first_format
 from pvc.plugins.storage.decide.sizes import exactly, why_no_size
+from pvc.plugins.storage.growing import unseen
 from pvc.plugins.storage.ledger import Refused, clones, find_snapshot, read_workers
 from pvc.plugins.storage.records import Task, TaskKind, Volume
 
@@ -53,6 +55,12 @@ def resize(client: Client, where: Where, size: int, *, shrink: bool, consent: Co
     _demand_size(size)
 
     def check(situation: Situation, volume: Volume) -> Sequence[Op]:
+        vms, guards = situation.users(volume.name)
+        waits, lost = unseen(client.coordinator, vms, VolumeName(where.pool, where.volume))
+        if waits:
+            raise Refused(f"{waits} is still to see that {where} has {exactly(volume.size)}; wait for that, or stop it")
+        if size == volume.size and lost:  # it is shown to them once more
+            return guards
         if size == volume.size:
             raise Refused(f"volume {where} has {exactly(size)} already")
         if size < volume.size and not shrink:

@@ -10,7 +10,6 @@ from pvc.core import keys as core
 from pvc.core.context import Context
 from pvc.core.coordination import Conflict, Delete
 from pvc.core.mirror import Mirror
-from pvc.core.model import Node
 from pvc.core.runtime import Signal
 from pvc.core.service import Jobs
 from pvc.core.storage import Pool
@@ -19,10 +18,11 @@ from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
 from pvc.plugins.storage.endedlist import striking
 from pvc.plugins.storage.holding import Hold, Lost, begin
+from pvc.plugins.storage.neighbours import serves
 from pvc.plugins.storage.performing import Performer, carry_out
 from pvc.plugins.storage.poolwatch import PoolWatch
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, decoded
-from pvc.plugins.storage.schema import SECTION, Settings
+from pvc.plugins.storage.schema import Settings
 from pvc.plugins.storage.tasklist import OTHERS, TaskList
 
 LATE = 1.0
@@ -91,7 +91,7 @@ class TaskService:
     def _view(self, tasks: list[Task]) -> View:
         now, me = self._runtime.monotonic(), self._context.node
         others = {task.node for task in tasks} - {me}
-        gone = [node for node in sorted(others) if not self._serves(node)]
+        gone = [node for node in sorted(others) if not serves(self._mirror, node)]
         self._away_since = {node: self._away_since.get(node, now) for node in gone}
         wanted = [task.id for task in tasks if task.node == me or task.node in gone]
         mine, taken = self._tickets(wanted)
@@ -119,16 +119,10 @@ class TaskService:
         mine = {id for id, ticket in found.items() if ticket is not None and ticket.owner == session}
         return mine, {id for id, ticket in found.items() if ticket is not None} - mine
 
-    def _serves(self, node: str) -> bool:
-        """Whether a node is alive and has the role."""
-        record, session = self._mirror.get(core.node(node)), self._mirror.get(core.node_session(node))
-        known = decoded(Node, record.data, core.node(node)) if record and session else None
-        return known is not None and SECTION in known.roles
-
     def _rank(self) -> int:
         """How many nodes that can take tasks over come before this one."""
         names = [name for name in self._mirror.children(core.NODES) or () if name < self._context.node]
-        return sum(self._serves(name) for name in names)
+        return sum(serves(self._mirror, name) for name in names)
 
     def _begin(self, id: str, of: str) -> None:
         try:

@@ -1,13 +1,14 @@
 """`pvc vm disk`: giving VMs volumes as disks, as they run. Talks to the tree only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
 from pvc.core import keys as core
-from pvc.core.commands import CommandLine
+from pvc.core.commands import CommandLine, Size
+from pvc.core.coordination import Coordinator
 from pvc.core.devices import Ending, Propose, ending, failed, request_change, waiting
 from pvc.core.lookup import find_vm
 from pvc.core.model import DeviceChange, DeviceStep, Vm
@@ -16,12 +17,21 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.attachment import Attached, VolumeName, disks_of
 from pvc.plugins.storage.decide.plugging import disk_in
 from pvc.plugins.storage.plugging import PlugIn, Unplug
+from pvc.plugins.storage.records import Volume, decoded
 
-COLUMNS = ("target", "bus", "pool", "volume", "file", "state", "reason")
+COLUMNS = ("target", "bus", "pool", "volume", "size", "file", "state", "reason")
 TIMED_OUT = 6
 """The wait ended before the thing waited for did; the same code as for operations."""
-UNDER_WAY = {DeviceStep.PLUG: "is being plugged in", DeviceStep.UNPLUG: "is being unplugged"}
-LOST = {DeviceStep.PLUG: "could not be plugged in", DeviceStep.UNPLUG: "could not be unplugged"}
+UNDER_WAY = {
+    DeviceStep.PLUG: "is being plugged in",
+    DeviceStep.UNPLUG: "is being unplugged",
+    DeviceStep.GROW: "has grown, and is not seen so yet",
+}
+LOST = {
+    DeviceStep.PLUG: "could not be plugged in",
+    DeviceStep.UNPLUG: "could not be unplugged",
+    DeviceStep.GROW: "has grown, and is not seen so",
+}
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the VM, if it runs, is as the definition.")]
 Timeout = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait.")]
@@ -73,10 +83,13 @@ def add_commands(cli: CommandLine) -> None:
 
     @group.command("list", listing=True)
     def list_disks(name: Name) -> None:
-        """Show the disks of a VM, and what is still to be done or has failed."""
-        vm = find_vm(cli.connect(), name)
-        xml = cli.connect().get(core.vm_xml(vm.uuid))
-        cli.show(_rows(vm, "" if xml is None else xml.data.decode(errors="replace")), COLUMNS)
+        """Show the disks of a VM, with the sizes of its volumes, and what is still to be done or has failed."""
+        coordinator = cli.connect()
+        vm = find_vm(coordinator, name)
+        znode = coordinator.get(core.vm_xml(vm.uuid))
+        xml = "" if znode is None else znode.data.decode(errors="replace")
+        rows = [_row(*shown) for shown in _shown(vm, xml)]
+        cli.show([{**row, "size": size} for row, size in zip(rows, _sizes(coordinator, rows), strict=True)], COLUMNS)
 
 
 def _request(cli: CommandLine, vm: Vm, propose: Propose) -> DeviceChange:
@@ -104,14 +117,31 @@ def _follow(cli: CommandLine, vm: Vm, change: DeviceChange, wait: bool, timeout:
     cli.say(f"{done} from its next start on" if end.at_next_start else done)
 
 
-def _rows(vm: Vm, xml: str) -> list[dict[str, Any]]:
-    changes = [(disk, change) for change in waiting(vm) if (disk := disk_in(change))]
-    plugging = {disk.target for disk, change in changes if change.step is DeviceStep.PLUG}
+def _shown(vm: Vm, xml: str) -> list[tuple[Attached, str, str]]:
+    """The disks of a VM, what is the matter with each, and why."""
+    waits = [(disk, change) for change in waiting(vm) if (disk := disk_in(change))]
+    lost = [(disk, change) for change in failed(vm) if (disk := disk_in(change))]
+    stays = {disk.target: (LOST[change.step], change.failed) for disk, change in lost if _is_of_one_that_stays(change)}
+    stays |= {disk.target: (UNDER_WAY[change.step], "") for disk, change in waits if _is_of_one_that_stays(change)}
+    stays |= {disk.target: (UNDER_WAY[change.step], "") for disk, change in waits if change.step is DeviceStep.PLUG}
     return [
-        *(_row(disk, UNDER_WAY[DeviceStep.PLUG] if disk.target in plugging else "") for disk in disks_of(xml)),
-        *(_row(disk, UNDER_WAY[change.step]) for disk, change in changes if change.step is DeviceStep.UNPLUG),
-        *(_row(disk, LOST[change.step], change.failed) for change in failed(vm) if (disk := disk_in(change))),
+        *((disk, *stays.get(disk.target, ("", ""))) for disk in disks_of(xml)),
+        *((disk, UNDER_WAY[change.step], "") for disk, change in waits if change.step is DeviceStep.UNPLUG),
+        *((disk, LOST[change.step], change.failed) for disk, change in lost if not _is_of_one_that_stays(change)),
     ]
+
+
+def _is_of_one_that_stays(change: DeviceChange) -> bool:
+    return change.step is DeviceStep.GROW
+
+
+def _sizes(coordinator: Coordinator, rows: Sequence[Mapping[str, Any]]) -> list[Size | None]:
+    """The size of each row's volume; None: it is none, or its record cannot be read. Raises Disconnected."""
+    paths = [keys.volume(row["pool"], row["volume"]) if row["volume"] else "" for row in rows]
+    asked = list(dict.fromkeys(path for path in paths if path))
+    known = dict(zip(asked, coordinator.get_many(asked), strict=True))
+    volumes = ((znode := known.get(path)) and decoded(Volume, znode.data, path) for path in paths)
+    return [Size(volume.size) if volume else None for volume in volumes]
 
 
 def _row(disk: Attached, state: str, reason: str = "") -> dict[str, Any]:

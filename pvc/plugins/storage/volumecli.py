@@ -1,18 +1,23 @@
 """`pvc storage volume`: the volumes of the cluster's pools. Talks to the tree only."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pvc.core.commands import CommandLine
+from pvc.core.decide.devices import target_of
+from pvc.core.devices import ending
+from pvc.core.waiting import wait_for
 from pvc.plugins.storage import requests
 from pvc.plugins.storage.changing import Where
 from pvc.plugins.storage.decide.sizes import exactly, volume_size
-from pvc.plugins.storage.following import Timeout, Wait, follow
+from pvc.plugins.storage.following import DETACHED, EXITS, TIMED_OUT, Timeout, Wait, follow
+from pvc.plugins.storage.growing import wished_by
 from pvc.plugins.storage.ledger import find_pool, find_volume
-from pvc.plugins.storage.records import Task, Volume
+from pvc.plugins.storage.records import Task, TaskPhase, Volume
 from pvc.plugins.storage.shown import VOLUME_COLUMNS, volume_fields, volume_rows
 from pvc.plugins.storage.words import Yes, client_of, consent, pool_names, volume_names
 
@@ -23,6 +28,9 @@ class FileFormat(StrEnum):
     QCOW2 = "qcow2"
     RAW = "raw"
 
+
+SEEN_WITHIN = 60.0
+"""Seconds that a VM which runs is waited for to see that its disk has grown."""
 
 NewName = Annotated[str, typer.Argument(metavar="NEW", help="1 to 63 letters, digits, '.', '_' and '-'.")]
 SizeText = Annotated[str, typer.Argument(metavar="SIZE", help="As 10G, 512M or 1.5TiB; powers of 1024, GB of 1000.")]
@@ -96,18 +104,42 @@ def _add_changing(cli: CommandLine) -> None:
         wait: Wait = True,
         timeout: Timeout = None,
     ) -> None:
-        """Give a volume another size; partitions and file systems in it stay as they are."""
+        """Give a volume another size; partitions and file systems in it stay as they are.
+
+        A VM that runs with it sees the new size at once. What one could not be made to see is shown to it again if the
+        same size is asked for once more.
+        """
         client, wanted = client_of(cli), volume_size(size)
         sure = consent(cli, lambda found: _cut(pool, found, wanted), yes=yes)
         task = requests.resize(client, Where(pool, volume), wanted, shrink=shrink, consent=sure)
         if warning := requests.beyond(client, pool, wanted):
             cli.note(f"warning: {warning}")
         follow(cli, task, wait=wait, timeout=timeout)
+        if wait:
+            _see_grown(cli, task)
 
     @group.command("rename")
     def rename(pool: Pool, volume: VolumeName, new: NewName, wait: Wait = True, timeout: Timeout = None) -> None:
         """Give a volume that no VM's definition names another name."""
         follow(cli, requests.rename(client_of(cli), Where(pool, volume), new), wait=wait, timeout=timeout)
+
+
+def _see_grown(cli: CommandLine, task: Task) -> None:
+    """Wait until the VMs that run with the volume see its new size; ends the command if one does not."""
+    for vm, change in wished_by(cli.connect(), task):
+        what = f"{vm.name} is still to see the new size of {target_of(change.key)}"
+        later = f"`pvc vm disk list {vm.name}` tells when it does"
+        see = partial(ending, vm=vm, change=change)
+        try:
+            end = wait_for(cli.connect(), cli.runtime, see, SEEN_WITHIN)
+        except KeyboardInterrupt:
+            cli.fail(f"detached; {what}; {later}", DETACHED)
+        if end is None:
+            cli.fail(f"{what} after {SEEN_WITHIN:g} s; {later}", TIMED_OUT)
+        if end.why:
+            cli.fail(f"{what}: {end.why}", EXITS[TaskPhase.FAILED])
+        if not end.at_next_start:
+            cli.say(f"{vm.name} sees the new size of {target_of(change.key)}")
 
 
 def _add_files(cli: CommandLine) -> None:

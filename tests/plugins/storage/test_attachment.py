@@ -115,8 +115,8 @@ def test_a_definition_without_volumes_is_left_as_it_is() -> None:
         ([disk(source="<source pool=' ' volume='a'/>")], "disk vda does not name one volume"),
         ([disk(source="")], "disk vda does not name one volume"),
         ([disk("<source pool='fast' volume='b'/>")], "disk vda does not name one volume"),
-        ([disk(source="<source pool='fast' volume='../x'/>")], "disk vda names '../x': names of pools and volumes"),
-        ([disk(source="<source pool='a/b' volume='x'/>")], "disk vda names 'a/b'"),
+        ([disk(source="<source pool='fast' volume='../x'/>")], "disk vda: '../x' is no name for a pool or volume"),
+        ([disk(source="<source pool='a/b' volume='x'/>")], "disk vda: 'a/b' is no name"),
         ([disk("<shareable/>")], "disk vda is <shareable/>: only one VM may write to a volume"),
         ([disk(), disk(target="vdb")], "volume fast/a is more than one of its disks"),
         (["<disk type='volume'><source pool='fast' volume='a'/></disk>"], "a disk of it has no name; write <target"),
@@ -152,7 +152,11 @@ def test_what_makes_no_sense_is_told_kept_as_a_need_and_never_rewritten(disks: l
             "",
             "a roll-back to one of its snapshots is under way",
         ),
-        (Found(Pool("fast", "x"), Volume("a", 1, VolumeState.READY), TaskKind.RESIZE), "", ""),
+        (
+            Found(Pool("fast", "x"), Volume("a", 1, VolumeState.READY), TaskKind.RESIZE),
+            "",
+            "a change to a smaller size is under way",
+        ),
         (Found(Pool("fast", "x"), Volume("a", 1, VolumeState.READY)), "", ""),
     ],
 )

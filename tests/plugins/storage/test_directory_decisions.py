@@ -14,7 +14,6 @@ from pvc.plugins.storage.directory.decide.images import (
     header_of,
     image_of,
     is_part,
-    part_done,
     part_of,
     read_info,
     refusal,
@@ -161,19 +160,6 @@ def test_what_is_no_qcow2_image_has_no_header(data: bytes) -> None:
 @given(st.binary(max_size=200), st.integers(0, 1 << 32))
 def test_any_table_can_be_read(table: bytes, count: int) -> None:
     snapshots_of(table, count)
-
-
-@pytest.mark.parametrize(
-    ("output", "done"),
-    [
-        (b"", 0.0),
-        (b"    (0.00/100%)\r", 0.0),
-        (b"    (0.00/100%)\r    (25.50/100%)\r    (3", 0.255),
-        (b"(100/100%)", 1.0),
-    ],
-)
-def test_progress_is_the_last_that_was_written(output: bytes, done: float) -> None:
-    assert part_done(output) == done
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,6 @@ from pvc.plugins.storage.ceph.decide.images import (
     must_be_whole,
     options_of,
     owners_in,
-    part_done,
     part_of,
     qemu_name,
     refusal,
@@ -122,21 +121,6 @@ def test_an_osd_is_late_until_it_says_that_it_has_the_map() -> None:
     dump = {"osds": [{"osd": number, "up": up} for number, up in ((0, 1), (1, 1), (2, 1), (3, 0))]}
     assert late_osds(dump, told, 13) == [1, 2]
     assert late_osds(dump, told, 12) == [2]
-
-
-@pytest.mark.parametrize(
-    ("output", "part"),
-    [
-        (b"", 0.0),
-        (b"\rImage copy: 6% complete...\rImage copy: 12% complete...", 0.12),
-        (b"\rImage copy: 100% complete...done.\n", 1.0),
-        (b"    (0.00/100%)\r    (57.03/100%)\r", 0.5703),
-        (b"    (100.00/100%)\r\n", 1.0),
-        (b"    (10.00/100%)\r    (1", 0.1),
-    ],
-)
-def test_progress_is_what_was_told_last(output: bytes, part: float) -> None:
-    assert part_done(output) == pytest.approx(part)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pvc.plugins.storage.decide.tasktexts import described, standing, tenths
+from pvc.plugins.storage.decide.tasktexts import described, part_done, standing, tenths
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
 
 GIB = 1024**3
@@ -50,3 +50,18 @@ def test_a_task_is_called_by_what_it_does(kind: TaskKind, fields: dict[str, Any]
 )
 def test_a_task_tells_how_far_it_is(kind: TaskKind, fields: dict[str, Any], text: str, tenth: int | None) -> None:
     assert (standing(task(kind, **fields)), tenths(task(kind, **fields))) == (text, tenth)
+
+
+@pytest.mark.parametrize(
+    ("output", "part"),
+    [
+        (b"", 0.0),
+        (b"\rImage copy: 6% complete...\rImage copy: 12% complete...", 0.12),
+        (b"\rImage copy: 100% complete...done.\n", 1.0),
+        (b"    (0.00/100%)\r    (57.03/100%)\r", 0.5703),
+        (b"    (100.00/100%)\r\n", 1.0),
+        (b"    (10.00/100%)\r    (1", 0.1),
+    ],
+)
+def test_progress_is_what_was_told_last(output: bytes, part: float) -> None:
+    assert part_done(output) == pytest.approx(part)

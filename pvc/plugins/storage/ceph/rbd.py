@@ -50,7 +50,6 @@ from pvc.plugins.storage.ceph.decide.images import (
     volume_names,
     watchers_in,
 )
-from pvc.plugins.storage.ceph.following import GLANCE, follow
 from pvc.plugins.storage.ceph.programs import CephPrograms
 from pvc.plugins.storage.directory import imagefiles
 from pvc.plugins.storage.directory.decide.images import image_in as file_in
@@ -58,6 +57,7 @@ from pvc.plugins.storage.directory.decide.images import part_of as part_of_file
 from pvc.plugins.storage.directory.decide.images import refusal as refusal_of_qemu
 from pvc.plugins.storage.directory.decide.images import why_no_image
 from pvc.plugins.storage.directory.qemuimg import QemuImg
+from pvc.plugins.storage.longprograms import GLANCE, follow
 from pvc.plugins.storage.schema import CephSettings
 
 KIND = "ceph"
@@ -70,6 +70,7 @@ FOR_NOW = 3600
 """Seconds that a program that has been ended stays cut off: as long as librbd takes for that."""
 IMAGE_FEATURES = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
 """Of new images, whatever Ceph's configuration has by default: live migration needs the lock, the rest makes quick."""
+UNASKED = "Ceph cannot be asked"
 FORMATS = ("raw", "qcow2")
 
 
@@ -364,13 +365,13 @@ class RbdBackend:
         return done.stdout
 
     def _follow(self, words: Sequence[str], what: str, size: int, report: Report) -> None:
-        done = follow(self._processes, self._programs.command("rbd", *words), size, report)
+        done = follow(self._processes, self._programs.command("rbd", *words), size, report, UNASKED)
         if done.code != 0:
             raise refusal(done.code, done.stdout, what, "")
 
     def _convert(self, words: Sequence[str], what: str, size: int, report: Report) -> None:
         command = ("qemu-img", "convert", "-p", "-t", "writeback", *words)
-        done = follow(self._processes, command, size, report)
+        done = follow(self._processes, command, size, report, UNASKED)
         if done.code != 0:
             raise refusal_of_qemu(what, done.stdout)
         report(size, size)

@@ -1,6 +1,5 @@
 """VMs and the cluster's volumes: which a definition names, what becomes of its disks, and what speaks against that."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as tree
@@ -12,14 +11,14 @@ from defusedxml.ElementTree import fromstring
 from pvc.core.errors import PvcError
 from pvc.core.model import Vm
 from pvc.core.storage import Disk, Pool
-from pvc.plugins.storage.records import STILLS, TaskKind, Volume, VolumeState
+from pvc.plugins.storage.decide.names import why_no_name
+from pvc.plugins.storage.records import TaskKind, Volume, VolumeState
 from pvc.plugins.storage.schema import SECTION
 
 VOLUME = "volume:"
 """Before POOL/VOLUME, among what a VM needs of this role."""
 FAULT = "fault:"
 """Before why a disk in a definition makes no sense, in the same place: a VM that needs this can run nowhere."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
@@ -59,8 +58,8 @@ class Found:
     """None: there is none, or its record cannot be read."""
     volume: Volume | None = None
     """None: the same."""
-    task: TaskKind | None = None
-    """The task that changes it now and has not ended."""
+    stilled_by: TaskKind | None = None
+    """The task because of which no VM may start with it now."""
     user: str = ""
     """Another VM that has it; empty: none."""
 
@@ -140,8 +139,8 @@ def why_not_now(name: VolumeName, found: Found) -> str:
         return why
     if found.volume is not None and found.volume.state is VolumeState.MAKING:
         return "it is still being made; `pvc storage task list` shows how far it is"
-    if found.task in STILLS:
-        return f"{_in_words(found.task)} is under way; `pvc storage task list` shows how far it is"
+    if found.stilled_by is not None:
+        return f"{_in_words(found.stilled_by)} is under way; `pvc storage task list` shows how far it is"
     return ""
 
 
@@ -220,11 +219,8 @@ def _fault(disk: Element) -> str:
     if name is None or not name.pool or not name.volume or len(disk.findall("source")) > 1:
         return f"disk {dev} does not name one volume; write <source pool='POOL' volume='VOLUME'/> in it, once"
     for part in (name.pool, name.volume):
-        if not NAME.fullmatch(part):
-            return (
-                f"disk {dev} names {part!r}: names of pools and volumes have 1 to 63 letters, digits, '.', '_', '-',"
-                " and begin with one of the first two"
-            )
+        if why := why_no_name("pool or volume", part):
+            return f"disk {dev}: {why}"
     if disk.find("shareable") is not None:
         return f"disk {dev} is <shareable/>: only one VM may write to a volume; take that element out"
     return ""
@@ -253,12 +249,13 @@ def _rewrite(element: Element, name: VolumeName, disk: Disk) -> None:
     element[list(element).index(old)] = new
 
 
-def _in_words(task: TaskKind | None) -> str:
+def _in_words(task: TaskKind) -> str:
     return {
         TaskKind.REMOVE: "its removal",
         TaskKind.RENAME: "its renaming",
         TaskKind.ROLL_BACK: "a roll-back to one of its snapshots",
-    }.get(task or TaskKind.REMOVE, "a change of it")
+        TaskKind.RESIZE: "a change to a smaller size",
+    }.get(task, "a change of it")
 
 
 def _parsed(xml: str) -> Element | None:

@@ -5,9 +5,14 @@ import re
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 
+def is_name(name: str) -> bool:
+    """Whether a pool, volume or snapshot can go by a name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def why_no_name(kind: str, name: str) -> str:
     """Why a pool, volume or snapshot (`kind`) cannot go by a name, and what would do; empty: it can."""
-    if _NAME.fullmatch(name):
+    if is_name(name):
         return ""
     return (
         f"{name!r} is no name for a {kind}: use 1 to 63 letters, digits, '.', '_' and '-',"

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from string import ascii_lowercase
 
 from pvc.core.model import DeviceChange, DeviceStep, Vm
-from pvc.plugins.storage.decide.attachment import Attached, VolumeName, disks_of
+from pvc.plugins.storage.decide.attachment import Attached, VolumeName, device, disks_of
+from pvc.plugins.storage.records import Task
 from pvc.plugins.storage.schema import SECTION
 
 PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd"}
@@ -52,6 +53,18 @@ def leaving(vm: Vm) -> list[Attached]:
     """The disks that a VM still has although its definition does not any more."""
     changes = [change for change in vm.device_changes if change.step is DeviceStep.UNPLUG and not change.failed]
     return [disk for change in changes if (disk := disk_in(change)) is not None]
+
+
+def growths(vm: Vm, xml: str, task: Task, size: int, now: float) -> list[DeviceChange]:
+    """What has a VM that runs see the new size, in bytes, that a task has given a volume: for each of its disks that is
+    that volume, those included that it may not lose after all."""
+    name, found = VolumeName(task.pool, task.volume), {}
+    for disk in (*disks_of(xml), *leaving(vm)):
+        if disk.volume == name and disk.target:
+            id, key = f"{task.id}.{disk.target}", f"disk {disk.target}"
+            one = device(name, disk.target, disk.bus, None)
+            found[key] = DeviceChange(id, DeviceStep.GROW, key, one, SECTION, task.by, now, size=size)
+    return list(found.values())
 
 
 def disk_in(change: DeviceChange) -> Attached | None:

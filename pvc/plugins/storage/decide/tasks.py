@@ -244,6 +244,20 @@ def _not_done(own: Mapping[str, Volume], outcome: Outcome) -> dict[str, Volume |
     return changed
 
 
+def new_size(
+    task: Task, before: Mapping[str, Volume], after: Mapping[str, Volume | None], outcome: Outcome
+) -> int | None:
+    """The bytes that VMs which run with the volume of a task are to see from now on; None: what they see is right.
+
+    A volume never becomes smaller while a VM runs with it. One that is asked for the size it has already is meant for
+    VMs that could not be made to see it.
+    """
+    old, new = before.get(task.volume), after.get(task.volume)
+    if task.kind is not TaskKind.RESIZE or old is None or new is None or new.size < old.size:
+        return None
+    return new.size if new.size > old.size or outcome.phase is TaskPhase.DONE else None
+
+
 def superfluous(tasks: Collection[Task]) -> list[str]:
     """Ids of the ended tasks to forget: all but the last."""
     ended = [task for task in tasks if task.phase in ENDED]

@@ -1,8 +1,11 @@
 """What a task is, and how far it is, in words."""
 
+import re
+
 from pvc.plugins.storage.decide.sizes import exactly, part
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
 
+_PERCENT = re.compile(rb"(\d+(?:\.\d+)?)(?:% complete|/100%\))")
 _COUNTED_IN_BYTES = frozenset({TaskKind.CLONE, TaskKind.IMPORT, TaskKind.EXPORT, TaskKind.ROLL_BACK})
 
 
@@ -49,6 +52,12 @@ def progress(task: Task) -> str:
     if task.kind in _COUNTED_IN_BYTES:
         return part(task.done, task.total)
     return f"{100 * task.done // task.total} %, {task.done} of {task.total}"
+
+
+def part_done(output: bytes) -> float:
+    """Which part is done, 0 to 1, by what `rbd` or `qemu-img -p` has written so far."""
+    told = _PERCENT.findall(output)
+    return min(1.0, float(told[-1]) / 100) if told else 0.0
 
 
 def tenths(task: Task) -> int | None:

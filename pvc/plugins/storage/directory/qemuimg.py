@@ -1,23 +1,17 @@
 """The door to qemu-img. Names every format itself: what a VM writes into a raw image is never taken for a header."""
 
-import signal
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pvc.core.process import CommandFailed, Processes, Running
+from pvc.core.process import CommandFailed, Processes
 from pvc.core.storage import Report, StorageUnusable
-from pvc.plugins.storage.directory.decide.images import part_done, read_info, refusal
+from pvc.plugins.storage.directory.decide.images import read_info, refusal
+from pvc.plugins.storage.longprograms import follow
 
 QUICK = 60.0
 """Seconds in which a look at an image, or the making of an empty one, has to end."""
 SLOW = 3600.0
 """Seconds for what rewrites the tables of an image."""
-GLANCE = 0.5
-"""Seconds between two looks at how far a copy is, and at whether it is still wanted."""
-GRACE = 10.0
-"""Seconds that a copy has to end in once it is told to; one that waits for a server that is gone may take longer."""
 
 
 class QemuImg:
@@ -57,19 +51,9 @@ class QemuImg:
         """Copy an image of `size` bytes over the file `target`; what `report` raises ends it, and is raised."""
         which = ["-l", f"snapshot.name={snapshot}"] if snapshot is not None else []
         command = ["qemu-img", "convert", "-p", "-f", format, *which, "-O", new_format, source, target]
-        report(0, size)
-        with tempfile.TemporaryDirectory(prefix="pvc-") as directory:
-            output = Path(directory) / "output"
-            try:
-                running = self._processes.start(command, output=output)
-            except CommandFailed as failed:
-                raise StorageUnusable(f"{source}: {failed}") from failed
-            try:
-                code = _followed(running, output, size, report)
-            finally:
-                _end(running)
-            if code != 0:
-                raise refusal(source, output.read_text(errors="replace").replace("\r", "\n"))
+        done = follow(self._processes, command, size, report, source)
+        if done.code != 0:
+            raise refusal(source, done.stdout)
 
     def _run(self, words: Sequence[str], path: str, timeout: float) -> str:
         try:
@@ -79,17 +63,3 @@ class QemuImg:
         if done.code != 0:
             raise refusal(path, done.stderr)
         return done.stdout
-
-
-def _followed(running: Running, output: Path, size: int, report: Report) -> int:
-    """The exit code, once it has ended."""
-    while (code := running.wait(GLANCE)) is None:
-        report(int(size * part_done(output.read_bytes())), size)
-    return code
-
-
-def _end(running: Running) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if running.poll() is None:
-            running.signal(number)
-            running.wait(GRACE)

@@ -22,15 +22,14 @@ from pvc.core.storage import (
     StorageUnusable,
 )
 from pvc.plugins.storage.ceph.decide.conf import Monitor
+from pvc.plugins.storage.decide.names import is_name
 
 SECTOR = 512
 """Images are whole sectors."""
 STALE = 86400.0
 """Seconds after which a half image that nobody has open is what a crash left."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _OPTIONS = ("pool", "user")
-_PERCENT = re.compile(rb"(\d+(?:\.\d+)?)(?:% complete|/100%\))")
 _HEARD = re.compile(r'^osd\.(\d+): .*"newest_map":\s*(\d+)', re.MULTILINE)
 _PART = re.compile(r"\.making\.(?P<image>.+)\.(?P<time>[0-9a-f]{8})\.[0-9a-f]{8}")
 
@@ -70,14 +69,14 @@ def options_of(pool: Pool) -> Options:
             raise BadPool(f"pool {pool.name}: ceph has no option {name}; {hint}")
         if name == "user" and value.startswith("client."):
             raise BadPool(f"pool {pool.name}: user cannot be {value!r}; leave `client.` out")
-        if not _NAME.fullmatch(value):
+        if not is_name(value):
             raise BadPool(f"pool {pool.name}: {name} cannot be {value!r}; use letters, digits, '.', '_' and '-'")
     return Options(pool.options.get("pool", pool.name), pool.options.get("user", "libvirt"))
 
 
 def must_be_name(name: str) -> None:
     """Raises StorageError for what no volume or snapshot can be called."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise StorageError(f"{name!r} cannot be the name of an image; use letters, digits, '.', '_' and '-'")
 
 
@@ -89,7 +88,7 @@ def must_be_whole(size: int) -> None:
 
 def volume_names(names: Sequence[str]) -> Sequence[str]:
     """Those images that may be volumes: none that is being made, or has a name that no volume can have."""
-    return [name for name in names if _NAME.fullmatch(name)]
+    return [name for name in names if is_name(name)]
 
 
 def part_of(image: str, now: float, random: str) -> str:
@@ -197,12 +196,6 @@ def late_osds(dump: Mapping[str, Any], told: str, epoch: int) -> Sequence[int]:
     """
     heard = {int(number): int(newest) for number, newest in _HEARD.findall(told)}
     return [int(one["osd"]) for one in dump["osds"] if one["up"] and heard.get(one["osd"], 0) < epoch]
-
-
-def part_done(output: bytes) -> float:
-    """Which part is done, 0 to 1, by what `rbd` or `qemu-img -p` has written so far."""
-    told = _PERCENT.findall(output)
-    return min(1.0, float(told[-1]) / 100) if told else 0.0
 
 
 def qemu_name(pool: str, image: str, snapshot: str | None, conf: str, user: str) -> str:

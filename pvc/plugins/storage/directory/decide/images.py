@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 
 from pvc.core.storage import Image, ImageInUse, StorageError
+from pvc.plugins.storage.decide.names import is_name
 
 SECTOR = 512
 """Images are whole sectors."""
 HEADER = 104
 """Bytes at the beginning of a file that tell what it is: a qcow2 header of version 3."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
-_PROGRESS = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 _LOCKED = re.compile(r"Failed to (get .*lock|lock byte)")
 _QCOW2 = b"QFI\xfb"
 _DATA_FILE = 1 << 2
@@ -26,7 +25,7 @@ _DATA_FILE = 1 << 2
 
 def file_of(image: str, format: str) -> str:
     """The name of the file that an image is. Raises StorageError for a name that no volume can have."""
-    if not _NAME.fullmatch(image):
+    if not is_name(image):
         raise StorageError(f"{image!r} cannot be the name of an image; use letters, digits, '.', '_' and '-'")
     return f"{image}.{format}"
 
@@ -34,7 +33,7 @@ def file_of(image: str, format: str) -> str:
 def image_of(file: str, format: str) -> str | None:
     """The image that a file is; None: it is none."""
     image, dot, suffix = file.rpartition(".")
-    return image if dot and suffix == format and _NAME.fullmatch(image) else None
+    return image if dot and suffix == format and is_name(image) else None
 
 
 def part_of(file: str, random: str) -> str:
@@ -128,12 +127,6 @@ def image_in(info: Mapping[str, Any]) -> Image:
         used=int(info["actual-size"]),
         snapshots=tuple(str(snapshot["name"]) for snapshot in info.get("snapshots", ())),
     )
-
-
-def part_done(output: bytes) -> float:
-    """Which part is done, 0 to 1, by what `qemu-img -p` has written so far."""
-    told = _PROGRESS.findall(output)
-    return min(1.0, float(told[-1]) / 100) if told else 0.0
 
 
 def refusal(what: str, said: str) -> StorageError:

@@ -10,7 +10,7 @@ from pvc.core.process import SystemProcesses
 from pvc.core.threads import ThreadRuntime
 from pvc.lab import pidfile
 from pvc.lab.deadline import wait_until
-from pvc.plugins.storage.ceph.following import follow
+from pvc.plugins.storage.longprograms import follow
 
 DEADLINE = 60.0
 # Says how far it is and which process it is, and waits for a file.
@@ -18,8 +18,8 @@ WORK = "printf '\\rImage copy: 25%% complete...'; echo $$ > {0}/pid; while [ ! -
 PROGRAM = """
 import sys
 from pvc.core.process import SystemProcesses
-from pvc.plugins.storage.ceph.following import follow
-follow(SystemProcesses(), sys.argv[1:], 400, lambda done, total: None)
+from pvc.plugins.storage.longprograms import follow
+follow(SystemProcesses(), sys.argv[1:], 400, lambda done, total: None, "it")
 """
 
 
@@ -41,7 +41,7 @@ def test_progress_is_told_while_a_program_runs_and_its_end_is_known(tmp_path: Pa
         if done:
             (tmp_path / "go").touch()
 
-    done = follow(SystemProcesses(), ["sh", "-c", WORK.format(tmp_path)], 400, report)
+    done = follow(SystemProcesses(), ["sh", "-c", WORK.format(tmp_path)], 400, report, "it")
     assert (done.code, done.stdout) == (3, "\nImage copy: 25% complete...")
     assert told[0] == (0, 400)
     assert told[-1] == (100, 400)
@@ -56,7 +56,7 @@ def test_a_program_ends_when_its_work_is_not_wanted(tmp_path: Path) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        follow(SystemProcesses(), ["sh", "-c", WORK.format(tmp_path)], 400, report)
+        follow(SystemProcesses(), ["sh", "-c", WORK.format(tmp_path)], 400, report, "it")
     assert pidfile.state(seen[0]) is None
 
 

@@ -7,21 +7,22 @@ from pathlib import Path
 
 from pvc.core.process import CommandFailed, Finished, Processes, Running
 from pvc.core.storage import Report, StorageUnusable
-from pvc.plugins.storage.ceph.decide.images import part_done
+from pvc.plugins.storage.decide.tasktexts import part_done
 
 GLANCE = 0.2
 """Seconds between two looks at how far it is, and at whether it is still wanted."""
-GRACE = 5.0
-"""Seconds that a program has to end in once it is told to; one that waits for Ceph may take longer."""
+GRACE = 10.0
+"""Seconds that a program has to end in once it is told to; one that waits for the storage may take longer."""
 
 # A daemon that dies takes with it what it would be the only one to follow: another node may begin anew at once.
 TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
-def follow(processes: Processes, command: Sequence[str], size: int, report: Report) -> Finished:
+def follow(processes: Processes, command: Sequence[str], size: int, report: Report, unstarted: str) -> Finished:
     """Run a program to its end; what it wrote is all in `stdout`, line by line. `size`: bytes, all there is to do.
 
-    What `report` raises ends the program, and is raised. The report that all is done is left to the caller.
+    What `report` raises ends the program, and is raised. The report that all is done is left to the caller. Raises
+    StorageUnusable, which says `unstarted` first, if the program cannot be started.
     """
     report(0, size)
     with tempfile.TemporaryDirectory(prefix="pvc-") as directory:
@@ -29,7 +30,7 @@ def follow(processes: Processes, command: Sequence[str], size: int, report: Repo
         try:
             running = processes.start([*TIED, *command], output=output)
         except CommandFailed as failed:
-            raise StorageUnusable(f"Ceph cannot be asked: {failed}") from failed
+            raise StorageUnusable(f"{unstarted}: {failed}") from failed
         try:
             while (code := running.wait(GLANCE)) is None:
                 report(int(size * part_done(output.read_bytes())), size)
