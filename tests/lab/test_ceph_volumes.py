@@ -69,7 +69,7 @@ def test_a_vm_sees_its_disk_grow_as_it_runs_wherever_it_is(lake: Store, recorder
     lake.ok("vm", "move", "writer", "hv2")
     grow(lake, guest, 12)
     lake.ok("vm", "move", "writer", "hv1")
-    assert guest.ok("dd if=/dev/vdb bs=1024 skip=8191 count=1 2> /dev/null | head -n 1") == "end of 8"
+    assert guest.ok("dd if=/dev/vdb bs=1024 skip=8191 count=1 2> /dev/null | head -n 1").strip() == "end of 8"
     lake.ok("vm", "disk", "remove", "writer", "fast/more")
     lake.ok("storage", "volume", "remove", "fast", "more", "--yes")
     recorder.wait_for()
