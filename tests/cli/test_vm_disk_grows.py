@@ -8,8 +8,13 @@ import pytest
 from pvc.core import keys as core
 from pvc.core.coordination import Conflict, Put
 from pvc.core.decide.devices import without_device
+from pvc.core.devices import with_growths
+from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, DeviceStep, VmActual
 from pvc.core.records import encode
+from pvc.plugins.hypervisor.devices import DeviceChanges
+from pvc.plugins.hypervisor.records import read_vm
+from pvc.plugins.storage.decide.plugging import growths
 from pvc.plugins.storage.growing import wishes
 from pvc.plugins.storage.records import Task, TaskKind, read_volumes, stills
 from pvc.testing.migration import MigrationPhase
@@ -214,3 +219,19 @@ def test_no_vm_starts_with_a_volume_that_becomes_smaller(site: Site, keyboard: K
     volume = read_volumes(site.client, "fast")["a"]
     assert volume is not None and volume.size == GIB // 2
     assert not stills(Task("t", TaskKind.RESIZE, "hv1", "me", 0.0, size=GIB), volume)
+
+
+def test_a_size_that_is_not_wished_any_more_is_never_set(site: Site) -> None:
+    context, host = site.shelves["hv1"].context, site.nodes["hv1"].host
+    mirror = Mirror(context.coordinator, context.runtime, context.runtime.signal())
+    changes = DeviceChanges(context, host, mirror, lambda *_: None, lambda _: None)
+    records = read_vm(site.client, site.vm("guest").uuid)
+    assert records is not None
+    task = Task("t", TaskKind.RESIZE, "hv1", "me", 0.0, pool="fast", volume="a", size=2 * GIB)
+    (wish,) = growths(records.vm, site.definition("guest"), task, 2 * GIB, 0.0)
+    context.runtime.spawn("carry out", lambda: changes.carry_out(records, wish))
+    site.run(5)
+    assert "resize_disk" not in host.calls and not any("it is tried again" in line for line in site.log.lines)
+    site.client.commit(records.put(vm=with_growths(records.vm, [wish])))
+    site.run(5)
+    assert seen(site) == {"vda": 2 * GIB}

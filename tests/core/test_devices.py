@@ -4,8 +4,18 @@ import pytest
 
 from pvc.core import keys
 from pvc.core.coordination import Create, Put
-from pvc.core.decide.devices import BadDevice, found, key_of, keys_of, with_device, without_device
-from pvc.core.devices import FAILED_KEPT, MOST_WAITING, Refused, ending, failed, request_change, waiting
+from pvc.core.decide.devices import BadDevice, found, key_of, keys_of, target_of, with_device, without_device
+from pvc.core.devices import (
+    FAILED_KEPT,
+    MOST_WAITING,
+    Refused,
+    ending,
+    failed,
+    request_change,
+    waiting,
+    with_growths,
+    without_growths,
+)
 from pvc.core.model import ActualState, DeviceChange, DeviceStep, Vm, VmActual, VmState
 from pvc.core.records import decode, encode
 from pvc.core.tree import tree_ops
@@ -119,3 +129,21 @@ def test_the_definition_decides_what_can_be_added_and_removed() -> None:
     site.ask(1)
     with pytest.raises(Refused, match="has an interface 52:54:00:00:00:01 already"):
         site.ask(1)
+
+
+def test_a_newer_size_takes_the_place_of_an_older_one_and_a_start_makes_all_void() -> None:
+    def grow(number: int, disk: str, size: int, failed: str = "") -> DeviceChange:
+        return DeviceChange(str(number), DeviceStep.GROW, disk, DISK, "storage", "me", 0.0, failed, size)
+
+    unplug = DeviceChange("1", DeviceStep.UNPLUG, "disk vda", DISK, "storage", "me", 0.0)
+    old, lost, other, new = (
+        grow(2, "disk vda", 5),
+        grow(3, "disk vda", 4, "no"),
+        grow(4, "disk vdb", 6),
+        grow(5, "disk vda", 7),
+    )
+    vm = Vm(UUID, "a", VmState.RUNNING, "hv1", memory=1, vcpus=1, device_changes=(unplug, old, lost, other))
+    assert with_growths(vm, [new]).device_changes == (unplug, other, new)
+    assert without_growths(with_growths(vm, [new])).device_changes == (unplug,)
+    assert without_growths(without_growths(vm)) == without_growths(vm)
+    assert (target_of("disk vda"), target_of(KEY)) == ("vda", "")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pvc.lab.cluster import missing_tools
+from tests.lab.guests import Guest
 from tests.lab.recordings import faults
-from tests.lab.store import Recorder, Store, store
+from tests.lab.store import MIB, Recorder, Store, store
 
 pytestmark = [pytest.mark.lab, pytest.mark.ceph]
 
@@ -51,6 +52,15 @@ def cut_off(lake: Store) -> list[str]:
     """The machines that Ceph's blocklist keeps out; not single programs of theirs."""
     listed = lake.lab.run(["ceph", "osd", "blocklist", "ls"]).stdout
     return [line.partition(":")[0] for line in listed.splitlines() if ":0/0 " in line]
+
+
+def grow(lake: Store, guest: Guest, size: int) -> None:
+    """Give volume more, disk vdb of a VM that runs, so many MiB; the guest sees that, and can use all of it."""
+    said = lake.ok("storage", "volume", "resize", "fast", "more", f"{size}M")
+    assert f"{guest.name} sees the new size of vdb" in said
+    sectors = str(size * MIB // 512)
+    lake.wait("the guest has heard", lambda: guest.ok("cat /sys/class/block/vdb/size").strip() == sectors)
+    guest.ok(f"echo end of {size} | dd of=/dev/vdb bs=1024 seek={size * 1024 - 1} conv=notrunc 2> /dev/null; sync")
 
 
 def test_a_lab_with_ceph_comes_up_well_and_shows_its_daemons(lake: Store) -> None:
@@ -95,6 +105,21 @@ def test_a_vm_loses_nothing_that_it_writes_while_it_is_moved_and_an_osd_dies(lak
     assert "noout" not in lake.lab.run(["ceph", "osd", "dump"]).stdout
     recorder.wait_for()
     assert recorder.said().writers == starts, "it never started anew"
+
+
+def test_a_vm_sees_its_disk_grow_as_it_runs_wherever_it_is(lake: Store, recorder: Recorder) -> None:
+    guest = Guest(lake.lab, "writer")
+    lake.ok("storage", "volume", "add", "fast", "more", "4M")
+    lake.ok("vm", "disk", "add", "writer", "fast", "more")
+    lake.wait("the guest sees it", lambda: guest.run("test -b /dev/vdb").code == 0)
+    grow(lake, guest, 8)
+    lake.ok("vm", "move", "writer", "hv2")
+    grow(lake, guest, 12)
+    lake.ok("vm", "move", "writer", "hv1")
+    assert guest.ok("dd if=/dev/vdb bs=1024 skip=8191 count=1 2> /dev/null | head -n 1").strip() == "end of 8"
+    lake.ok("vm", "disk", "remove", "writer", "fast/more")
+    lake.ok("storage", "volume", "remove", "fast", "more", "--yes")
+    recorder.wait_for()
 
 
 def test_an_osd_that_is_killed_is_missed_and_starts_again(lake: Store, recorder: Recorder) -> None:

@@ -15,6 +15,7 @@ from pvc.plugins.storage.decide.tasks import (
     View,
     may_be_own,
     need,
+    new_size,
     next_tasks,
     records_after,
     superfluous,
@@ -203,3 +204,22 @@ def test_what_is_wrong_with_a_pool(state: PoolState, severity: Severity | None, 
     found = findings({"p": state}, 90)
     assert [finding.severity for finding in found] == ([severity] if severity else [])
     assert all(text in finding.text for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("why", "kind", "phase", "before", "after", "size"),
+    [
+        ("it has grown", TaskKind.RESIZE, TaskPhase.DONE, 10, 20, 20),
+        ("it has grown, though the task failed", TaskKind.RESIZE, TaskPhase.FAILED, 10, 15, 15),
+        ("it is shown once more", TaskKind.RESIZE, TaskPhase.DONE, 10, 10, 10),
+        ("nothing has happened", TaskKind.RESIZE, TaskPhase.FAILED, 10, 10, None),
+        ("it has become smaller", TaskKind.RESIZE, TaskPhase.DONE, 10, 5, None),
+        ("it was somebody else's doing", TaskKind.SNAPSHOT, TaskPhase.DONE, 10, 20, None),
+    ],
+)
+def test_vms_are_to_see_the_size_of_a_volume_that_was_resized(
+    why: str, kind: TaskKind, phase: TaskPhase, before: int, after: int, size: int | None
+) -> None:
+    old, new = replace(READY, size=before), replace(READY, size=after)
+    assert new_size(replace(TASK, kind=kind), {"a": old}, {"a": new}, Outcome(phase, "")) == size, why
+    assert new_size(replace(TASK, kind=kind), {"a": old}, {}, Outcome(phase, "")) is None
