@@ -82,10 +82,12 @@ def test_what_a_first_attempt_begins_with_is_written_at_once_and_is_no_work_yet(
     cluster: SimCluster, asked: Task
 ) -> None:
     hold = begin(context(cluster, "hv1"), asked.id, "hv1", "making")
-    assert hold is not None and in_tree(cluster, asked).doing == "making" and not hold.touched
+    assert hold is not None and in_tree(cluster, asked).doing == "making"
+    touched = [hold.touched]
     before = cluster.client.get(keys.task(asked.id))
     hold.stage("making")
-    assert hold.touched and cluster.client.get(keys.task(asked.id)) == before
+    touched.append(hold.touched)
+    assert touched == [False, True] and cluster.client.get(keys.task(asked.id)) == before
     again = begin(context(cluster, "hv1"), asked.id, "hv1", "making anew")
     assert again is not None and again.touched and in_tree(cluster, asked).doing == "making"
 
