@@ -101,6 +101,14 @@ def _snapshots(volume: Volume) -> set[str]:
     return {snapshot.name for snapshot in volume.snapshots}
 
 
+def _size_of_source(cluster: SimCluster, task: Task) -> int:
+    """Of what is cloned; 0: nothing is, or there is no such thing."""
+    source = read_volumes(cluster.client, task.pool).get(task.volume) if task.kind is TaskKind.CLONE else None
+    if source is None:
+        return 0
+    return {one.name: one.size for one in source.snapshots}.get(task.snapshot, source.size)
+
+
 def _volumes(cluster: SimCluster, task: Task) -> list[Op]:
     """The records of volumes that go with a task."""
     if not task.volume:
@@ -108,7 +116,8 @@ def _volumes(cluster: SimCluster, task: Task) -> list[Op]:
     ops: list[Op] = []
     if new := made_by(task):
         ops += [Put(keys.volumes(task.pool), b"")]
-        ops += [Create(keys.volume(task.pool, new), encode(Volume(new, task.size or 0, task=task.id)))]
+        size = task.size or _size_of_source(cluster, task)
+        ops += [Create(keys.volume(task.pool, new), encode(Volume(new, size, task=task.id)))]
     if new != task.volume:
         path, known = keys.volume(task.pool, task.volume), read_volumes(cluster.client, task.pool)
         znode, volume = cluster.client.get(path), known.get(task.volume)

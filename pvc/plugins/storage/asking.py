@@ -142,7 +142,7 @@ def cancel(client: Client, id: str) -> Task:
             message = f"cancelled by {client.by} before anybody had begun with it"
             now = client.runtime.now()
             asked = replace(task, cancel=True, phase=TaskPhase.CANCELLED, finished=now, message=message)
-            ops = [*_given_up(coordinator, task), *enlisting(coordinator, id)]
+            ops = [*_given_up(coordinator, task), *enlisting(coordinator.get(keys.ENDED_TASKS), id)]
         else:
             asked, ops = replace(task, cancel=True), []
         return asked, [Put(path, encode(asked), znode.version), *ops]

@@ -4,17 +4,17 @@ It saves reads and decides nothing: a task that is missing here is read, and its
 here has ended, as both are written in one transaction.
 """
 
-from pvc.core.coordination import Coordinator, Create, Delete, Op
+from pvc.core.coordination import Coordinator, Create, Delete, Op, Znode
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.records import ENDED, Task, decoded
 
 
-def enlisting(coordinator: Coordinator, id: str) -> list[Op]:
-    """What is to be written together with the end of a task. Raises Disconnected.
+def enlisting(there: Znode | None, id: str) -> list[Op]:
+    """What is to be written together with the end of a task; `there`: the list.
 
-    Nothing where there is no such list: the next client that asks for something makes it.
+    Nothing where there is none: the next client that asks for something makes it.
     """
-    return [] if coordinator.get(keys.ENDED_TASKS) is None else [Create(keys.ended_task(id))]
+    return [] if there is None else [Create(keys.ended_task(id))]
 
 
 def striking(coordinator: Coordinator, id: str) -> list[Op]:

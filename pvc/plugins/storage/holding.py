@@ -3,7 +3,7 @@
 Every write demands that the task still is this attempt of this node. Touches no storage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pvc.core.context import Context
@@ -50,7 +50,8 @@ class Hold:
     """One attempt of this node at a task; also the `Report` of its work. Used by the thread of the work alone, but for
     `cancel` and `give_up`."""
 
-    def __init__(self, context: Context, task: Task, version: int) -> None:
+    def __init__(self, context: Context, task: Task, version: int, listed: Sequence[Op] = ()) -> None:
+        """`listed`: what is written together with its end."""
         self._context = context
         self._coordinator = context.coordinator
         self._runtime = context.runtime
@@ -60,8 +61,15 @@ class Hold:
         self._silent_since: float | None = None
         self._given_up = False
         self._too_late = False
+        self._at_work = False
+        self._listed = tuple(listed)
         self.task = task
         self.cancelled = task.cancel
+
+    @property
+    def touched(self) -> bool:
+        """Whether this attempt has begun with the work, or an earlier one may have."""
+        return self._at_work or (self.task.attempts > 1 and bool(self.task.doing))
 
     def cancel(self) -> None:
         """Have the work stopped at its next report."""
@@ -95,6 +103,7 @@ class Hold:
             raise Cancelled
         if doing != self.task.doing:
             self._write(replace(self.task, doing=doing))
+        self._at_work = True
 
     def end(self, outcome: Outcome) -> None:
         """Write how it has ended. Raises Lost, Disconnected if that is not known, Conflict."""
@@ -122,8 +131,7 @@ class Hold:
                 further += wishes(self._coordinator, self.task, size, now)
         ended = replace(self.task, phase=outcome.phase, message=outcome.message, finished=now)
         path, ticket = keys.task(self.task.id), keys.task_ticket(self.task.id)
-        listed = enlisting(self._coordinator, self.task.id)
-        self._coordinator.commit([Put(path, encode(ended), self._version), Delete(ticket), *further, *listed])
+        self._coordinator.commit([Put(path, encode(ended), self._version), Delete(ticket), *further, *self._listed])
         move(self._context.log, titled(ended), TaskPhase.RUNNING, ended.phase, MOVES, ended.message)
 
     def _add_pool(self, outcome: Outcome) -> tuple[Outcome, list[Op]]:
@@ -183,13 +191,16 @@ class Hold:
             raise Lost
 
 
-def begin(context: Context, id: str, of: str) -> Hold | None:
+def begin(context: Context, id: str, of: str, doing: str = "") -> Hold | None:
     """Begin with a task of the node `of`, or go on with it; None: somebody else is at it, or it is over.
+
+    `doing`: what its first attempt begins with, where nothing has to be looked at before; that spares a write.
 
     Raises Disconnected, and Conflict if it changes at this moment.
     """
     path, ticket_path = keys.task(id), keys.task_ticket(id)
-    znode, ticket = context.coordinator.get_many([path, ticket_path])
+    znode, ticket, ended = context.coordinator.get_many([path, ticket_path, keys.ENDED_TASKS])
+    listed = enlisting(ended, id)
     task = decoded(Task, znode.data, path) if znode else None
     if znode is None or task is None or task.phase in ENDED or task.node != of:
         return None
@@ -198,9 +209,9 @@ def begin(context: Context, id: str, of: str) -> Hold | None:
     named = read_named(context, task)
     records = {name: record for name, (record, _) in named.items() if record is not None}
     if why := why_void(task, records):
-        _end_void(context, task, znode.version, ticket, why)
+        _end_void(context, task, znode.version, ticket, why, listed)
         return None
-    now = begun(task, context.node, context.runtime.now())
+    now = begun(task, context.node, context.runtime.now(), doing)
     changed = _written(task.pool, at_begin(task, records), {name: znode for name, (_, znode) in named.items()})
     untouched = {keys.volume(task.pool, name) for name in records} - {op.path for op in changed}
     checks = [Check(keys.volume(task.pool, n), z.version) for n, (_, z) in named.items() if z and n in records]
@@ -213,7 +224,7 @@ def begin(context: Context, id: str, of: str) -> Hold | None:
         ]
     )
     _note_begin(context, task, now)
-    return Hold(context, now, znode.version + 1)
+    return Hold(context, now, znode.version + 1, listed)
 
 
 def read_named(context: Context, task: Task) -> dict[str, tuple[Volume | None, Znode | None]]:
@@ -244,10 +255,9 @@ def _written(pool: str, after: Mapping[str, Volume | None], before: Mapping[str,
     return [Put(keys.volumes(pool), b""), *ops] if moved else ops
 
 
-def _end_void(context: Context, task: Task, version: int, ticket: Znode | None, why: str) -> None:
+def _end_void(context: Context, task: Task, version: int, ticket: Znode | None, why: str, listed: Sequence[Op]) -> None:
     ended = replace(task, phase=TaskPhase.FAILED, message=why, finished=context.runtime.now())
     given_back = [Delete(keys.task_ticket(task.id))] if ticket else []
-    listed = enlisting(context.coordinator, task.id)
     context.coordinator.commit([Put(keys.task(task.id), encode(ended), version), *given_back, *listed])
     move(context.log, titled(task), task.phase, TaskPhase.FAILED, MOVES, why)
 

@@ -45,13 +45,26 @@ def carry_out(
     except (Lost, CoordinationError):
         raise
     except Cancelled:
-        text = "it was cancelled on the way" if hold.task.doing else CANCELLED
-        return Outcome(TaskPhase.CANCELLED, text, untouched=not hold.task.doing)
+        text = "it was cancelled on the way" if hold.touched else CANCELLED
+        return Outcome(TaskPhase.CANCELLED, text, untouched=not hold.touched)
     except PvcError as error:
-        return Outcome(TaskPhase.FAILED, str(error), untouched=not hold.task.doing)
+        return Outcome(TaskPhase.FAILED, str(error), untouched=not hold.touched)
     except Exception as error:  # the edge of what plugins bring: the task must not be tried for ever
         log.exception("task %s", hold.task.id)
-        return Outcome(TaskPhase.FAILED, _unexpected(error), untouched=not hold.task.doing)
+        return Outcome(TaskPhase.FAILED, _unexpected(error), untouched=not hold.touched)
+
+
+def begins_with(task: Task, pool: Pool | None, backends: Backends) -> str:
+    """What the first attempt at a task does at once; empty: it looks at the storage before it does anything."""
+    try:
+        dated = pool is not None and task.kind in OF_VOLUMES and _is_dated(task, backends.get(pool))
+    except Exception:  # whatever a plugin brings: the attempt meets it as well, and fails by it
+        return ""
+    return _DOING[task.kind] if dated else ""
+
+
+def _is_dated(task: Task, backend: Backend) -> bool:
+    return task.kind in DATED and Feature.DATED in backend.features
 
 
 def _carried_out(
@@ -80,7 +93,7 @@ def _tried(task: Task, backends: Backends) -> str:
 
 def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     task = hold.task
-    dated = task.kind in DATED and Feature.DATED in backend.features
+    dated = _is_dated(task, backend)
     unseen = dated and task.attempts == 1  # it cannot have made anything, and who makes something says if it is there
     images: Mapping[str, Image | None] = {} if unseen else _images(backend, task)
     if not unseen:
@@ -90,7 +103,7 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
         if left is Need.REFUSE:
             return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
     if hold.cancelled:
-        return Outcome(TaskPhase.CANCELLED, CANCELLED, images, untouched=not task.doing)
+        return Outcome(TaskPhase.CANCELLED, CANCELLED, images, untouched=not hold.touched)
     hold.stage(_DOING[task.kind])
     if task.kind is TaskKind.ROLL_BACK:
         hold.see_it_through()  # halfway the volume holds parts of both

@@ -19,7 +19,7 @@ from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
 from pvc.plugins.storage.endedlist import striking
 from pvc.plugins.storage.holding import Hold, Lost, begin
 from pvc.plugins.storage.neighbours import serves
-from pvc.plugins.storage.performing import Performer, carry_out
+from pvc.plugins.storage.performing import Performer, begins_with, carry_out
 from pvc.plugins.storage.poolwatch import PoolWatch
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, decoded
 from pvc.plugins.storage.schema import Settings
@@ -76,7 +76,7 @@ class TaskService:
                 hold.cancel()
         open_tasks = [task for task in tasks.values() if task.phase not in ENDED]
         for id in next_tasks(self._view(open_tasks)):
-            self._begin(id, tasks[id].node)
+            self._begin(tasks[id])
         if ended:
             self._forget(tasks)
         if not open_tasks:
@@ -124,9 +124,10 @@ class TaskService:
         names = [name for name in self._mirror.children(core.NODES) or () if name < self._context.node]
         return sum(serves(self._mirror, name) for name in names)
 
-    def _begin(self, id: str, of: str) -> None:
+    def _begin(self, task: Task) -> None:
+        id, pool = task.id, self._pool(task.pool)
         try:
-            hold = begin(self._context, id, of)
+            hold = begin(self._context, id, task.node, begins_with(task, pool, self._backends))
         except Conflict as conflict:  # somebody was faster, or asked for its end
             self._log.debug("task %s: %s; looking again", id, conflict)
             hold = None
@@ -135,13 +136,15 @@ class TaskService:
         self._mirror.drop(keys.task_ticket(id))
         if hold is not None:
             self._holds[id] = hold
-            self._jobs.start(id, partial(self._work, hold))
+            self._jobs.start(id, partial(self._work, hold, pool))
 
-    def _work(self, hold: Hold) -> None:
-        task = hold.task
-        path = keys.pool(task.pool)
-        znode = self._context.coordinator.get(path) if task.pool else None
-        pool = decoded(Pool, znode.data, path) if znode else None
+    def _pool(self, name: str) -> Pool | None:
+        """A pool cannot go, or become another one, while a task is about it."""
+        path = keys.pool(name)
+        znode = self._context.coordinator.get(path) if name else None
+        return decoded(Pool, znode.data, path) if znode else None
+
+    def _work(self, hold: Hold, pool: Pool | None) -> None:
         hold.end(carry_out(hold, pool, self._backends, self._performers, self._log))
 
     def _ended(self, id: str, error: Exception | None) -> None:

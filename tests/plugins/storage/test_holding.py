@@ -78,6 +78,20 @@ def test_an_attempt_whose_end_was_not_written_is_followed_by_another_of_the_same
     assert held(cluster, asked).task.attempts == 2
 
 
+def test_what_a_first_attempt_begins_with_is_written_at_once_and_is_no_work_yet(
+    cluster: SimCluster, asked: Task
+) -> None:
+    hold = begin(context(cluster, "hv1"), asked.id, "hv1", "making")
+    assert hold is not None and in_tree(cluster, asked).doing == "making"
+    touched = [hold.touched]
+    before = cluster.client.get(keys.task(asked.id))
+    hold.stage("making")
+    touched.append(hold.touched)
+    assert touched == [False, True] and cluster.client.get(keys.task(asked.id)) == before
+    again = begin(context(cluster, "hv1"), asked.id, "hv1", "making anew")
+    assert again is not None and again.touched and in_tree(cluster, asked).doing == "making"
+
+
 def test_a_task_that_has_ended_is_not_begun(cluster: SimCluster, asked: Task) -> None:
     held(cluster, asked).end(DONE)
     assert in_tree(cluster, asked).phase is TaskPhase.DONE

@@ -349,6 +349,15 @@ def test_what_was_done_is_recognised_when_its_end_could_not_be_written(cluster: 
     assert unaccounted(cluster) == []
 
 
+def test_a_task_that_is_cancelled_before_it_begins_leaves_nothing(cluster: SimCluster) -> None:
+    cluster.kill_daemon("hv1")
+    task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096, bound=True)
+    cancel_task(cluster, "fast/a")
+    cluster.start_daemon("hv1")
+    assert ended(cluster, task).phase is TaskPhase.CANCELLED
+    assert volume(cluster, "a") is None and cluster.storage.count("create") == 0
+
+
 def test_a_volume_whose_record_is_gone_is_not_worked_on(cluster: SimCluster) -> None:
     cluster.kill_daemon("hv1")
     task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)

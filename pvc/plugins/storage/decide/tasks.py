@@ -79,10 +79,16 @@ def _is_ours(task: Task, view: View) -> bool:
     return view.away.get(task.node, 0.0) >= view.patience + view.rank * SPREAD
 
 
-def begun(task: Task, me: str, now: float) -> Task:
-    """The task as a node writes it down when it begins, perhaps anew."""
+def begun(task: Task, me: str, now: float, doing: str = "") -> Task:
+    """The task as a node writes it down when it begins, perhaps anew; `doing`: what a first attempt begins with."""
     return replace(
-        task, node=me, phase=TaskPhase.RUNNING, attempts=task.attempts + 1, began=task.began or now, done=None
+        task,
+        node=me,
+        phase=TaskPhase.RUNNING,
+        attempts=task.attempts + 1,
+        began=task.began or now,
+        done=None,
+        doing=task.doing if task.attempts else doing,
     )
 
 
