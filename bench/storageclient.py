@@ -18,11 +18,13 @@ from pvc.core.records import encode
 from pvc.core.runtime import Runtime
 from pvc.core.threads import ThreadRuntime
 from pvc.core.zookeeper import connect
-from pvc.plugins.storage import keys, requests, snapshotrequests
-from pvc.plugins.storage.asking import Client
-from pvc.plugins.storage.changing import Where
-from pvc.plugins.storage.following import watch
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.commands.following import watch
 from pvc.plugins.storage.records import Task, TaskPhase, Volume, VolumeState
+from pvc.plugins.storage.requests import snapshots as snapshotrequests
+from pvc.plugins.storage.requests import volumes as requests
+from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.requests.changing import Where
 
 GIB = 1 << 30
 PATIENCE = 60.0

@@ -17,8 +17,8 @@ from pvc.core.model import ActualState, Finding, NodeFacts, Severity
 from pvc.core.plugins import Plugins
 from pvc.core.records import decode, encode
 from pvc.plugins.storage import keys
+from pvc.plugins.storage.commands.following import Bar, View
 from pvc.plugins.storage.decide.pools import PoolState
-from pvc.plugins.storage.following import Bar, View
 from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, VolumeState, read_tasks
 from pvc.testing.cluster import SimCluster
 from tests.cli.conftest import Keyboard, Said, Terminal, streams_put_back

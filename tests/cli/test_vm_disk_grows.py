@@ -15,8 +15,8 @@ from pvc.core.records import encode
 from pvc.plugins.hypervisor.devices import DeviceChanges
 from pvc.plugins.hypervisor.records import read_vm
 from pvc.plugins.storage.decide.plugging import growths
-from pvc.plugins.storage.growing import wishes
 from pvc.plugins.storage.records import Task, TaskKind, read_volumes, stills
+from pvc.plugins.storage.tasks.growing import wishes
 from pvc.testing.migration import MigrationPhase
 from tests.cli.conftest import Keyboard, Said, Terminal, streams_put_back
 from tests.plugins.storage.shelves import GIB, Site

@@ -25,7 +25,6 @@ from pvc.core.process import Finished, Running, SystemProcesses
 from pvc.core.threads import ThreadRuntime
 from pvc.core.tree import tree_ops
 from pvc.lab.ceph import MiniCeph
-from pvc.plugins.storage.asking import Client
 from pvc.plugins.storage.ceph import requests
 from pvc.plugins.storage.ceph.cluster import CephCluster
 from pvc.plugins.storage.ceph.decide.devices import why_not_device
@@ -36,6 +35,7 @@ from pvc.plugins.storage.ceph.published import osds_in, state_in
 from pvc.plugins.storage.ceph.volume import CephVolume
 from pvc.plugins.storage.plugin import StoragePlugin
 from pvc.plugins.storage.records import ENDED, Task, TaskPhase, read_tasks
+from pvc.plugins.storage.requests.asking import Client
 from pvc.plugins.storage.schema import CephSettings
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 

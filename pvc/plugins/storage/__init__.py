@@ -1,5 +1,7 @@
-"""The storage role: knows this node's shared directories, and keeps VMs from nodes that lack one of theirs.
+"""The storage role: pools of volumes that VMs have as disks, and this node's shared directories.
 
-Mounts nothing and creates nothing; the machine does. Publishes room and state of each directory as a fact of the node
-(`keys.py`); `directories.py` says what it needs of the machine, `filesystem.py` is the door.
+The tree (`keys.py`, `records.py`) is the ledger of pools, volumes and the tasks that change them; the storage itself is
+reached through one backend for each pool (`backends.py`; `directory/`, `ceph/`, or a plugin's). `requests/` is what
+clients ask, `tasks/` how a node carries it out, `commands/` the command line. `attachments.py` gives VMs their volumes,
+`fencing.py` sees to it that each has one writer. Shared directories: `directories.py`, `filesystem.py` is the door.
 """

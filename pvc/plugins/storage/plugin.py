@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pvc.plugins.storage.ceph.osdhost import OsdHost
     from pvc.plugins.storage.directories import Directories
     from pvc.plugins.storage.fencing import Readmissions
-    from pvc.plugins.storage.leftovers import Leftovers
     from pvc.plugins.storage.poolwatch import PoolWatch
     from pvc.plugins.storage.schema import Settings
     from pvc.plugins.storage.service import DirectoryWatch
+    from pvc.plugins.storage.tasks.leftovers import Leftovers
 
 
 class StoragePlugin:
@@ -63,7 +63,7 @@ class StoragePlugin:
 
     @hookimpl
     def pvc_services(self, context: Context) -> Sequence[Service]:
-        from pvc.plugins.storage.tasks import TaskService
+        from pvc.plugins.storage.tasks.service import TaskService
 
         backends, pools, care = self._the_backends(context), self._the_pools(context), self._the_care(context)
         tasks = TaskService(context, backends, pools, self._settings(context), care.performers)
@@ -186,7 +186,7 @@ class StoragePlugin:
 
     def _the_leftovers(self, context: Context) -> "Leftovers":
         if self._leftovers is None:
-            from pvc.plugins.storage.leftovers import Leftovers
+            from pvc.plugins.storage.tasks.leftovers import Leftovers
 
             self._leftovers = Leftovers(context)
         return self._leftovers
@@ -229,43 +229,43 @@ class StoragePlugin:
 
 
 def _add_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.cli import add_commands
+    from pvc.plugins.storage.commands.directories import add_commands
 
     add_commands(cli)
 
 
 def _add_status(cli: CommandLine) -> None:
-    from pvc.plugins.storage.storagecli import add_status
+    from pvc.plugins.storage.commands.pools import add_status
 
     add_status(cli)
 
 
 def _add_pool_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.storagecli import add_commands
+    from pvc.plugins.storage.commands.pools import add_commands
 
     add_commands(cli)
 
 
 def _add_volume_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.volumecli import add_commands
+    from pvc.plugins.storage.commands.volumes import add_commands
 
     add_commands(cli)
 
 
 def _add_snapshot_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.snapshotcli import add_commands
+    from pvc.plugins.storage.commands.snapshots import add_commands
 
     add_commands(cli)
 
 
 def _add_task_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.taskcli import add_commands
+    from pvc.plugins.storage.commands.tasks import add_commands
 
     add_commands(cli)
 
 
 def _add_disk_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.vmcli import add_commands
+    from pvc.plugins.storage.commands.disks import add_commands
 
     add_commands(cli)
 

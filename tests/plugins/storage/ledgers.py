@@ -11,9 +11,9 @@ from pvc.core.records import decode, encode
 from pvc.core.storage import Pool
 from pvc.core.tree import tree_ops
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.asking import Client
 from pvc.plugins.storage.decide.pools import PoolState, published
 from pvc.plugins.storage.records import Task, TaskPhase, Volume, VolumeState, read_volumes
+from pvc.plugins.storage.requests.asking import Client
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.runtime import World
 

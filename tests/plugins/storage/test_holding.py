@@ -11,8 +11,8 @@ from pvc.core.records import encode
 from pvc.core.storage import Image
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.tasks import Outcome
-from pvc.plugins.storage.holding import Cancelled, Hold, Lost, begin
 from pvc.plugins.storage.records import Task, TaskPhase, Volume, VolumeState, read_tasks, read_volumes
+from pvc.plugins.storage.tasks.holding import Cancelled, Hold, Lost, begin
 from pvc.testing.cluster import SimCluster
 from pvc.testing.ledger import ask_task
 

@@ -12,13 +12,17 @@ from pvc.core.lookup import NotFound
 from pvc.core.model import ActualState, VmActual
 from pvc.core.records import encode
 from pvc.core.storage import Pool
-from pvc.plugins.storage import asking, keys, poolrequests, requests, snapshotrequests
-from pvc.plugins.storage.asking import Client, cancel
-from pvc.plugins.storage.changing import Where
+from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import PoolState
-from pvc.plugins.storage.endedlist import in_hand
-from pvc.plugins.storage.ledger import Refused
 from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState, read_tasks
+from pvc.plugins.storage.requests import asking
+from pvc.plugins.storage.requests import pools as poolrequests
+from pvc.plugins.storage.requests import snapshots as snapshotrequests
+from pvc.plugins.storage.requests import volumes as requests
+from pvc.plugins.storage.requests.asking import Client, cancel
+from pvc.plugins.storage.requests.changing import Where
+from pvc.plugins.storage.requests.ledger import Refused
+from pvc.plugins.storage.tasks.endedlist import in_hand
 from tests.plugins.storage.ledgers import GIB, Ledger, Overtaken
 
 Ask = Callable[[Client], Task]

@@ -9,8 +9,8 @@ from pvc.plugins.storage.ceph import requests
 from pvc.plugins.storage.ceph.cluster import FLAGS
 from pvc.plugins.storage.ceph.requests import Seat
 from pvc.plugins.storage.ceph.shown import FLAG_COLUMNS, OSD_COLUMNS, flag_rows, osd_rows
-from pvc.plugins.storage.following import Timeout, Wait, follow
-from pvc.plugins.storage.words import Yes, client_of
+from pvc.plugins.storage.commands.following import Timeout, Wait, follow
+from pvc.plugins.storage.commands.words import Yes, client_of
 
 Osd = Annotated[str, typer.Argument(metavar="OSD", help="Its number, as 3 or osd.3.")]
 Flag = Annotated[

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 
 from pvc.core.coordination import Op
-from pvc.plugins.storage.asking import Client
-from pvc.plugins.storage.changing import (
+from pvc.plugins.storage.decide.attachment import VolumeName
+from pvc.plugins.storage.decide.pooloptions import DIRECTORY, first_format
+from pvc.plugins.storage.decide.sizes import exactly, why_no_size
+from pvc.plugins.storage.records import Task, TaskKind, Volume
+from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.requests.changing import (
     Consent,
     Situation,
     Where,
@@ -16,12 +20,8 @@ from pvc.plugins.storage.changing import (
     granted,
     made,
 )
-from pvc.plugins.storage.decide.attachment import VolumeName
-from pvc.plugins.storage.decide.pooloptions import DIRECTORY, first_format
-from pvc.plugins.storage.decide.sizes import exactly, why_no_size
-from pvc.plugins.storage.growing import unseen
-from pvc.plugins.storage.ledger import Refused, clones, find_snapshot, read_workers
-from pvc.plugins.storage.records import Task, TaskKind, Volume
+from pvc.plugins.storage.requests.ledger import Refused, clones, find_snapshot, read_workers
+from pvc.plugins.storage.tasks.growing import unseen
 
 FORMATS = ("qcow2", "raw")
 """What a volume can be exported as."""

@@ -19,8 +19,8 @@ from pvc.core.storage import (
 )
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.tasks import DATED, OF_VOLUMES, Need, Outcome, is_own, made_by, may_be_own, need
-from pvc.plugins.storage.holding import Cancelled, Hold, Lost
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
+from pvc.plugins.storage.tasks.holding import Cancelled, Hold, Lost
 
 Performer = Callable[[Task, Hold], str]
 """Carries out one kind of task; says what it has done. It tells `Hold` how far it is, as a `Report`, and `stage` what

@@ -16,14 +16,14 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
-from pvc.plugins.storage.endedlist import striking
-from pvc.plugins.storage.holding import Hold, Lost, begin
 from pvc.plugins.storage.neighbours import serves
-from pvc.plugins.storage.performing import Performer, begins_with, carry_out
 from pvc.plugins.storage.poolwatch import PoolWatch
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, decoded
 from pvc.plugins.storage.schema import Settings
-from pvc.plugins.storage.tasklist import OTHERS, TaskList
+from pvc.plugins.storage.tasks.endedlist import striking
+from pvc.plugins.storage.tasks.holding import Hold, Lost, begin
+from pvc.plugins.storage.tasks.performing import Performer, begins_with, carry_out
+from pvc.plugins.storage.tasks.tasklist import OTHERS, TaskList
 
 LATE = 1.0
 """Seconds to the next try while this daemon does not hold its node's name."""

@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from pvc.core.commands import CommandLine, Moment, Size, when
-from pvc.plugins.storage import snapshotrequests
-from pvc.plugins.storage.changing import Where
+from pvc.plugins.storage.commands.following import Timeout, Wait, follow
+from pvc.plugins.storage.commands.words import Yes, client_of, consent, pool_names, volume_names
 from pvc.plugins.storage.decide.sizes import exactly
-from pvc.plugins.storage.following import Timeout, Wait, follow
-from pvc.plugins.storage.ledger import find_pool, find_snapshot, find_volume
 from pvc.plugins.storage.records import Volume
-from pvc.plugins.storage.words import Yes, client_of, consent, pool_names, volume_names
+from pvc.plugins.storage.requests import snapshots as snapshotrequests
+from pvc.plugins.storage.requests.changing import Where
+from pvc.plugins.storage.requests.ledger import find_pool, find_snapshot, find_volume
 
 COLUMNS = ("name", "created", "size", "protected")
 

@@ -21,9 +21,9 @@ from pvc.plugins.storage.decide.tasks import (
     titled,
     why_void,
 )
-from pvc.plugins.storage.endedlist import enlisting
-from pvc.plugins.storage.growing import wishes
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, decoded
+from pvc.plugins.storage.tasks.endedlist import enlisting
+from pvc.plugins.storage.tasks.growing import wishes
 
 INTERVAL = 0.5
 """Seconds at least between two writes of a task's progress."""

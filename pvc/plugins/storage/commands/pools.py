@@ -9,15 +9,15 @@ from pvc.core.commands import CommandLine
 from pvc.core.lookup import read_facts
 from pvc.core.mirror import Mirror
 from pvc.core.waiting import wait_for
-from pvc.plugins.storage import poolrequests
 from pvc.plugins.storage.ceph.shown import ceph_rows
+from pvc.plugins.storage.commands.following import Timeout, Wait, follow
+from pvc.plugins.storage.commands.shown import POOL_COLUMNS, finding_rows, pool_fields, pool_rows, task_fields
+from pvc.plugins.storage.commands.words import Yes, client_of, pool_names
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY
 from pvc.plugins.storage.decide.pools import published_in
-from pvc.plugins.storage.endedlist import in_hand
-from pvc.plugins.storage.following import Timeout, Wait, follow
-from pvc.plugins.storage.ledger import find_pool, read_nodes
-from pvc.plugins.storage.shown import POOL_COLUMNS, finding_rows, pool_fields, pool_rows, task_fields
-from pvc.plugins.storage.words import Yes, client_of, pool_names
+from pvc.plugins.storage.requests import pools as poolrequests
+from pvc.plugins.storage.requests.ledger import find_pool, read_nodes
+from pvc.plugins.storage.tasks.endedlist import in_hand
 
 USAGE = 2
 """The command line makes no sense; the code that Typer uses."""

@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from pvc.core.commands import CommandLine
-from pvc.plugins.storage import asking, keys
+from pvc.plugins.storage import keys
+from pvc.plugins.storage.commands.following import Timeout, follow
+from pvc.plugins.storage.commands.shown import TASK_COLUMNS, task_fields
+from pvc.plugins.storage.commands.words import client_of
 from pvc.plugins.storage.decide.tasktexts import described
-from pvc.plugins.storage.following import Timeout, follow
 from pvc.plugins.storage.records import ENDED, read_tasks
-from pvc.plugins.storage.shown import TASK_COLUMNS, task_fields
-from pvc.plugins.storage.words import client_of
+from pvc.plugins.storage.requests import asking
 
 
 def add_commands(cli: CommandLine) -> None:

@@ -15,10 +15,10 @@ from pvc.core.model import Vm
 from pvc.core.records import encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.asking import Client, ask, bound_worker, worker
 from pvc.plugins.storage.decide.names import why_no_name
-from pvc.plugins.storage.endedlist import in_hand
-from pvc.plugins.storage.ledger import (
+from pvc.plugins.storage.records import Task, TaskKind, Volume
+from pvc.plugins.storage.requests.asking import Client, ask, bound_worker, worker
+from pvc.plugins.storage.requests.ledger import (
     Refused,
     demand_idle,
     demand_ready,
@@ -28,7 +28,7 @@ from pvc.plugins.storage.ledger import (
     find_volume,
     users,
 )
-from pvc.plugins.storage.records import Task, TaskKind, Volume
+from pvc.plugins.storage.tasks.endedlist import in_hand
 
 
 @dataclass(frozen=True, slots=True)

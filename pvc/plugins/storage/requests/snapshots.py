@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from pvc.core.coordination import Op
-from pvc.plugins.storage.asking import Client
-from pvc.plugins.storage.changing import Consent, Situation, Where, asked_of, changed, demand_name, granted
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY
-from pvc.plugins.storage.ledger import Refused, clones, find_snapshot
 from pvc.plugins.storage.records import Task, TaskKind, Volume
+from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.requests.changing import Consent, Situation, Where, asked_of, changed, demand_name, granted
+from pvc.plugins.storage.requests.ledger import Refused, clones, find_snapshot
 
 
 def add(client: Client, where: Where, name: str) -> Task:

@@ -6,12 +6,12 @@ from pvc.core.coordination import Coordinator, Delete, Op, Put
 from pvc.core.errors import PvcError
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.asking import Client, ask, committed, named_worker, worker
-from pvc.plugins.storage.changing import demand_name
 from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
-from pvc.plugins.storage.endedlist import in_hand
-from pvc.plugins.storage.ledger import Refused, find_pool
 from pvc.plugins.storage.records import Task, TaskKind, read_pools
+from pvc.plugins.storage.requests.asking import Client, ask, committed, named_worker, worker
+from pvc.plugins.storage.requests.changing import demand_name
+from pvc.plugins.storage.requests.ledger import Refused, find_pool
+from pvc.plugins.storage.tasks.endedlist import in_hand
 
 
 def add(client: Client, name: str, backend: str, options: Mapping[str, str], node: str | None = None) -> Task:

@@ -7,9 +7,9 @@ import typer
 
 from pvc.core.commands import CommandLine
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.asking import Client
-from pvc.plugins.storage.changing import Consent
 from pvc.plugins.storage.records import Volume
+from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.requests.changing import Consent
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 

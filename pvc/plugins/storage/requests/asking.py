@@ -10,9 +10,9 @@ from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.workers import Worker, choose, why_none, why_not
-from pvc.plugins.storage.endedlist import enlisting
-from pvc.plugins.storage.ledger import Refused, read_workers
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, VolumeState
+from pvc.plugins.storage.requests.ledger import Refused, read_workers
+from pvc.plugins.storage.tasks.endedlist import enlisting
 
 T = TypeVar("T")
 

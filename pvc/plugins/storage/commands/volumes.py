@@ -11,15 +11,15 @@ from pvc.core.commands import CommandLine
 from pvc.core.decide.devices import target_of
 from pvc.core.devices import ending
 from pvc.core.waiting import wait_for
-from pvc.plugins.storage import requests
-from pvc.plugins.storage.changing import Where
+from pvc.plugins.storage.commands.following import DETACHED, EXITS, TIMED_OUT, Timeout, Wait, follow
+from pvc.plugins.storage.commands.shown import VOLUME_COLUMNS, volume_fields, volume_rows
+from pvc.plugins.storage.commands.words import Yes, client_of, consent, pool_names, volume_names
 from pvc.plugins.storage.decide.sizes import exactly, volume_size
-from pvc.plugins.storage.following import DETACHED, EXITS, TIMED_OUT, Timeout, Wait, follow
-from pvc.plugins.storage.growing import wished_by
-from pvc.plugins.storage.ledger import find_pool, find_volume
 from pvc.plugins.storage.records import Task, TaskPhase, Volume
-from pvc.plugins.storage.shown import VOLUME_COLUMNS, volume_fields, volume_rows
-from pvc.plugins.storage.words import Yes, client_of, consent, pool_names, volume_names
+from pvc.plugins.storage.requests import volumes as requests
+from pvc.plugins.storage.requests.changing import Where
+from pvc.plugins.storage.requests.ledger import find_pool, find_volume
+from pvc.plugins.storage.tasks.growing import wished_by
 
 
 class FileFormat(StrEnum):

@@ -1,0 +1,1 @@
+"""The commands of the storage role. They talk to the tree only."""

@@ -1,0 +1,1 @@
+"""What clients ask of the storage: each request is one transaction on the tree."""
