@@ -234,7 +234,6 @@ def test_a_snapshot_of_a_vm_that_runs_holds_what_was_acknowledged_by_then_and_a_
 ) -> None:
     before = max(keeper.said().acknowledged)
     lake.ok("storage", "snapshot", "add", "fast", "kept", "then")
-    lake.ok("storage", "snapshot", "protect", "fast", "kept", "then")
     lake.ok("storage", "volume", "clone", "fast", "kept", "heir", "--snapshot", "then")
     keeper.wait_for()
     lake.refused("storage", "snapshot", "rollback", "fast", "kept", "then", "--yes")
@@ -251,7 +250,7 @@ def test_a_snapshot_of_a_vm_that_runs_holds_what_was_acknowledged_by_then_and_a_
         assert int(first) == kept.highest + 1, "it goes on where the snapshot ended"
         keeper.wait_for()
     assert lake.read("fast/heir").up_to(kept.highest) == kept
-    assert "heir" in lake.refused("storage", "snapshot", "protect", "fast", "kept", "then", "--off")
+    assert "heir" in lake.refused("storage", "snapshot", "remove", "fast", "kept", "then", "--yes")
     lake.ok("storage", "volume", "remove", "fast", "heir", "--yes")
 
     assert keeper.faults() == [], "neither snapshot nor clone has taken anything from it"
