@@ -172,7 +172,7 @@ def test_a_full_pool_is_shown_and_its_vms_go_on_by_themselves_when_there_is_room
     assert lake.lab.run(["ceph", "osd", "pool", "set-quota", "vms", "max_bytes", "4096"]).code == 0
     try:
         lake.wait("Ceph has seen it", lambda: "full_quota" in lake.lab.run(["ceph", "osd", "dump"]).stdout)
-        lake.wait("the pool's finding is there", lambda: "pool fast is full to 100 %" in lake.findings("hv1"))
+        lake.wait("the pool's finding is there", lambda: "pool fast is full to 100 %" in lake.findings("hv1"), 120)
         assert "pool fast is full to 100 %" in str(lake.ask("storage", "status")["findings"])
         lake.wait("Ceph's own finding is there", lambda: FULL in lake.findings("hv1"))
         looks: list[int] = []
