@@ -11,7 +11,7 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.ceph.cluster import FLAGS
 from pvc.plugins.storage.ceph.published import CephState, OsdState, best_of, osds_in, state_in
 from pvc.plugins.storage.records import Task, TaskKind
-from pvc.plugins.storage.requests.asking import Client, ask
+from pvc.plugins.storage.requests.asking import Client, ask, make_places
 from pvc.plugins.storage.requests.ledger import Refused
 from pvc.plugins.storage.schema import SECTION
 from pvc.plugins.storage.tasks.endedlist import in_hand
@@ -136,6 +136,7 @@ def _asked(client: Client, kind: TaskKind, check: Callable[[Sight, Sequence[Task
         task = client.new_task(kind, node, bound=True, **fields)
         return task, [Put(keys.TASKS, b"", znode.version)] if znode is not None else []
 
+    make_places(client.coordinator)
     return ask(client, attempt)
 
 

@@ -40,14 +40,14 @@ class Client:
 def ask(client: Client, attempt: Callable[[], tuple[Task, Sequence[Op]]]) -> Task:
     """Write the task that `attempt` answers together with its operations; it is asked anew if somebody was faster.
 
-    Raises what `attempt` raises, Conflict if the records keep changing, Disconnected.
+    Where tasks are kept must be there (`make_places`): it is where a pool is. Raises what `attempt` raises, Conflict if
+    the records keep changing, Disconnected.
     """
 
     def with_task() -> tuple[Task, Sequence[Op]]:
         task, ops = attempt()
         return task, [*ops, Create(keys.task(task.id), encode(task))]
 
-    make_places(client.coordinator)
     return committed(client.coordinator, with_task)
 
 

@@ -23,7 +23,7 @@ from pvc.plugins.storage.requests.ledger import (
     demand_idle,
     demand_ready,
     demand_still,
-    find_pool,
+    find_pool_and_index,
     find_snapshot,
     find_volume,
     users,
@@ -192,8 +192,7 @@ def demand_contents(situation: Situation, volume: Volume, snapshot: str | None, 
 
 
 def _pool(client: Client, name: str) -> tuple[Pool, int]:
-    pool = find_pool(client.coordinator, name)
-    index = client.coordinator.get(keys.volumes(name))
+    pool, index = find_pool_and_index(client.coordinator, name)
     if index is None:
         raise NotFound(f"pool {name!r} is being removed; `pvc storage pool list` shows those that there are")
     return pool, index.version

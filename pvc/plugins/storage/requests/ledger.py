@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pvc.core import keys as core
 from pvc.core.coordination import Check, Coordinator, Op, Put, Znode
 from pvc.core.errors import PvcError
-from pvc.core.lookup import NotFound, all_nodes, all_vms, nearest
+from pvc.core.lookup import NotFound, all_vms, nearest
 from pvc.core.model import ActualState, Node, NodeFacts, NodeState, Vm, VmActual
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.storage import Pool
@@ -18,7 +18,7 @@ from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
 from pvc.plugins.storage.decide.leftovers import why_not_whole
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.workers import Worker
-from pvc.plugins.storage.records import Snapshot, Task, Volume, read_volumes
+from pvc.plugins.storage.records import Snapshot, Task, Volume, decoded, read_volumes
 from pvc.plugins.storage.schema import SECTION
 
 IDLE = frozenset({ActualState.STOPPED, ActualState.FAILED})
@@ -43,11 +43,17 @@ class Found:
 
 def find_pool(coordinator: Coordinator, name: str) -> Pool:
     """A pool. Raises NotFound with the nearest names, Garbage, Disconnected."""
-    znode = coordinator.get(keys.pool(name)) if _is_plain(name) else None
+    return find_pool_and_index(coordinator, name)[0]
+
+
+def find_pool_and_index(coordinator: Coordinator, name: str) -> tuple[Pool, Znode | None]:
+    """A pool, and what all who add or remove volumes of it rewrite. Raises as `find_pool`."""
+    paths = [keys.pool(name), keys.volumes(name)] if _is_plain(name) else []
+    znode, index = coordinator.get_many(paths) if paths else (None, None)
     if znode is None:
         known = coordinator.children(keys.POOLS) or ()
         raise NotFound(_missing(f"pool {name!r}", name, known, "pvc storage pool list"))
-    return decode(Pool, znode.data, keys.pool(name))
+    return decode(Pool, znode.data, keys.pool(name)), index
 
 
 def find_volume(coordinator: Coordinator, pool: str, name: str) -> Found:
@@ -163,13 +169,15 @@ def read_workers(coordinator: Coordinator, tasks: Iterable[Task]) -> list[Worker
 
 def read_nodes(coordinator: Coordinator) -> list[tuple[Node, NodeFacts | None]]:
     """The nodes with the storage role, and what they publish; None: they are dead. Raises Disconnected."""
-    nodes = [node for node in all_nodes(coordinator)[0] if SECTION in node.roles]
-    sessions = coordinator.get_many([core.node_session(node.name) for node in nodes])
-    facts = coordinator.get_many([core.node_facts(node.name) for node in nodes])
-    return [
-        (node, None if session is None else _facts(node.name, znode))
-        for node, session, znode in zip(nodes, sessions, facts, strict=True)
-    ]
+    names = coordinator.children(core.NODES) or ()
+    parts = (core.node, core.node_session, core.node_facts)
+    found = iter(coordinator.get_many([part(name) for name in names for part in parts]))  # in one go: it is on the way
+    known = []
+    for name, record, session, facts in zip(names, found, found, found, strict=True):
+        node = None if record is None else decoded(Node, record.data, core.node(name))
+        if node is not None and SECTION in node.roles:
+            known.append((node, None if session is None else _facts(name, facts)))
+    return known
 
 
 def _facts(name: str, znode: Znode | None) -> NodeFacts:

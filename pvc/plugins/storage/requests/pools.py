@@ -8,7 +8,7 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
 from pvc.plugins.storage.records import Task, TaskKind, read_pools
-from pvc.plugins.storage.requests.asking import Client, ask, committed, named_worker, worker
+from pvc.plugins.storage.requests.asking import Client, ask, committed, make_places, named_worker, worker
 from pvc.plugins.storage.requests.changing import demand_name
 from pvc.plugins.storage.requests.ledger import Refused, find_pool
 from pvc.plugins.storage.tasks.endedlist import in_hand
@@ -17,6 +17,7 @@ from pvc.plugins.storage.tasks.endedlist import in_hand
 def add(client: Client, name: str, backend: str, options: Mapping[str, str], node: str | None = None) -> Task:
     """Make a pool, once a node (None: any) has seen that it can be used. Raises Refused, NotFound, Disconnected."""
     demand_name("pool", name)
+    make_places(client.coordinator)
     proposed = Pool(name, backend, dict(options), client.runtime.now(), client.by)
     if why := why_no_pool(proposed):
         raise Refused(why)
