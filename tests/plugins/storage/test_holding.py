@@ -41,7 +41,7 @@ def context(cluster: SimCluster, node: str) -> Context:
 
 
 def held(cluster: SimCluster, asked: Task, node: str = "hv1", of: str = "hv1") -> Hold:
-    hold = begin(context(cluster, node), asked.id, of)
+    hold = begin(context(cluster, node), replace(asked, node=of))
     assert hold is not None
     return hold
 
@@ -60,14 +60,14 @@ def take_over(cluster: SimCluster, asked: Task) -> Hold:
 
 def test_a_task_is_begun_by_one_alone(cluster: SimCluster, asked: Task) -> None:
     held(cluster, asked)
-    assert begin(context(cluster, "hv2"), asked.id, "hv1") is None
+    assert begin(context(cluster, "hv2"), replace(asked, node="hv1")) is None
     assert (in_tree(cluster, asked).node, in_tree(cluster, asked).attempts) == ("hv1", 1)
 
 
 def test_a_task_that_another_node_has_taken_is_not_taken_from_it(cluster: SimCluster, asked: Task) -> None:
     hold = held(cluster, asked, "hv2")
     cluster.client.commit([Delete(keys.task_ticket(asked.id))])
-    assert begin(context(cluster, "hv1"), asked.id, "hv1") is None
+    assert begin(context(cluster, "hv1"), replace(asked, node="hv1")) is None
     assert hold.task.node == "hv2"
 
 
@@ -81,21 +81,21 @@ def test_an_attempt_whose_end_was_not_written_is_followed_by_another_of_the_same
 def test_what_a_first_attempt_begins_with_is_written_at_once_and_is_no_work_yet(
     cluster: SimCluster, asked: Task
 ) -> None:
-    hold = begin(context(cluster, "hv1"), asked.id, "hv1", "making")
+    hold = begin(context(cluster, "hv1"), replace(asked, node="hv1"), "making")
     assert hold is not None and in_tree(cluster, asked).doing == "making"
     touched = [hold.touched]
     before = cluster.client.get(keys.task(asked.id))
     hold.stage("making")
     touched.append(hold.touched)
     assert touched == [False, True] and cluster.client.get(keys.task(asked.id)) == before
-    again = begin(context(cluster, "hv1"), asked.id, "hv1", "making anew")
+    again = begin(context(cluster, "hv1"), replace(asked, node="hv1"), "making anew")
     assert again is not None and again.touched and in_tree(cluster, asked).doing == "making"
 
 
 def test_a_task_that_has_ended_is_not_begun(cluster: SimCluster, asked: Task) -> None:
     held(cluster, asked).end(DONE)
     assert in_tree(cluster, asked).phase is TaskPhase.DONE
-    assert begin(context(cluster, "hv1"), asked.id, "hv1") is None
+    assert begin(context(cluster, "hv1"), replace(asked, node="hv1")) is None
 
 
 def test_an_attempt_that_was_taken_over_writes_nothing(cluster: SimCluster, asked: Task) -> None:
@@ -151,14 +151,14 @@ def test_a_task_is_not_begun_while_its_volume_changes(cluster: SimCluster, asked
     coordinator, usual = cluster.nodes["hv1"].sessions[0], cluster.nodes["hv1"].sessions[0].latency
     calls = iter(range(100))
 
-    def change_at_the_third_call() -> float:
-        if next(calls) == 2:
+    def change_at_the_second_call() -> float:
+        if next(calls) == 1:  # everything is read in the first, and written in the second
             cluster.client.commit([Put(keys.volume("fast", "a"), encode(Volume("a", 1, task="other")))])
         return usual()
 
-    coordinator.latency = change_at_the_third_call
+    coordinator.latency = change_at_the_second_call
     with pytest.raises(Conflict):
-        begin(it, asked.id, "hv1")
+        begin(it, replace(asked, node="hv1"))
     assert in_tree(cluster, asked).phase is TaskPhase.ASKED
 
 

@@ -191,22 +191,23 @@ class Hold:
             raise Lost
 
 
-def begin(context: Context, id: str, of: str, doing: str = "") -> Hold | None:
-    """Begin with a task of the node `of`, or go on with it; None: somebody else is at it, or it is over.
+def begin(context: Context, known: Task, doing: str = "") -> Hold | None:
+    """Begin with a task, or go on with it; None: somebody else is at it, or it is over, or another node's by now.
 
-    `doing`: what its first attempt begins with, where nothing has to be looked at before; that spares a write.
-
-    Raises Disconnected, and Conflict if it changes at this moment.
+    `known`: the task as it was read, maybe a while ago; what it is about does not change. `doing`: what its first
+    attempt begins with, where nothing has to be looked at before; that spares a write. Raises Disconnected, and
+    Conflict if it changes at this moment.
     """
-    path, ticket_path = keys.task(id), keys.task_ticket(id)
-    znode, ticket, ended = context.coordinator.get_many([path, ticket_path, keys.ENDED_TASKS])
-    listed = enlisting(ended, id)
+    path, ticket_path, volumes = keys.task(known.id), keys.task_ticket(known.id), named_paths(known)
+    of_it = [path, ticket_path, keys.ENDED_TASKS]
+    znode, ticket, ended, *found = context.coordinator.get_many([*of_it, *volumes.values()])
+    listed = enlisting(ended, known.id)
     task = decoded(Task, znode.data, path) if znode else None
-    if znode is None or task is None or task.phase in ENDED or task.node != of:
+    if znode is None or task is None or task.phase in ENDED or task.node != known.node:
         return None
     if ticket is not None and ticket.owner != context.coordinator.session_id:
         return None
-    named = read_named(context, task)
+    named = _decoded_named(volumes, found)
     records = {name: record for name, (record, _) in named.items() if record is not None}
     if why := why_void(task, records):
         _end_void(context, task, znode.version, ticket, why, listed)
@@ -229,14 +230,23 @@ def begin(context: Context, id: str, of: str, doing: str = "") -> Hold | None:
 
 def read_named(context: Context, task: Task) -> dict[str, tuple[Volume | None, Znode | None]]:
     """The volumes that a task names, by name. Raises Disconnected."""
+    paths = named_paths(task)
+    return _decoded_named(paths, context.coordinator.get_many(list(paths.values())) if paths else [])
+
+
+def named_paths(task: Task) -> dict[str, str]:
+    """Where the records of the volumes that a task names are, by name."""
     if not task.pool or not task.volume:
         return {}
-    names = [name for name in dict.fromkeys((task.volume, task.new)) if name]
-    paths = [keys.volume(task.pool, name) for name in names]
-    found = context.coordinator.get_many(paths)
+    return {name: keys.volume(task.pool, name) for name in (task.volume, task.new) if name}
+
+
+def _decoded_named(
+    paths: Mapping[str, str], found: Sequence[Znode | None]
+) -> dict[str, tuple[Volume | None, Znode | None]]:
     return {
         name: (decoded(Volume, znode.data, path) if znode else None, znode)
-        for name, path, znode in zip(names, paths, found, strict=True)
+        for (name, path), znode in zip(paths.items(), found, strict=True)
     }
 
 

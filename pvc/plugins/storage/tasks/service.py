@@ -93,7 +93,8 @@ class TaskService:
         others = {task.node for task in tasks} - {me}
         gone = [node for node in sorted(others) if not serves(self._mirror, node)]
         self._away_since = {node: self._away_since.get(node, now) for node in gone}
-        wanted = [task.id for task in tasks if task.node == me or task.node in gone]
+        # Nobody has begun with the others, so nobody has a ticket; who begins demands that, too.
+        wanted = [task.id for task in tasks if task.attempts and (task.node == me or task.node in gone)]
         mine, taken = self._tickets(wanted)
         resting = {id for id, until in self._broken_off.items() if until > now}
         self._broken_off = {id: until for id, until in self._broken_off.items() if id in resting}
@@ -127,7 +128,7 @@ class TaskService:
     def _begin(self, task: Task) -> None:
         id, pool = task.id, self._pool(task.pool)
         try:
-            hold = begin(self._context, id, task.node, begins_with(task, pool, self._backends))
+            hold = begin(self._context, task, begins_with(task, pool, self._backends))
         except Conflict as conflict:  # somebody was faster, or asked for its end
             self._log.debug("task %s: %s; looking again", id, conflict)
             hold = None
