@@ -1,4 +1,6 @@
-"""What a simulated cluster's tree says of pools, volumes and tasks; asks for tasks as a client does, unchecked.
+"""What a simulated cluster's tree says of pools, volumes and tasks; asks for tasks as a client does, of any node.
+
+Only what no two tasks may do at once is refused; whether a task makes sense is not looked at.
 
 `unaccounted` compares the tree with what the simulated storage has.
 """
@@ -14,6 +16,8 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.tasks import made_by
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, Volume, VolumeState, read_pools, read_tasks, read_volumes
+from pvc.plugins.storage.requests.ledger import Refused, demand_idle
+from pvc.plugins.storage.tasks.endedlist import in_hand
 from pvc.testing.cluster import SimCluster
 
 PLACES = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
@@ -22,7 +26,7 @@ REMNANT = "half"
 
 
 def ask_task(cluster: SimCluster, kind: str, node: str, **about: Any) -> Task:
-    """Ask a node for a task. Raises NotFound, Conflict if the volume is not as it must be."""
+    """Ask a node for a task. Raises NotFound, Refused if a volume is not as it must be."""
     client, now = cluster.client, cluster.client_process.now()
     task = Task(cluster.client_process.new_id(), TaskKind(kind), node, "tester", now, **about)
     if task.kind is TaskKind.ADD_POOL and task.proposed is None:
@@ -114,14 +118,24 @@ def _volumes(cluster: SimCluster, task: Task) -> list[Op]:
     if not task.volume:
         return []
     ops: list[Op] = []
-    if new := made_by(task):
-        ops += [Put(keys.volumes(task.pool), b"")]
-        size = task.size or _size_of_source(cluster, task)
-        ops += [Create(keys.volume(task.pool, new), encode(Volume(new, size, task=task.id)))]
-    if new != task.volume:
+    made = made_by(task)
+    if made != task.volume:
         path, known = keys.volume(task.pool, task.volume), read_volumes(cluster.client, task.pool)
         znode, volume = cluster.client.get(path), known.get(task.volume)
         if znode is None or volume is None or volume.task is not None:
             raise NotFound(f"there is no volume {task.pool}/{task.volume} that no task is at; choose another one")
         ops.append(Put(path, encode(replace(volume, task=task.id)), znode.version))
+    for name in {made, task.new} - {""}:
+        _demand_free(cluster, task.pool, name)
+    if made:
+        ops += [Put(keys.volumes(task.pool), b"")]
+        size = task.size or _size_of_source(cluster, task)
+        ops += [Create(keys.volume(task.pool, made), encode(Volume(made, size, task=task.id)))]
     return ops
+
+
+def _demand_free(cluster: SimCluster, pool: str, name: str) -> None:
+    """A name that a task takes has no record before its end: the task alone reserves it."""
+    if cluster.client.get(keys.volume(pool, name)) is not None:
+        raise Refused(f"there is a volume {name} in pool {pool} already; choose another name")
+    demand_idle(in_hand(cluster.client), pool, name)
