@@ -81,15 +81,28 @@ def test_an_attempt_whose_end_was_not_written_is_followed_by_another_of_the_same
 def test_what_a_first_attempt_begins_with_is_written_at_once_and_is_no_work_yet(
     cluster: SimCluster, asked: Task
 ) -> None:
-    hold = begin(context(cluster, "hv1"), replace(asked, node="hv1"), "making")
+    hold = begin(context(cluster, "hv1"), replace(asked, node="hv1"), lambda _pool: "making")
     assert hold is not None and in_tree(cluster, asked).doing == "making"
     touched = [hold.touched]
     before = cluster.client.get(keys.task(asked.id))
     hold.stage("making")
     touched.append(hold.touched)
     assert touched == [False, True] and cluster.client.get(keys.task(asked.id)) == before
-    again = begin(context(cluster, "hv1"), replace(asked, node="hv1"), "making anew")
+    again = begin(context(cluster, "hv1"), replace(asked, node="hv1"), lambda _pool: "making anew")
     assert again is not None and again.touched and in_tree(cluster, asked).doing == "making"
+
+
+def test_what_somebody_writes_into_the_record_of_a_volume_during_the_work_is_kept(
+    cluster: SimCluster, asked: Task
+) -> None:
+    hold = held(cluster, asked)
+    path = keys.volume("fast", "a")
+    znode, volume = cluster.client.get(path), read_volumes(cluster.client, "fast")["a"]
+    assert znode is not None and volume is not None
+    cluster.client.commit([Put(path, encode(replace(volume, by="somebody")), znode.version)])
+    hold.end(DONE)
+    after = read_volumes(cluster.client, "fast")["a"]
+    assert after is not None and (after.by, after.state) == ("somebody", VolumeState.READY)
 
 
 def test_a_task_that_has_ended_is_not_begun(cluster: SimCluster, asked: Task) -> None:

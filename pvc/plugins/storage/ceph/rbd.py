@@ -68,8 +68,9 @@ FOR_GOOD = 10 * 365 * 86400
 """Seconds that a machine stays cut off unless it is readmitted. A blocklist knows no end that never comes."""
 FOR_NOW = 3600
 """Seconds that a program that has been ended stays cut off: as long as librbd takes for that."""
-IMAGE_FEATURES = ("layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten")
-"""Of new images, whatever Ceph's configuration has by default: live migration needs the lock, the rest makes quick."""
+WITH_FEATURES = ("--image-feature", "layering,exclusive-lock,object-map,fast-diff,deep-flatten")
+"""Of new images, whatever Ceph's configuration has by default: live migration needs the lock, the rest makes quick.
+One list: for an option each, `rbd` takes five milliseconds longer."""
 UNASKED = "Ceph cannot be asked"
 FORMATS = ("raw", "qcow2")
 
@@ -147,7 +148,7 @@ class RbdBackend:
         if snapshot is not None:
             report(0, 1)
             report(1, 1)  # the last moment to stop
-            words = ("clone", "--rbd-default-clone-format", "2", *_features())
+            words = ("clone", "--rbd-default-clone-format", "2", *WITH_FEATURES)
             self._rbd((*words, self._spec(image, snapshot), self._spec(new)), _named(image, snapshot), new=new)
             return
         size = self._size(image, snapshot)
@@ -304,7 +305,7 @@ class RbdBackend:
     # making
 
     def _create(self, image: str, size: int) -> None:
-        words = ("create", "--size", f"{size}B", *_features(), self._spec(image))
+        words = ("create", "--size", f"{size}B", *WITH_FEATURES, self._spec(image))
         self._rbd(words, image, new=image)
 
     @contextmanager
@@ -394,7 +395,3 @@ def opener(processes: Processes, runtime: Runtime, settings: CephSettings) -> Op
 
 def _named(image: str, snapshot: str | None) -> str:
     return image if snapshot is None else f"{image}@{snapshot}"
-
-
-def _features() -> Sequence[str]:
-    return [word for feature in IMAGE_FEATURES for word in ("--image-feature", feature)]

@@ -3,13 +3,14 @@
 Every write demands that the task still is this attempt of this node. Touches no storage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Conflict, Create, Delete, Disconnected, Op, Put, SessionState, Znode
 from pvc.core.records import encode
 from pvc.core.states import move
+from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.tasks import (
     MOVES,
@@ -50,8 +51,10 @@ class Hold:
     """One attempt of this node at a task; also the `Report` of its work. Used by the thread of the work alone, but for
     `cancel` and `give_up`."""
 
-    def __init__(self, context: Context, task: Task, version: int, listed: Sequence[Op] = ()) -> None:
-        """`listed`: what is written together with its end."""
+    def __init__(
+        self, context: Context, task: Task, version: int, named: "Named", pool: Pool | None, listed: Sequence[Op]
+    ) -> None:
+        """`named`, `pool`: what the task is about, as it is now. `listed`: what is written together with its end."""
         self._context = context
         self._coordinator = context.coordinator
         self._runtime = context.runtime
@@ -63,7 +66,10 @@ class Hold:
         self._too_late = False
         self._at_work = False
         self._listed = tuple(listed)
+        self._named: Named | None = named
         self.task = task
+        self.pool = pool
+        """That of its volumes. It cannot go, or become another one, while a task is about it."""
         self.cancelled = task.cancel
 
     @property
@@ -114,6 +120,7 @@ class Hold:
             except Conflict:  # somebody asked for its end, or wrote a record meanwhile
                 if not left:
                     raise
+                self._named = None
                 self._read_again()
 
     def _end(self, outcome: Outcome) -> None:
@@ -123,10 +130,10 @@ class Hold:
         if self.task.kind is TaskKind.ADD_POOL and outcome.phase is TaskPhase.DONE:
             outcome, further = self._add_pool(outcome)
         elif self.task.pool:
-            znodes = read_named(self._context, self.task)
-            records = {name: record for name, (record, _) in znodes.items() if record is not None}
+            named = _read_named(self._context, self.task) if self._named is None else self._named
+            records = _records(named)
             after = records_after(self.task, records, outcome, now)
-            further = _written(self.task.pool, after, {name: znode for name, (_, znode) in znodes.items()})
+            further = _written(self.task.pool, after, named)
             if (size := new_size(self.task, records, after, outcome)) is not None:
                 further += wishes(self._coordinator, self.task, size, now)
         ended = replace(self.task, phase=outcome.phase, message=outcome.message, finished=now)
@@ -191,76 +198,85 @@ class Hold:
             raise Lost
 
 
-def begin(context: Context, known: Task, doing: str = "") -> Hold | None:
+Named = Mapping[str, tuple[Volume | None, int | None]]
+"""The volumes that a task names: the record, None if there is none that can be read, and the version of its znode."""
+
+
+def begin(context: Context, known: Task, doing: Callable[[Pool | None], str] = lambda _pool: "") -> Hold | None:
     """Begin with a task, or go on with it; None: somebody else is at it, or it is over, or another node's by now.
 
     `known`: the task as it was read, maybe a while ago; what it is about does not change. `doing`: what its first
-    attempt begins with, where nothing has to be looked at before; that spares a write. Raises Disconnected, and
-    Conflict if it changes at this moment.
+    attempt in that pool begins with, where nothing has to be looked at before; that spares a write. Raises
+    Disconnected, and Conflict if it changes at this moment.
     """
-    path, ticket_path, volumes = keys.task(known.id), keys.task_ticket(known.id), named_paths(known)
-    of_it = [path, ticket_path, keys.ENDED_TASKS]
-    znode, ticket, ended, *found = context.coordinator.get_many([*of_it, *volumes.values()])
+    path, ticket_path, volumes = keys.task(known.id), keys.task_ticket(known.id), _paths(known)
+    of_it = [path, ticket_path, keys.ENDED_TASKS, *([keys.pool(known.pool)] if known.pool else [])]
+    found = iter(context.coordinator.get_many([*of_it, *volumes.values()]))
+    znode, ticket, ended = next(found), next(found), next(found)
+    pool = next(found) if known.pool else None
     listed = enlisting(ended, known.id)
     task = decoded(Task, znode.data, path) if znode else None
     if znode is None or task is None or task.phase in ENDED or task.node != known.node:
         return None
     if ticket is not None and ticket.owner != context.coordinator.session_id:
         return None
-    named = _decoded_named(volumes, found)
-    records = {name: record for name, (record, _) in named.items() if record is not None}
+    named = _decoded(volumes, found)
+    records = _records(named)
     if why := why_void(task, records):
         _end_void(context, task, znode.version, ticket, why, listed)
         return None
-    now = begun(task, context.node, context.runtime.now(), doing)
-    changed = _written(task.pool, at_begin(task, records), {name: znode for name, (_, znode) in named.items()})
-    untouched = {keys.volume(task.pool, name) for name in records} - {op.path for op in changed}
-    checks = [Check(keys.volume(task.pool, n), z.version) for n, (_, z) in named.items() if z and n in records]
+    there = decoded(Pool, pool.data, keys.pool(task.pool)) if pool else None
+    now = begun(task, context.node, context.runtime.now(), doing(there))
+    after = at_begin(task, records)
+    untouched = [(keys.volume(task.pool, name), version) for name, (_, version) in named.items() if name not in after]
     context.coordinator.commit(
         [
             Put(path, encode(now), znode.version),
             Create(ticket_path, ephemeral=True) if ticket is None else Check(ticket_path),
-            *changed,
-            *(check for check in checks if check.path in untouched),
+            *_written(task.pool, after, named),
+            *(Check(path, version) for path, version in untouched if version is not None),
         ]
     )
     _note_begin(context, task, now)
-    return Hold(context, now, znode.version + 1, listed)
+    written = {name: (record, (named[name][1] or 0) + 1) for name, record in after.items()}
+    return Hold(context, now, znode.version + 1, {**named, **written}, there, listed)
 
 
-def read_named(context: Context, task: Task) -> dict[str, tuple[Volume | None, Znode | None]]:
+def _read_named(context: Context, task: Task) -> Named:
     """The volumes that a task names, by name. Raises Disconnected."""
-    paths = named_paths(task)
-    return _decoded_named(paths, context.coordinator.get_many(list(paths.values())) if paths else [])
+    paths = _paths(task)
+    return _decoded(paths, context.coordinator.get_many(list(paths.values())) if paths else [])
 
 
-def named_paths(task: Task) -> dict[str, str]:
+def _paths(task: Task) -> dict[str, str]:
     """Where the records of the volumes that a task names are, by name."""
     if not task.pool or not task.volume:
         return {}
     return {name: keys.volume(task.pool, name) for name in (task.volume, task.new) if name}
 
 
-def _decoded_named(
-    paths: Mapping[str, str], found: Sequence[Znode | None]
-) -> dict[str, tuple[Volume | None, Znode | None]]:
+def _decoded(paths: Mapping[str, str], found: Iterable[Znode | None]) -> Named:
     return {
-        name: (decoded(Volume, znode.data, path) if znode else None, znode)
+        name: (decoded(Volume, znode.data, path), znode.version) if znode else (None, None)
         for (name, path), znode in zip(paths.items(), found, strict=True)
     }
 
 
-def _written(pool: str, after: Mapping[str, Volume | None], before: Mapping[str, Znode | None]) -> list[Op]:
+def _records(named: Named) -> dict[str, Volume]:
+    return {name: record for name, (record, _) in named.items() if record is not None}
+
+
+def _written(pool: str, after: Mapping[str, Volume | None], before: Named) -> list[Op]:
     """What makes the records of volumes these; who adds or removes one rewrites their parent."""
     ops: list[Op] = []
     for name, record in after.items():
-        path, znode = keys.volume(pool, name), before.get(name)
+        path, (_, version) = keys.volume(pool, name), before.get(name, (None, None))
         if record is None:
-            ops += [Delete(path, znode.version)] if znode else []
-        elif znode is None:
+            ops += [] if version is None else [Delete(path, version)]
+        elif version is None:
             ops.append(Create(path, encode(record)))
         else:
-            ops.append(Put(path, encode(record), znode.version))
+            ops.append(Put(path, encode(record), version))
     moved = any(not isinstance(op, Put) for op in ops)
     return [Put(keys.volumes(pool), b""), *ops] if moved else ops
 

@@ -32,16 +32,10 @@ REFUSALS = (ImageExists, ImageInUse, Unsupported, BadPool)
 """What a backend raises before it has changed anything."""
 
 
-def carry_out(
-    hold: Hold,
-    pool: Pool | None,
-    backends: Backends,
-    performers: Mapping[TaskKind, Performer],
-    log: logging.Logger,
-) -> Outcome:
+def carry_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Performer], log: logging.Logger) -> Outcome:
     """How a task has ended. Raises Lost, CoordinationError: then nothing is known, and it is to be begun anew."""
     try:
-        return _carried_out(hold, pool, backends, performers)
+        return _carried_out(hold, backends, performers)
     except (Lost, CoordinationError):
         raise
     except Cancelled:
@@ -67,14 +61,12 @@ def _is_dated(task: Task, backend: Backend) -> bool:
     return task.kind in DATED and Feature.DATED in backend.features
 
 
-def _carried_out(
-    hold: Hold, pool: Pool | None, backends: Backends, performers: Mapping[TaskKind, Performer]
-) -> Outcome:
+def _carried_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Performer]) -> Outcome:
     task = hold.task
     if task.kind in OF_VOLUMES:
-        if pool is None:
+        if hold.pool is None:
             raise StorageError(f"there is no pool {task.pool} any more; add it again, or choose another one")
-        return _on_volume(hold, backends.get(pool))
+        return _on_volume(hold, backends.get(hold.pool))
     if hold.cancelled:
         raise Cancelled
     if task.kind is TaskKind.ADD_POOL:

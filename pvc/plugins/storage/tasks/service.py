@@ -12,13 +12,12 @@ from pvc.core.coordination import Conflict, Delete
 from pvc.core.mirror import Mirror
 from pvc.core.runtime import Signal
 from pvc.core.service import Jobs
-from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
 from pvc.plugins.storage.neighbours import serves
 from pvc.plugins.storage.poolwatch import PoolWatch
-from pvc.plugins.storage.records import ENDED, Task, TaskKind, decoded
+from pvc.plugins.storage.records import ENDED, Task, TaskKind
 from pvc.plugins.storage.schema import Settings
 from pvc.plugins.storage.tasks.endedlist import striking
 from pvc.plugins.storage.tasks.holding import Hold, Lost, begin
@@ -77,6 +76,8 @@ class TaskService:
         open_tasks = [task for task in tasks.values() if task.phase not in ENDED]
         for id in next_tasks(self._view(open_tasks)):
             self._begin(tasks[id])
+        if self._list.unwatched:
+            self.wake.set()
         if ended:
             self._forget(tasks)
         if not open_tasks:
@@ -126,9 +127,9 @@ class TaskService:
         return sum(serves(self._mirror, name) for name in names)
 
     def _begin(self, task: Task) -> None:
-        id, pool = task.id, self._pool(task.pool)
+        id = task.id
         try:
-            hold = begin(self._context, task, begins_with(task, pool, self._backends))
+            hold = begin(self._context, task, lambda pool: begins_with(task, pool, self._backends))
         except Conflict as conflict:  # somebody was faster, or asked for its end
             self._log.debug("task %s: %s; looking again", id, conflict)
             hold = None
@@ -137,16 +138,10 @@ class TaskService:
         self._mirror.drop(keys.task_ticket(id))
         if hold is not None:
             self._holds[id] = hold
-            self._jobs.start(id, partial(self._work, hold, pool))
+            self._jobs.start(id, partial(self._work, hold))
 
-    def _pool(self, name: str) -> Pool | None:
-        """A pool cannot go, or become another one, while a task is about it."""
-        path = keys.pool(name)
-        znode = self._context.coordinator.get(path) if name else None
-        return decoded(Pool, znode.data, path) if znode else None
-
-    def _work(self, hold: Hold, pool: Pool | None) -> None:
-        hold.end(carry_out(hold, pool, self._backends, self._performers, self._log))
+    def _work(self, hold: Hold) -> None:
+        hold.end(carry_out(hold, self._backends, self._performers, self._log))
 
     def _ended(self, id: str, error: Exception | None) -> None:
         self._holds.pop(id)

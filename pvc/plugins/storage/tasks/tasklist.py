@@ -22,17 +22,24 @@ class TaskList:
         self._runtime = runtime
         self._mirror = mirror
         self._known: dict[str, Task] = {}
+        self.unwatched = False
+        """Whether changes of some of this node's tasks would not be told: `read` must be called again soon."""
         self._looked = runtime.monotonic()
 
     def read(self) -> dict[str, Task]:
-        """All tasks by id; not those whose records cannot be read. Raises Disconnected."""
+        """All tasks by id; not those whose records cannot be read. Raises Disconnected.
+
+        A new task can be begun with after one read of it: it is watched from the next call on.
+        """
         ids = self._mirror.children(keys.TASKS) or ()
         self._known = {id: self._known[id] for id in ids if id in self._known}
         new = [id for id in ids if id not in self._known]
         self._take([*new, *self._due()])
         own = [id for id, task in self._known.items() if task.node == self._me and task.phase not in ENDED]
-        self._mirror.prefetch([keys.task(id) for id in own])
-        for id in own:
+        watched = [id for id in own if id not in new]
+        self.unwatched = len(watched) < len(own)
+        self._mirror.prefetch([keys.task(id) for id in watched])
+        for id in watched:
             znode = self._mirror.get(keys.task(id))
             task = decoded(Task, znode.data, keys.task(id)) if znode else None
             if task is not None:
