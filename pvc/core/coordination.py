@@ -165,6 +165,14 @@ class Coordinator(Protocol):
     def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
         """Read many nodes, pipelined, in the order asked for; `watches`: none, or one for each. Raises Disconnected."""
 
+    def look(
+        self, nodes: Sequence[str], folders: Sequence[str]
+    ) -> tuple[list[Znode | None], list[tuple[str, ...] | None]]:
+        """Read nodes and then the names in folders, as `get` and `children` do, pipelined, in the order asked for.
+
+        Raises Disconnected.
+        """
+
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
         """Do all operations as one transaction, or none; the names that Create operations made, in their order.
 

@@ -169,14 +169,7 @@ class ZooKeeperCoordinator:
 
     def children(self, path: str, watch: Watch | None = None) -> tuple[str, ...] | None:
         armed = _once(watch)
-        while True:
-            try:
-                names: list[str] = self._ask(lambda: self._client.get_children_async(path, watch=armed))
-            except NoNodeError:
-                if self._stays_missing(path, armed):
-                    return None
-            else:
-                return tuple(sorted(names))
+        return self._read_children(path, armed, self._send_children(path, armed))
 
     def get_many(self, paths: Sequence[str], watches: Sequence[Watch] = ()) -> list[Znode | None]:
         armed = [_once(watch) for watch in watches] or [None] * len(paths)
@@ -186,6 +179,14 @@ class ZooKeeperCoordinator:
             window = [(path, once, self._send_get(path, once)) for path, once in asked[start : start + PIPELINE]]
             znodes += [self._read(path, once, pending) for path, once, pending in window]
         return znodes
+
+    def look(
+        self, nodes: Sequence[str], folders: Sequence[str]
+    ) -> tuple[list[Znode | None], list[tuple[str, ...] | None]]:
+        asked = [(path, self._send_get(path, None)) for path in nodes]
+        listed = [(path, self._send_children(path, None)) for path in folders]
+        znodes = [self._read(path, None, pending) for path, pending in asked]
+        return znodes, [self._read_children(path, None, pending) for path, pending in listed]
 
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
         refuse_too_large(ops)
@@ -245,6 +246,21 @@ class ZooKeeperCoordinator:
                 pending = self._send_get(path, armed)
             else:
                 return _znode(data, stat)
+
+    def _send_children(self, path: str, armed: "_Once | None") -> Any:
+        return self._send(lambda: self._client.get_children_async(path, watch=armed))
+
+    def _read_children(self, path: str, armed: "_Once | None", pending: Any) -> tuple[str, ...] | None:
+        """The answer to `_send_children`; one that there is nothing has left no watch."""
+        while True:
+            try:
+                names: list[str] = self._wait(pending)
+            except NoNodeError:
+                if self._stays_missing(path, armed):
+                    return None
+                pending = self._send_children(path, armed)
+            else:
+                return tuple(sorted(names))
 
     def _stays_missing(self, path: str, armed: "_Once | None") -> bool:
         """Leave a watch for the creation of a node; False if it was created in between."""

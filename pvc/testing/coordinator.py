@@ -180,6 +180,15 @@ class FakeCoordinator:
                 self._ensemble._arm(_Armed(self, ("node", path), watch))
             return [self._ensemble._tree.get(path) for path in paths]
 
+    def look(
+        self, nodes: Sequence[str], folders: Sequence[str]
+    ) -> tuple[list[Znode | None], list[tuple[str, ...] | None]]:
+        self._travel()
+        with self._lock:
+            self._demand_connection()
+            tree = self._ensemble._tree
+            return [tree.get(path) for path in nodes], [tree.children(path) for path in folders]
+
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
         refuse_too_large(ops)
         self._travel()

@@ -43,6 +43,7 @@ class Noted:
         self.paths: list[str] = []
         self.states: list[SessionState] = []
         self.get, self.get_many, self.children = coordinator.get, coordinator.get_many, coordinator.children
+        self.look = coordinator.look
         self.listen, self.close = coordinator.listen, coordinator.close
         coordinator.listen(self.states.append)
 

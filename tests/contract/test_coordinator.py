@@ -99,6 +99,13 @@ class TestTransactions:
         assert found == [*reversed(names), None, "/n7"]
         assert coordinator.get_many([]) == []
 
+    def test_nodes_and_folders_are_read_in_one_look(self, coordinator: Coordinator) -> None:
+        coordinator.commit([Create("/vms", b"all"), Create("/vms/b"), Create("/vms/a"), Create("/nodes")])
+        znodes, folders = coordinator.look(["/nothing", "/vms"], ["/vms", "/nothing", "/nodes"])
+        assert znodes == coordinator.get_many(["/nothing", "/vms"])
+        assert folders == [("a", "b"), None, ()]
+        assert coordinator.look([], []) == ([], [])
+
     def test_each_write_raises_the_version(self, coordinator: Coordinator) -> None:
         coordinator.commit([Create("/a")])
         coordinator.commit([Put("/a", b"1", 0)])
@@ -432,6 +439,7 @@ class TestSessions:
             lambda: coordinator.get("/"),
             lambda: coordinator.children("/"),
             lambda: coordinator.get_many(["/"]),
+            lambda: coordinator.look([], ["/"]),
             lambda: coordinator.commit([Create("/a")]),
         ):
             asked = RUNTIME.monotonic()

@@ -49,6 +49,12 @@ class Counting:
         self.before_return()
         return znodes
 
+    def look(
+        self, nodes: Sequence[str], folders: Sequence[str]
+    ) -> tuple[list[Znode | None], list[tuple[str, ...] | None]]:
+        self.reads.extend([*nodes, *folders])
+        return self.inner.look(nodes, folders)
+
     def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
         return self.inner.commit(ops)
 

@@ -95,7 +95,8 @@ def watch(coordinator: Coordinator, runtime: Runtime, task: Task, timeout: float
 
 
 def _look(mirror: Mirror, task: Task) -> tuple[Task, bool]:
-    path = keys.task(task.id)
+    path, session = keys.task(task.id), core.node_session(task.node)
+    mirror.prefetch([path, session])
     znode = mirror.get(path)
     if znode is None:
         raise PvcError(

@@ -11,7 +11,7 @@ from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.workers import Worker, choose, why_none, why_not
 from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, VolumeState
-from pvc.plugins.storage.requests.ledger import Refused, read_workers
+from pvc.plugins.storage.requests.ledger import Refused
 from pvc.plugins.storage.tasks.endedlist import enlisting
 
 T = TypeVar("T")
@@ -75,18 +75,16 @@ def make_places(coordinator: Coordinator) -> None:
                 continue
 
 
-def worker(client: Client, tasks: Sequence[Task], pool: str | None) -> str:
-    """The node to ask for work on a pool (None: one yet to be made). Raises Refused, Disconnected."""
-    workers = read_workers(client.coordinator, tasks)
+def worker(client: Client, workers: Sequence[Worker], pool: str | None) -> str:
+    """The node to ask for work on a pool (None: one yet to be made). Raises Refused."""
     chosen = choose(workers, pool, client.own)
     if chosen is None:
         raise Refused(why_none(workers, pool))
     return chosen.name
 
 
-def bound_worker(client: Client, tasks: Sequence[Task], pool: str, node: str | None, what: str) -> str:
+def bound_worker(client: Client, workers: Sequence[Worker], pool: str, node: str | None, what: str) -> str:
     """The node that has the file which the work is about; `node` as it was named. Raises Refused, NotFound."""
-    workers = read_workers(client.coordinator, tasks)
     name = client.own if node is None else node
     found = next((one for one in workers if one.name == name), None)
     if found is None and node is None:
@@ -95,9 +93,8 @@ def bound_worker(client: Client, tasks: Sequence[Task], pool: str, node: str | N
     return demand_able(found, workers, pool, name)
 
 
-def named_worker(client: Client, tasks: Sequence[Task], name: str) -> str:
+def named_worker(workers: Sequence[Worker], name: str) -> str:
     """The node of that name, for a pool that is yet to be made. Raises Refused, NotFound."""
-    workers = read_workers(client.coordinator, tasks)
     return demand_able(next((one for one in workers if one.name == name), None), workers, None, name)
 
 

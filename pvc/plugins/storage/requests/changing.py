@@ -10,7 +10,6 @@ from typing import Any
 
 from pvc.core import keys as core
 from pvc.core.coordination import Check, Create, Op, Put
-from pvc.core.lookup import NotFound
 from pvc.core.model import Vm
 from pvc.core.records import encode
 from pvc.core.storage import Pool
@@ -20,15 +19,15 @@ from pvc.plugins.storage.records import Task, TaskKind, Volume
 from pvc.plugins.storage.requests.asking import Client, ask, bound_worker, worker
 from pvc.plugins.storage.requests.ledger import (
     Refused,
+    Sight,
     demand_idle,
     demand_ready,
     demand_still,
-    find_pool_and_index,
     find_snapshot,
-    find_volume,
+    found_volume,
+    read_sight,
     users,
 )
-from pvc.plugins.storage.tasks.endedlist import in_hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +46,21 @@ class Situation:
     """A pool as a request finds it."""
 
     client: Client
-    pool: Pool
-    index: int
-    """Version of the pool's index."""
-    tasks: Sequence[Task]
-    """Those in hand, read after all versions."""
+    sight: Sight
+
+    @property
+    def pool(self) -> Pool:
+        return self.sight.pool
 
     def guard(self) -> Op:
         """What makes one of two requests be repeated that add or remove names at once."""
-        return Put(keys.volumes(self.pool.name), b"", self.index)
+        return Put(keys.volumes(self.pool.name), b"", self.sight.index)
 
     def demand_free(self, name: str) -> None:
-        """Raise Refused if there is a volume of that name, or a task makes one. Raises Disconnected."""
-        if self.client.coordinator.get(keys.volume(self.pool.name, name)) is not None:
+        """Raise Refused if there is a volume of that name, or a task makes one."""
+        if self.sight.volumes[name] is not None:
             raise Refused(f"there is a volume {name} in pool {self.pool.name} already; choose another name")
-        demand_idle(self.tasks, self.pool.name, name)
+        demand_idle(self.sight.tasks, self.pool.name, name)
 
     def still(self, volume: str, what: str) -> list[Op]:
         """What sees to it that no VM runs on a volume; `what` cannot be done. Raises Refused, Disconnected."""
@@ -84,10 +83,10 @@ class Situation:
         return Create(keys.volume(self.pool.name, name), encode(volume))
 
     def whose(self, node: str | None, *, bound: bool) -> str:
-        """The node to ask; `node`: as it was named. Raises Refused, NotFound, Disconnected."""
+        """The node to ask; `node`: as it was named. Raises Refused, NotFound."""
         if bound:
-            return bound_worker(self.client, self.tasks, self.pool.name, node, "the file")
-        return worker(self.client, self.tasks, self.pool.name)
+            return bound_worker(self.client, self.sight.workers, self.pool.name, node, "the file")
+        return worker(self.client, self.sight.workers, self.pool.name)
 
 
 Judge = Callable[[Situation, Volume], Sequence[Op]]
@@ -131,10 +130,10 @@ def changed(
     """
 
     def attempt() -> tuple[Task, Sequence[Op]]:
-        pool, index = _pool(client, where.pool)
-        found = find_volume(client.coordinator, where.pool, where.volume)
-        situation = Situation(client, pool, index, in_hand(client.coordinator))
-        demand_idle(situation.tasks, where.pool, where.volume)
+        sight = read_sight(client.coordinator, where.pool, [where.volume, fields.get("new", "")])
+        situation = Situation(client, sight)
+        found = found_volume(client.coordinator, where.pool, where.volume, sight.volumes.get(where.volume))
+        demand_idle(sight.tasks, where.pool, where.volume)
         if whole:
             demand_ready(found.volume, where.pool)
         guards = judge(situation, found.volume)
@@ -160,12 +159,11 @@ def made(
     demand_name("volume", where.volume)
 
     def attempt() -> tuple[Task, Sequence[Op]]:
-        pool, index = _pool(client, where.pool)
-        situation = Situation(client, pool, index, in_hand(client.coordinator))
+        situation = Situation(client, read_sight(client.coordinator, where.pool, [where.volume]))
         situation.demand_free(where.volume)
         whose = situation.whose(node, bound=fields.get("bound", False))
         task = client.new_task(kind, whose, pool=where.pool, volume=where.volume, size=size, **fields)
-        return task, [situation.guard(), situation.new(task, where.volume, size or 0, format_of(pool))]
+        return task, [situation.guard(), situation.new(task, where.volume, size or 0, format_of(situation.pool))]
 
     return ask(client, attempt)
 
@@ -189,10 +187,3 @@ def demand_contents(situation: Situation, volume: Volume, snapshot: str | None, 
         return []
     name = f"{situation.pool.name}/{volume.name}"
     return situation.still(volume.name, f"volume {name} cannot be {what} without --snapshot")
-
-
-def _pool(client: Client, name: str) -> tuple[Pool, int]:
-    pool, index = find_pool_and_index(client.coordinator, name)
-    if index is None:
-        raise NotFound(f"pool {name!r} is being removed; `pvc storage pool list` shows those that there are")
-    return pool, index.version

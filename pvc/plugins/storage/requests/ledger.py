@@ -3,7 +3,7 @@
 Versions are read before the tasks, so that whoever asked in between is either seen or makes the transaction fail.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pvc.core import keys as core
@@ -20,6 +20,7 @@ from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.workers import Worker
 from pvc.plugins.storage.records import Snapshot, Task, Volume, decoded, read_volumes
 from pvc.plugins.storage.schema import SECTION
+from pvc.plugins.storage.tasks.endedlist import open_tasks, perhaps_in_hand
 
 IDLE = frozenset({ActualState.STOPPED, ActualState.FAILED})
 """A VM in these states has no disk open, and has to change its record before it has."""
@@ -41,29 +42,64 @@ class Found:
         return Put(keys.volume(pool, self.volume.name), encode(replace(self.volume, task=task)), self.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a request about volumes of a pool has to know, as it was read."""
+
+    pool: Pool
+    index: int
+    """Version of what all who add or remove volumes of the pool rewrite."""
+    volumes: Mapping[str, Znode | None]
+    tasks: Sequence[Task]
+    """Those in hand, read after all versions."""
+    workers: Sequence[Worker]
+
+
+def read_sight(coordinator: Coordinator, pool: str, volumes: Sequence[str]) -> Sight:
+    """Read all in two trips. Raises NotFound if there is no such pool, Garbage, Disconnected."""
+    if not _is_plain(pool):
+        raise _no_pool(coordinator, pool)
+    plain = [name for name in volumes if _is_plain(name)]
+    paths = [keys.pool(pool), keys.volumes(pool), *(keys.volume(pool, name) for name in plain)]
+    (znode, index, *found), (ids, over, names) = coordinator.look(paths, [keys.TASKS, keys.ENDED_TASKS, core.NODES])
+    known = _found_pool(coordinator, pool, znode)
+    if index is None:
+        raise NotFound(f"pool {pool!r} is being removed; `pvc storage pool list` shows those that there are")
+    tasks, nodes = perhaps_in_hand(ids, over), node_paths(names or ())
+    read = coordinator.get_many([*tasks, *nodes])
+    in_hand = open_tasks(tasks, read[: len(tasks)])
+    workers = workers_of(storage_nodes(names or (), read[len(tasks) :]), in_hand)
+    return Sight(known, index.version, dict(zip(plain, found, strict=True)), in_hand, workers)
+
+
 def find_pool(coordinator: Coordinator, name: str) -> Pool:
     """A pool. Raises NotFound with the nearest names, Garbage, Disconnected."""
-    return find_pool_and_index(coordinator, name)[0]
+    return _found_pool(coordinator, name, coordinator.get(keys.pool(name)) if _is_plain(name) else None)
 
 
-def find_pool_and_index(coordinator: Coordinator, name: str) -> tuple[Pool, Znode | None]:
-    """A pool, and what all who add or remove volumes of it rewrite. Raises as `find_pool`."""
-    paths = [keys.pool(name), keys.volumes(name)] if _is_plain(name) else []
-    znode, index = coordinator.get_many(paths) if paths else (None, None)
+def _found_pool(coordinator: Coordinator, name: str, znode: Znode | None) -> Pool:
     if znode is None:
-        known = coordinator.children(keys.POOLS) or ()
-        raise NotFound(_missing(f"pool {name!r}", name, known, "pvc storage pool list"))
-    return decode(Pool, znode.data, keys.pool(name)), index
+        raise _no_pool(coordinator, name)
+    return decode(Pool, znode.data, keys.pool(name))
+
+
+def _no_pool(coordinator: Coordinator, name: str) -> NotFound:
+    known = coordinator.children(keys.POOLS) or ()
+    return NotFound(_missing(f"pool {name!r}", name, known, "pvc storage pool list"))
 
 
 def find_volume(coordinator: Coordinator, pool: str, name: str) -> Found:
     """A volume of a pool that there is. Raises NotFound with the nearest names, Garbage, Disconnected."""
-    path = keys.volume(pool, name)
-    znode = coordinator.get(path) if _is_plain(name) else None
+    znode = coordinator.get(keys.volume(pool, name)) if _is_plain(name) else None
+    return found_volume(coordinator, pool, name, znode)
+
+
+def found_volume(coordinator: Coordinator, pool: str, name: str, znode: Znode | None) -> Found:
+    """The volume that was read. Raises as `find_volume`."""
     if znode is None:
         known = coordinator.children(keys.volumes(pool)) or ()
         raise NotFound(_missing(f"volume {name!r} in pool {pool}", name, known, f"pvc storage volume list {pool}"))
-    return Found(decode(Volume, znode.data, path), znode.version)
+    return Found(decode(Volume, znode.data, keys.volume(pool, name)), znode.version)
 
 
 def find_snapshot(volume: Volume, pool: str, name: str) -> Snapshot:
@@ -154,6 +190,11 @@ def clones(coordinator: Coordinator, pool: str, volume: str, snapshot: str | Non
 
 def read_workers(coordinator: Coordinator, tasks: Iterable[Task]) -> list[Worker]:
     """The nodes with the storage role, and how busy they are with these tasks. Raises Disconnected."""
+    return workers_of(read_nodes(coordinator), tasks)
+
+
+def workers_of(nodes: Iterable[tuple[Node, NodeFacts | None]], tasks: Iterable[Task]) -> list[Worker]:
+    """The nodes that were read, and how busy they are with these tasks."""
     at_work = [task.node for task in tasks]
     return [
         Worker(
@@ -163,16 +204,24 @@ def read_workers(coordinator: Coordinator, tasks: Iterable[Task]) -> list[Worker
             busy=at_work.count(node.name),
             pools={} if facts is None else published_in(facts),
         )
-        for node, facts in read_nodes(coordinator)
+        for node, facts in nodes
     ]
 
 
 def read_nodes(coordinator: Coordinator) -> list[tuple[Node, NodeFacts | None]]:
     """The nodes with the storage role, and what they publish; None: they are dead. Raises Disconnected."""
     names = coordinator.children(core.NODES) or ()
-    parts = (core.node, core.node_session, core.node_facts)
-    found = iter(coordinator.get_many([part(name) for name in names for part in parts]))  # in one go: it is on the way
-    known = []
+    return storage_nodes(names, coordinator.get_many(node_paths(names)))
+
+
+def node_paths(names: Iterable[str]) -> list[str]:
+    """What `storage_nodes` is made of."""
+    return [part(name) for name in names for part in (core.node, core.node_session, core.node_facts)]
+
+
+def storage_nodes(names: Iterable[str], znodes: Iterable[Znode | None]) -> list[tuple[Node, NodeFacts | None]]:
+    """As `read_nodes`, of what was read of `node_paths`."""
+    known, found = [], iter(znodes)
     for name, record, session, facts in zip(names, found, found, found, strict=True):
         node = None if record is None else decoded(Node, record.data, core.node(name))
         if node is not None and SECTION in node.roles:

@@ -10,7 +10,7 @@ from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
 from pvc.plugins.storage.records import Task, TaskKind, read_pools
 from pvc.plugins.storage.requests.asking import Client, ask, committed, make_places, named_worker, worker
 from pvc.plugins.storage.requests.changing import demand_name
-from pvc.plugins.storage.requests.ledger import Refused, find_pool
+from pvc.plugins.storage.requests.ledger import Refused, find_pool, read_workers
 from pvc.plugins.storage.tasks.endedlist import in_hand
 
 
@@ -26,7 +26,8 @@ def add(client: Client, name: str, backend: str, options: Mapping[str, str], nod
         version = _pools_version(client.coordinator)
         tasks = in_hand(client.coordinator)
         _demand_new(client.coordinator, proposed, tasks)
-        whose = worker(client, tasks, None) if node is None else named_worker(client, tasks, node)
+        workers = read_workers(client.coordinator, tasks)
+        whose = worker(client, workers, None) if node is None else named_worker(workers, node)
         task = client.new_task(TaskKind.ADD_POOL, whose, pool=name, proposed=proposed)
         return task, [Put(keys.POOLS, b"", version)]
 

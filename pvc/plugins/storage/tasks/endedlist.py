@@ -4,6 +4,8 @@ It saves reads and decides nothing: a task that is missing here is read, and its
 here has ended, as both are written in one transaction.
 """
 
+from collections.abc import Iterable
+
 from pvc.core.coordination import Coordinator, Create, Delete, Op, Znode
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.records import ENDED, Task, decoded
@@ -24,12 +26,18 @@ def striking(coordinator: Coordinator, id: str) -> list[Op]:
 
 def in_hand(coordinator: Coordinator) -> list[Task]:
     """The tasks that have not ended. Raises Disconnected."""
-    ids = coordinator.children(keys.TASKS) or ()
-    over = set(coordinator.children(keys.ENDED_TASKS) or ()) if ids else set()
-    paths = [keys.task(id) for id in ids if id not in over]
-    found = [
-        decoded(Task, znode.data, path)
-        for path, znode in zip(paths, coordinator.get_many(paths), strict=True)
-        if znode is not None
-    ]
+    _, (ids, over) = coordinator.look([], [keys.TASKS, keys.ENDED_TASKS])
+    paths = perhaps_in_hand(ids, over)
+    return open_tasks(paths, coordinator.get_many(paths))
+
+
+def perhaps_in_hand(ids: Iterable[str] | None, over: Iterable[str] | None) -> list[str]:
+    """Where the tasks are that have to be read, of those that there are and those in the list."""
+    listed = set(over or ())
+    return [keys.task(id) for id in ids or () if id not in listed]
+
+
+def open_tasks(paths: Iterable[str], znodes: Iterable[Znode | None]) -> list[Task]:
+    """Those of the tasks that were read which have not ended."""
+    found = [decoded(Task, znode.data, path) for path, znode in zip(paths, znodes, strict=True) if znode is not None]
     return [task for task in found if task is not None and task.phase not in ENDED]
