@@ -40,6 +40,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/storage/pools/<pool_name>/volumes/<name>": ("pvc.plugins.storage.records", "Volume"),
     "/storage/noout": ("pvc.plugins.storage.ceph.noout", "Noout"),
     "/storage/tasks/<id>": ("pvc.plugins.storage.records", "Task"),
+    "/storage/ended/<id>": ("pvc.plugins.storage.records", "Task"),
     "/nodes/<name>/trace": ("pvc.plugins.networking.trace.records", "Inquiry"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),
 }
@@ -60,7 +61,6 @@ REMARKS: Mapping[str, str] = {
     "/storage": "empty",
     "/storage/pools": "empty",
     "/storage/ended": "empty",
-    "/storage/ended/<id>": "empty",
     "/storage/tasks": "empty; who asks about OSDs or flags rewrites it",
     "/storage/pools/<name>/volumes": "empty; its version counts",
     "/storage/tasks/<id>/ticket": "empty, ephemeral",

@@ -15,9 +15,17 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.tasks import made_by
-from pvc.plugins.storage.records import ENDED, Task, TaskKind, Volume, VolumeState, read_pools, read_tasks, read_volumes
+from pvc.plugins.storage.records import (
+    Task,
+    TaskKind,
+    Volume,
+    VolumeState,
+    in_hand,
+    read_pools,
+    read_tasks,
+    read_volumes,
+)
 from pvc.plugins.storage.requests.ledger import Refused, demand_idle
-from pvc.plugins.storage.tasks.endedlist import in_hand
 from pvc.testing.cluster import SimCluster
 
 PLACES = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
@@ -40,7 +48,7 @@ def cancel_task(cluster: SimCluster, what: str) -> None:
     """Ask for the end of the last task of a volume or pool. Raises NotFound."""
     task = last_task(cluster, what)
     znode = cluster.client.get(keys.task(task.id))
-    if znode is not None and task.phase not in ENDED:
+    if znode is not None:
         cluster.client.commit([Put(keys.task(task.id), encode(replace(task, cancel=True)), znode.version)])
 
 
@@ -80,7 +88,7 @@ def pools_of(cluster: SimCluster, node: str) -> dict[str, str]:
 
 def unaccounted(cluster: SimCluster) -> list[str]:
     """What must not be at rest: a task that has not ended, a volume without its image, a half image with a name."""
-    found = [f"{task} has not ended" for task in read_tasks(cluster.client).values() if task and not _over(task)]
+    found = [f"{task} has not ended" for task in in_hand(cluster.client)]
     for pool in read_pools(cluster.client):
         for name, volume in read_volumes(cluster.client, pool).items():
             image = cluster.storage.images.get((pool, name))
@@ -95,10 +103,6 @@ def unaccounted(cluster: SimCluster) -> list[str]:
         for (pool, name), image in cluster.storage.images.items()
         if image.contents.text == REMNANT
     ]
-
-
-def _over(task: Task) -> bool:
-    return task.phase in ENDED
 
 
 def _snapshots(volume: Volume) -> set[str]:

@@ -7,10 +7,10 @@ POOLS = "/storage/pools"
 """Children: the pools."""
 
 TASKS = "/storage/tasks"
-"""Children: the tasks that have not ended, and the last that have."""
+"""Children: the tasks in hand, which have not ended."""
 
 ENDED_TASKS = "/storage/ended"
-"""Children: the ids of the tasks that have ended and are kept; some may be missing."""
+"""Children: the last tasks that have ended."""
 
 COUNT = "storage.directories"
 """How many directories the node has looked at."""
@@ -48,12 +48,12 @@ def volume(pool_name: str, name: str) -> str:
 
 
 def task(id: str) -> str:
-    """One piece of work, and how far it is."""
+    """One piece of work in hand, and how far it is."""
     return f"{TASKS}/{id}"
 
 
 def ended_task(id: str) -> str:
-    """Empty; written with the end of a task."""
+    """One piece of work, and how it has ended."""
     return f"{ENDED_TASKS}/{id}"
 
 

@@ -1,6 +1,6 @@
 """The records of pools, volumes and tasks, and how they are read. A pool's own record is `core.storage.Pool`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -174,9 +174,24 @@ def read_volumes(source: Coordinator | Mirror, pool: str) -> dict[str, Volume | 
 
 
 def read_tasks(source: Coordinator | Mirror) -> dict[str, Task | None]:
-    """All tasks that are kept by id; None for one whose record cannot be read. Raises Disconnected."""
-    ids = source.children(keys.TASKS) or ()
-    return _read_all(source, Task, {id: keys.task(id) for id in ids})
+    """The tasks in hand and the last that have ended, by id; None for one whose record cannot be read.
+
+    One that ends meanwhile is there as it has ended. Raises Disconnected.
+    """
+    return {**_tasks_in_hand(source), **_read_all(source, Task, _paths(source, keys.ENDED_TASKS, keys.ended_task))}
+
+
+def in_hand(source: Coordinator | Mirror) -> list[Task]:
+    """The tasks that have not ended. Raises Disconnected."""
+    return [task for task in _tasks_in_hand(source).values() if task is not None]
+
+
+def _tasks_in_hand(source: Coordinator | Mirror) -> dict[str, Task | None]:
+    return _read_all(source, Task, _paths(source, keys.TASKS, keys.task))
+
+
+def _paths(source: Coordinator | Mirror, folder: str, path_of: Callable[[str], str]) -> dict[str, str]:
+    return {name: path_of(name) for name in source.children(folder) or ()}
 
 
 def decoded(kind: type[T], data: bytes, path: str) -> T | None:

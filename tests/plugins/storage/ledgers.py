@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from pvc.core import keys as core
-from pvc.core.coordination import Create, Op, Put
+from pvc.core.coordination import ANY_VERSION, Create, Op, Put
 from pvc.core.model import ActualState, Node, NodeFacts, NodeState, Vm, VmActual, VmState
 from pvc.core.records import decode, encode
 from pvc.core.storage import Pool
@@ -14,6 +14,7 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import PoolState, published
 from pvc.plugins.storage.records import Task, TaskPhase, Volume, VolumeState, read_volumes
 from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.tasks.history import ending
 from pvc.testing.coordinator import FakeCoordinator, FakeEnsemble
 from pvc.testing.runtime import World
 
@@ -90,14 +91,14 @@ class Ledger:
         return read_volumes(self.tree, pool).get(name)
 
     def task(self, id: str) -> Task:
-        """The record of a task."""
-        znode = self.tree.get(keys.task(id))
+        """The record of a task, in hand or not."""
+        znode = self.tree.get(keys.task(id)) or self.tree.get(keys.ended_task(id))
         assert znode is not None
         return decode(Task, znode.data, keys.task(id))
 
     def end(self, task: Task, phase: TaskPhase = TaskPhase.DONE, message: str = "") -> None:
         """A task ends as if its node had done it; the record of its volume becomes free, or goes."""
-        ops: list[Op] = [Put(keys.task(task.id), encode(replace(task, phase=phase, message=message)))]
+        ops: list[Op] = [*ending(replace(task, phase=phase, message=message), ANY_VERSION)]
         for name in {task.volume, task.new} - {""}:
             volume = self.read(name, task.pool)
             if volume is not None:

@@ -78,7 +78,7 @@ class Site(SimCluster):
         super().__init__(
             {**nodes, "hv3": {}}, plugins=("shelf",), ready=lambda node: {"shelf": self.shelf(node)}, **how
         )
-        self.client.commit([Create(path) for path in (keys.STORAGE, keys.POOLS, keys.TASKS)])
+        self.client.commit([Create(path) for path in (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)])
         self.client.commit([Create(keys.pool("fast"), encode(Pool("fast", "shelf"))), Create(keys.volumes("fast"))])
         for name in ("a", "b"):
             self.add_volume(name)

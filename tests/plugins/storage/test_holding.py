@@ -24,7 +24,7 @@ def cluster() -> Iterator[SimCluster]:
     """Two nodes without the role: nobody is at tasks but the test. Calls take no time."""
     with SimCluster(2, latency=(0.0, 0.0)) as cluster:
         cluster.start()
-        cluster.client.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.TASKS)])
+        cluster.client.commit([Create(path) for path in (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)])
         cluster.client.commit([Create(keys.pool("fast")), Create(keys.volumes("fast"))])
         yield cluster
 

@@ -14,7 +14,7 @@ from pvc.core.records import encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import PoolState
-from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState, read_tasks
+from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState, in_hand, read_tasks
 from pvc.plugins.storage.requests import asking
 from pvc.plugins.storage.requests import pools as poolrequests
 from pvc.plugins.storage.requests import snapshots as snapshotrequests
@@ -22,7 +22,6 @@ from pvc.plugins.storage.requests import volumes as requests
 from pvc.plugins.storage.requests.asking import Client, cancel
 from pvc.plugins.storage.requests.changing import Where
 from pvc.plugins.storage.requests.ledger import Refused
-from pvc.plugins.storage.tasks.endedlist import in_hand
 from tests.plugins.storage.ledgers import GIB, Ledger, Overtaken
 
 Ask = Callable[[Client], Task]
@@ -450,13 +449,12 @@ def test_the_first_pool_of_a_cluster_makes_its_place_in_the_tree() -> None:
     assert len(read_tasks(ledger.tree)) == 1
 
 
-def test_tasks_in_hand_are_found_whether_ended_ones_are_listed_or_not() -> None:
+def test_tasks_that_have_ended_are_in_hand_no_more() -> None:
     ledger = Ledger()
     first, second, third = (requests.add(ledger.client(), Where("vms", name), GIB) for name in ("a", "b", "c"))
     assert {task.id for task in in_hand(ledger.tree)} == {first.id, second.id, third.id}
     cancel(ledger.client(), first.id)
-    ledger.end(second)  # as a node ends it that knows of no list
-    assert ledger.tree.children(keys.ENDED_TASKS) == (first.id,)
+    ledger.end(second)
     assert [task.id for task in in_hand(ledger.tree)] == [third.id]
 
 

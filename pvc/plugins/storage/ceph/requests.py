@@ -10,11 +10,10 @@ from pvc.core.lookup import NotFound, all_nodes, demand_role, find_node, nearest
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.ceph.cluster import FLAGS
 from pvc.plugins.storage.ceph.published import CephState, OsdState, best_of, osds_in, state_in
-from pvc.plugins.storage.records import Task, TaskKind
+from pvc.plugins.storage.records import Task, TaskKind, in_hand
 from pvc.plugins.storage.requests.asking import Client, ask, make_places
 from pvc.plugins.storage.requests.ledger import Refused
 from pvc.plugins.storage.schema import SECTION
-from pvc.plugins.storage.tasks.endedlist import in_hand
 
 
 @dataclass(frozen=True, slots=True)

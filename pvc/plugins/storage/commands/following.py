@@ -78,10 +78,10 @@ def watch(coordinator: Coordinator, runtime: Runtime, task: Task, timeout: float
     wake = runtime.signal()
     mirror = Mirror(coordinator, runtime, wake)
     deadline = None if timeout is None else runtime.monotonic() + timeout
-    alive = True
+    alive, woken = True, False
     while True:
         try:
-            task, alive = _look(mirror, task)
+            task, alive = _look(coordinator, mirror, task, perhaps_over=woken)
             yield View(task, alive)
         except Disconnected:
             yield View(task, alive, connected=False)
@@ -90,14 +90,17 @@ def watch(coordinator: Coordinator, runtime: Runtime, task: Task, timeout: float
         left = LOOK_AFRESH if deadline is None else min(LOOK_AFRESH, deadline - runtime.monotonic())
         if left <= 0:
             raise TimedOut
-        if not wake.wait(left):
+        woken = wake.wait(left)
+        if not woken:
             mirror.forget()
 
 
-def _look(mirror: Mirror, task: Task) -> tuple[Task, bool]:
-    path, session = keys.task(task.id), core.node_session(task.node)
-    mirror.prefetch([path, session])
-    znode = mirror.get(path)
+def _look(coordinator: Coordinator, mirror: Mirror, task: Task, *, perhaps_over: bool) -> tuple[Task, bool]:
+    path, over, session = keys.task(task.id), keys.ended_task(task.id), core.node_session(task.node)
+    znode = coordinator.get(over) if perhaps_over else None
+    if znode is None:
+        mirror.prefetch([path, session])
+        znode = mirror.get(path) or coordinator.get(over)
     if znode is None:
         raise PvcError(
             f"task {task.id} is kept no longer: how it ended is not known; look at `pvc storage volume list`"

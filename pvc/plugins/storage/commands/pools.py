@@ -15,9 +15,9 @@ from pvc.plugins.storage.commands.shown import POOL_COLUMNS, finding_rows, pool_
 from pvc.plugins.storage.commands.words import Yes, client_of, pool_names
 from pvc.plugins.storage.decide.pooloptions import DIRECTORY
 from pvc.plugins.storage.decide.pools import published_in
+from pvc.plugins.storage.records import in_hand
 from pvc.plugins.storage.requests import pools as poolrequests
 from pvc.plugins.storage.requests.ledger import find_pool, read_nodes
-from pvc.plugins.storage.tasks.endedlist import in_hand
 
 USAGE = 2
 """The command line makes no sense; the code that Typer uses."""

@@ -12,10 +12,9 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.tasktexts import described, standing
 from pvc.plugins.storage.decide.workers import Worker, why_not
-from pvc.plugins.storage.records import ENDED, Task, Volume, read_pools, read_volumes
+from pvc.plugins.storage.records import ENDED, Task, Volume, in_hand, read_pools, read_volumes
 from pvc.plugins.storage.requests.ledger import all_users, clones, read_nodes, read_workers, users
 from pvc.plugins.storage.schema import SECTION
-from pvc.plugins.storage.tasks.endedlist import in_hand
 
 POOL_COLUMNS = ("name", "backend", "total", "free", "used_percent", "volumes", "usable_on", "not_on")
 VOLUME_COLUMNS = ("pool", "name", "size", "format", "state", "snapshots", "parent", "vms", "task")

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pvc.core.coordination import Conflict, Coordinator, Create, Delete, Op, Put
+from pvc.core.errors import PvcError
 from pvc.core.lookup import NotFound, nearest
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.workers import Worker, choose, why_none, why_not
-from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, VolumeState
+from pvc.plugins.storage.records import Task, TaskKind, TaskPhase, Volume, VolumeState
 from pvc.plugins.storage.requests.ledger import Refused
-from pvc.plugins.storage.tasks.endedlist import enlisting
+from pvc.plugins.storage.tasks.history import ending
 
 T = TypeVar("T")
 
@@ -112,13 +113,15 @@ def demand_able(found: Worker | None, workers: Sequence[Worker], pool: str | Non
 
 def find_task(coordinator: Coordinator, text: str) -> Task:
     """The task of that id, or of an id that begins so. Raises NotFound, Garbage, Disconnected."""
-    ids = coordinator.children(keys.TASKS) or ()
+    _, folders = coordinator.look([], [keys.TASKS, keys.ENDED_TASKS])
+    ids = {id for folder in folders for id in folder or ()}
     found = [id for id in ids if id == text or (len(text) >= SHORTEST_ID and id.startswith(text))]
-    znode = coordinator.get(keys.task(found[0])) if len(found) == 1 else None
-    if znode is None:
-        why = f"several tasks have an id that begins with {text!r}; say more of it" if len(found) > 1 else ""
-        raise NotFound(why or f"there is no task {text!r}; `pvc storage task list` shows those that are kept")
-    return decode(Task, znode.data, keys.task(found[0]))
+    if len(found) > 1:
+        raise NotFound(f"several tasks have an id that begins with {text!r}; say more of it")
+    for path in [path_of(id) for id in found for path_of in (keys.task, keys.ended_task)]:
+        if (znode := coordinator.get(path)) is not None:
+            return decode(Task, znode.data, path)
+    raise _no_task(text)
 
 
 def cancel(client: Client, id: str) -> Task:
@@ -131,20 +134,30 @@ def cancel(client: Client, id: str) -> Task:
     def attempt() -> tuple[Task, Sequence[Op]]:
         znode = coordinator.get(path)
         if znode is None:
-            raise NotFound(f"there is no task {id!r}; `pvc storage task list` shows those that are kept")
+            raise _not_in_hand(coordinator, id)
         task = decode(Task, znode.data, path)
-        if task.phase in ENDED:
-            raise Refused(f"task {id} has ended already: {task.phase.value}; {task.message}")
         if task.phase is TaskPhase.ASKED and not task.attempts:
             message = f"cancelled by {client.by} before anybody had begun with it"
             now = client.runtime.now()
-            asked = replace(task, cancel=True, phase=TaskPhase.CANCELLED, finished=now, message=message)
-            ops = [*_given_up(coordinator, task), *enlisting(coordinator.get(keys.ENDED_TASKS), id)]
-        else:
-            asked, ops = replace(task, cancel=True), []
-        return asked, [Put(path, encode(asked), znode.version), *ops]
+            ended = replace(task, cancel=True, phase=TaskPhase.CANCELLED, finished=now, message=message)
+            return ended, [*ending(ended, znode.version), *_given_up(coordinator, task)]
+        asked = replace(task, cancel=True)
+        return asked, [Put(path, encode(asked), znode.version)]
 
     return committed(coordinator, attempt)
+
+
+def _not_in_hand(coordinator: Coordinator, id: str) -> PvcError:
+    path = keys.ended_task(id)
+    znode = coordinator.get(path)
+    if znode is None:
+        return _no_task(id)
+    task = decode(Task, znode.data, path)
+    return Refused(f"task {id} has ended already: {task.phase.value}; {task.message}")
+
+
+def _no_task(text: str) -> NotFound:
+    return NotFound(f"there is no task {text!r}; `pvc storage task list --all` shows those that are kept")
 
 
 def _given_up(coordinator: Coordinator, task: Task) -> list[Op]:

@@ -20,7 +20,6 @@ from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.workers import Worker
 from pvc.plugins.storage.records import Snapshot, Task, Volume, decoded, read_volumes
 from pvc.plugins.storage.schema import SECTION
-from pvc.plugins.storage.tasks.endedlist import open_tasks, perhaps_in_hand
 
 IDLE = frozenset({ActualState.STOPPED, ActualState.FAILED})
 """A VM in these states has no disk open, and has to change its record before it has."""
@@ -61,13 +60,14 @@ def read_sight(coordinator: Coordinator, pool: str, volumes: Sequence[str]) -> S
         raise _no_pool(coordinator, pool)
     plain = [name for name in volumes if _is_plain(name)]
     paths = [keys.pool(pool), keys.volumes(pool), *(keys.volume(pool, name) for name in plain)]
-    (znode, index, *found), (ids, over, names) = coordinator.look(paths, [keys.TASKS, keys.ENDED_TASKS, core.NODES])
+    (znode, index, *found), (ids, names) = coordinator.look(paths, [keys.TASKS, core.NODES])
     known = _found_pool(coordinator, pool, znode)
     if index is None:
         raise NotFound(f"pool {pool!r} is being removed; `pvc storage pool list` shows those that there are")
-    tasks, nodes = perhaps_in_hand(ids, over), node_paths(names or ())
-    read = coordinator.get_many([*tasks, *nodes])
-    in_hand = open_tasks(tasks, read[: len(tasks)])
+    tasks = [keys.task(id) for id in ids or ()]
+    read = coordinator.get_many([*tasks, *node_paths(names or ())])
+    records = [decoded(Task, one.data, path) if one else None for path, one in zip(tasks, read, strict=False)]
+    in_hand = [task for task in records if task is not None]
     workers = workers_of(storage_nodes(names or (), read[len(tasks) :]), in_hand)
     return Sight(known, index.version, dict(zip(plain, found, strict=True)), in_hand, workers)
 

@@ -7,11 +7,10 @@ from pvc.core.errors import PvcError
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
-from pvc.plugins.storage.records import Task, TaskKind, read_pools
+from pvc.plugins.storage.records import Task, TaskKind, in_hand, read_pools
 from pvc.plugins.storage.requests.asking import Client, ask, committed, make_places, named_worker, worker
 from pvc.plugins.storage.requests.changing import demand_name
 from pvc.plugins.storage.requests.ledger import Refused, find_pool, read_workers
-from pvc.plugins.storage.tasks.endedlist import in_hand
 
 
 def add(client: Client, name: str, backend: str, options: Mapping[str, str], node: str | None = None) -> Task:

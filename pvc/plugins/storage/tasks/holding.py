@@ -3,7 +3,7 @@
 Every write demands that the task still is this attempt of this node. Touches no storage.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from pvc.core.context import Context
@@ -22,9 +22,9 @@ from pvc.plugins.storage.decide.tasks import (
     titled,
     why_void,
 )
-from pvc.plugins.storage.records import ENDED, Task, TaskKind, TaskPhase, Volume, decoded
-from pvc.plugins.storage.tasks.endedlist import enlisting
+from pvc.plugins.storage.records import Task, TaskKind, TaskPhase, Volume, decoded
 from pvc.plugins.storage.tasks.growing import wishes
+from pvc.plugins.storage.tasks.history import ending
 
 INTERVAL = 0.5
 """Seconds at least between two writes of a task's progress."""
@@ -51,10 +51,8 @@ class Hold:
     """One attempt of this node at a task; also the `Report` of its work. Used by the thread of the work alone, but for
     `cancel` and `give_up`."""
 
-    def __init__(
-        self, context: Context, task: Task, version: int, named: "Named", pool: Pool | None, listed: Sequence[Op]
-    ) -> None:
-        """`named`, `pool`: what the task is about, as it is now. `listed`: what is written together with its end."""
+    def __init__(self, context: Context, task: Task, version: int, named: "Named", pool: Pool | None) -> None:
+        """`named`, `pool`: what the task is about, as it is now."""
         self._context = context
         self._coordinator = context.coordinator
         self._runtime = context.runtime
@@ -65,7 +63,6 @@ class Hold:
         self._given_up = False
         self._too_late = False
         self._at_work = False
-        self._listed = tuple(listed)
         self._named: Named | None = named
         self.task = task
         self.pool = pool
@@ -137,8 +134,7 @@ class Hold:
             if (size := new_size(self.task, records, after, outcome)) is not None:
                 further += wishes(self._coordinator, self.task, size, now)
         ended = replace(self.task, phase=outcome.phase, message=outcome.message, finished=now)
-        path, ticket = keys.task(self.task.id), keys.task_ticket(self.task.id)
-        self._coordinator.commit([Put(path, encode(ended), self._version), Delete(ticket), *further, *self._listed])
+        self._coordinator.commit([Delete(keys.task_ticket(self.task.id)), *ending(ended, self._version), *further])
         move(self._context.log, titled(ended), TaskPhase.RUNNING, ended.phase, MOVES, ended.message)
 
     def _add_pool(self, outcome: Outcome) -> tuple[Outcome, list[Op]]:
@@ -210,20 +206,19 @@ def begin(context: Context, known: Task, doing: Callable[[Pool | None], str] = l
     Disconnected, and Conflict if it changes at this moment.
     """
     path, ticket_path, volumes = keys.task(known.id), keys.task_ticket(known.id), _paths(known)
-    of_it = [path, ticket_path, keys.ENDED_TASKS, *([keys.pool(known.pool)] if known.pool else [])]
+    of_it = [path, ticket_path, *([keys.pool(known.pool)] if known.pool else [])]
     found = iter(context.coordinator.get_many([*of_it, *volumes.values()]))
-    znode, ticket, ended = next(found), next(found), next(found)
+    znode, ticket = next(found), next(found)
     pool = next(found) if known.pool else None
-    listed = enlisting(ended, known.id)
     task = decoded(Task, znode.data, path) if znode else None
-    if znode is None or task is None or task.phase in ENDED or task.node != known.node:
+    if znode is None or task is None or task.node != known.node:
         return None
     if ticket is not None and ticket.owner != context.coordinator.session_id:
         return None
     named = _decoded(volumes, found)
     records = _records(named)
     if why := why_void(task, records):
-        _end_void(context, task, znode.version, ticket, why, listed)
+        _end_void(context, task, znode.version, ticket, why)
         return None
     there = decoded(Pool, pool.data, keys.pool(task.pool)) if pool else None
     now = begun(task, context.node, context.runtime.now(), doing(there))
@@ -239,7 +234,7 @@ def begin(context: Context, known: Task, doing: Callable[[Pool | None], str] = l
     )
     _note_begin(context, task, now)
     written = {name: (record, (named[name][1] or 0) + 1) for name, record in after.items()}
-    return Hold(context, now, znode.version + 1, {**named, **written}, there, listed)
+    return Hold(context, now, znode.version + 1, {**named, **written}, there)
 
 
 def _read_named(context: Context, task: Task) -> Named:
@@ -281,10 +276,10 @@ def _written(pool: str, after: Mapping[str, Volume | None], before: Named) -> li
     return [Put(keys.volumes(pool), b""), *ops] if moved else ops
 
 
-def _end_void(context: Context, task: Task, version: int, ticket: Znode | None, why: str, listed: Sequence[Op]) -> None:
+def _end_void(context: Context, task: Task, version: int, ticket: Znode | None, why: str) -> None:
     ended = replace(task, phase=TaskPhase.FAILED, message=why, finished=context.runtime.now())
     given_back = [Delete(keys.task_ticket(task.id))] if ticket else []
-    context.coordinator.commit([Put(keys.task(task.id), encode(ended), version), *given_back, *listed])
+    context.coordinator.commit([*given_back, *ending(ended, version)])
     move(context.log, titled(task), task.phase, TaskPhase.FAILED, MOVES, why)
 
 

@@ -13,7 +13,7 @@ from pvc.core.runtime import Signal
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.leftovers import findings, stranded, unfinished
 from pvc.plugins.storage.neighbours import serves
-from pvc.plugins.storage.records import Task, Volume, VolumeState, decoded, read_pools, read_tasks, read_volumes
+from pvc.plugins.storage.records import Task, Volume, VolumeState, decoded, in_hand, read_pools, read_volumes
 
 LATE = 1.0
 """Seconds to the next try while this daemon does not hold its node's name."""
@@ -59,7 +59,7 @@ class Leftovers:
         return not any(serves(self._mirror, name) for name in names)
 
     def _look(self) -> list[Finding]:
-        tasks = [task for task in read_tasks(self._mirror).values() if task is not None]
+        tasks = in_hand(self._mirror)
         return findings(stranded(tasks, self._away(tasks)), unfinished(*self._halves()))
 
     def _away(self, tasks: list[Task]) -> list[str]:

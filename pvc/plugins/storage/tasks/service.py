@@ -8,18 +8,18 @@ from functools import partial
 
 from pvc.core import keys as core
 from pvc.core.context import Context
-from pvc.core.coordination import Conflict, Delete
+from pvc.core.coordination import Conflict
 from pvc.core.mirror import Mirror
 from pvc.core.runtime import Signal
 from pvc.core.service import Jobs
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
-from pvc.plugins.storage.decide.tasks import View, next_tasks, superfluous
+from pvc.plugins.storage.decide.tasks import View, next_tasks
 from pvc.plugins.storage.neighbours import serves
 from pvc.plugins.storage.poolwatch import PoolWatch
-from pvc.plugins.storage.records import ENDED, Task, TaskKind
+from pvc.plugins.storage.records import Task, TaskKind
 from pvc.plugins.storage.schema import Settings
-from pvc.plugins.storage.tasks.endedlist import striking
+from pvc.plugins.storage.tasks.history import History
 from pvc.plugins.storage.tasks.holding import Hold, Lost, begin
 from pvc.plugins.storage.tasks.performing import Performer, begins_with, carry_out
 from pvc.plugins.storage.tasks.tasklist import OTHERS, TaskList
@@ -57,6 +57,7 @@ class TaskService:
         self._performers = performers or {}
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._list = TaskList(context.node, context.coordinator, context.runtime, self._mirror)
+        self._history = History(context.coordinator)
         self._jobs = Jobs(context.runtime, self.wake)
         self._holds: dict[str, Hold] = {}
         self._away_since: dict[str, float] = {}
@@ -73,14 +74,13 @@ class TaskService:
         for id, hold in self._holds.items():
             if id in tasks and tasks[id].cancel:
                 hold.cancel()
-        open_tasks = [task for task in tasks.values() if task.phase not in ENDED]
-        for id in next_tasks(self._view(open_tasks)):
+        for id in next_tasks(self._view(list(tasks.values()))):
             self._begin(tasks[id])
         if self._list.unwatched:
             self.wake.set()
         if ended:
-            self._forget(tasks)
-        if not open_tasks:
+            self._history.prune()
+        if not tasks:
             return LOOK
         return LATE if self._away_since or self._broken_off else OTHERS
 
@@ -151,11 +151,3 @@ class TaskService:
         self._broken_off[id] = self._runtime.monotonic() + AGAIN
         what = "is not this node's any more" if isinstance(error, Lost) else f"was broken off: {error}"
         self._log.warning("task %s %s; looking again", id, what)
-
-    def _forget(self, tasks: Mapping[str, Task]) -> None:
-        """Delete the oldest ended tasks."""
-        for id in superfluous(list(tasks.values())):
-            try:
-                self._context.coordinator.commit([Delete(keys.task(id)), *striking(self._context.coordinator, id)])
-            except Conflict:  # another node has
-                continue

@@ -7,7 +7,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.mirror import Mirror
 from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.records import ENDED, Task, decoded
+from pvc.plugins.storage.records import Task, decoded
 
 OTHERS = 5.0
 """Seconds between looks at the tasks of other nodes."""
@@ -27,7 +27,7 @@ class TaskList:
         self._looked = runtime.monotonic()
 
     def read(self) -> dict[str, Task]:
-        """All tasks by id; not those whose records cannot be read. Raises Disconnected.
+        """The tasks in hand by id; not those whose records cannot be read. Raises Disconnected.
 
         A new task can be begun with after one read of it: it is watched from the next call on.
         """
@@ -35,7 +35,7 @@ class TaskList:
         self._known = {id: self._known[id] for id in ids if id in self._known}
         new = [id for id in ids if id not in self._known]
         self._take([*new, *self._due()])
-        own = [id for id, task in self._known.items() if task.node == self._me and task.phase not in ENDED]
+        own = [id for id, task in self._known.items() if task.node == self._me]
         watched = [id for id in own if id not in new]
         self.unwatched = len(watched) < len(own)
         self._mirror.prefetch([keys.task(id) for id in watched])
@@ -56,7 +56,7 @@ class TaskList:
         if now - self._looked < OTHERS:
             return []
         self._looked = now
-        return [id for id, task in self._known.items() if task.node != self._me and task.phase not in ENDED]
+        return [id for id, task in self._known.items() if task.node != self._me]
 
     def _take(self, ids: list[str]) -> None:
         if not ids:
