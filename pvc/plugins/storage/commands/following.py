@@ -78,10 +78,10 @@ def watch(coordinator: Coordinator, runtime: Runtime, task: Task, timeout: float
     wake = runtime.signal()
     mirror = Mirror(coordinator, runtime, wake)
     deadline = None if timeout is None else runtime.monotonic() + timeout
-    alive, woken = True, False
+    alive, likely_over = True, False
     while True:
         try:
-            task, alive = _look(coordinator, mirror, task, perhaps_over=woken)
+            task, alive = _look(coordinator, mirror, task, likely_over=likely_over)
             yield View(task, alive)
         except Disconnected:
             yield View(task, alive, connected=False)
@@ -91,13 +91,14 @@ def watch(coordinator: Coordinator, runtime: Runtime, task: Task, timeout: float
         if left <= 0:
             raise TimedOut
         woken = wake.wait(left)
+        likely_over = woken and task.phase is TaskPhase.RUNNING
         if not woken:
             mirror.forget()
 
 
-def _look(coordinator: Coordinator, mirror: Mirror, task: Task, *, perhaps_over: bool) -> tuple[Task, bool]:
+def _look(coordinator: Coordinator, mirror: Mirror, task: Task, *, likely_over: bool) -> tuple[Task, bool]:
     path, over, session = keys.task(task.id), keys.ended_task(task.id), core.node_session(task.node)
-    znode = coordinator.get(over) if perhaps_over else None
+    znode = coordinator.get(over) if likely_over else None
     if znode is None:
         mirror.prefetch([path, session])
         znode = mirror.get(path) or coordinator.get(over)

@@ -134,11 +134,13 @@ class TaskService:
             self._log.debug("task %s: %s; looking again", id, conflict)
             hold = None
             self.wake.set()
-        self._list.forget(id)
         self._mirror.drop(keys.task_ticket(id))
-        if hold is not None:
-            self._holds[id] = hold
-            self._jobs.start(id, partial(self._work, hold))
+        if hold is None:
+            self._list.forget(id)
+            return
+        self._list.note(hold.task)
+        self._holds[id] = hold
+        self._jobs.start(id, partial(self._work, hold))
 
     def _work(self, hold: Hold) -> None:
         hold.end(carry_out(hold, self._backends, self._performers, self._log))

@@ -46,6 +46,11 @@ class TaskList:
                 self._known[id] = task
         return dict(self._known)
 
+    def note(self, task: Task) -> None:
+        """This node has just written a task of its own."""
+        self._known[task.id] = task
+        self._mirror.drop(keys.task(task.id))
+
     def forget(self, id: str) -> None:
         """Read a task again next time: it has just been written."""
         self._known.pop(id, None)
