@@ -271,12 +271,12 @@ def _add_disk_commands(cli: CommandLine) -> None:
 
 
 def _add_osd_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.ceph.cli import add_osd_commands
+    from pvc.plugins.storage.commands.ceph import add_osd_commands
 
     add_osd_commands(cli)
 
 
 def _add_flag_commands(cli: CommandLine) -> None:
-    from pvc.plugins.storage.ceph.cli import add_flag_commands
+    from pvc.plugins.storage.commands.ceph import add_flag_commands
 
     add_flag_commands(cli)
