@@ -1,6 +1,6 @@
 """What clients ask of pools, volumes and snapshots: what is refused, what is written, and two who ask at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -366,6 +366,29 @@ def test_a_node_out_of_service_is_asked_only_if_no_other_can(ledger: Ledger) -> 
     assert requests.add(ledger.client("a"), Where("vms", "v1"), GIB).node == "stor1"
     ledger.sees("stor1", vms=PoolState(problem="is not mounted"))
     assert requests.add(ledger.client(), Where("vms", "v2"), GIB).node == "a"
+
+
+def test_nothing_is_read_of_other_nodes_where_the_own_one_can_do_it(ledger: Ledger) -> None:
+    ledger.node("other")
+    ledger.sees("other", vms=PoolState(GIB, GIB))
+    read: list[str] = []
+
+    class Noted:
+        def look(self, nodes: Sequence[str], folders: Sequence[str]) -> object:
+            read.extend([*nodes, *folders])
+            return ledger.tree.look(nodes, folders)
+
+        def get_many(self, paths: Sequence[str]) -> object:
+            read.extend(paths)
+            return ledger.tree.get_many(paths)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(ledger.tree, name)
+
+    assert requests.add(ledger.client("stor1", Noted()), Where("vms", "v1"), GIB).node == "stor1"
+    assert core.node("stor1") in read and core.node("other") not in read
+    assert requests.add(ledger.client(tree=Noted()), Where("vms", "v2"), GIB).node == "other"
+    assert core.node("other") in read
 
 
 def test_where_no_node_can_do_it_each_is_named_with_its_reason(ledger: Ledger) -> None:

@@ -27,6 +27,11 @@ def why_not(worker: Worker, pool: str | None) -> str:
     return "" if pool is None else why_not_usable(pool, worker.pools)
 
 
+def suits(worker: Worker, pool: str | None) -> bool:
+    """Whether a node is in service and can work on the pool: if it is somebody's own, the others do not matter."""
+    return worker.ready and not why_not(worker, pool)
+
+
 def choose(workers: Iterable[Worker], pool: str | None, own: str) -> Worker | None:
     """The node to ask: one in service, then `own`, then the least busy, then by name; None: there is none."""
     able = [worker for worker in workers if not why_not(worker, pool)]

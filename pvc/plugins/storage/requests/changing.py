@@ -130,7 +130,7 @@ def changed(
     """
 
     def attempt() -> tuple[Task, Sequence[Op]]:
-        sight = read_sight(client.coordinator, where.pool, [where.volume, fields.get("new", "")])
+        sight = read_sight(client.coordinator, where.pool, [where.volume, fields.get("new", "")], node or client.own)
         situation = Situation(client, sight)
         found = found_volume(client.coordinator, where.pool, where.volume, sight.volumes.get(where.volume))
         demand_idle(sight.tasks, where.pool, where.volume)
@@ -159,7 +159,8 @@ def made(
     demand_name("volume", where.volume)
 
     def attempt() -> tuple[Task, Sequence[Op]]:
-        situation = Situation(client, read_sight(client.coordinator, where.pool, [where.volume]))
+        sight = read_sight(client.coordinator, where.pool, [where.volume], node or client.own)
+        situation = Situation(client, sight)
         situation.demand_free(where.volume)
         whose = situation.whose(node, bound=fields.get("bound", False))
         task = client.new_task(kind, whose, pool=where.pool, volume=where.volume, size=size, **fields)

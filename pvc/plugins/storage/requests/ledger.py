@@ -17,7 +17,7 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
 from pvc.plugins.storage.decide.leftovers import why_not_whole
 from pvc.plugins.storage.decide.pools import published_in
-from pvc.plugins.storage.decide.workers import Worker
+from pvc.plugins.storage.decide.workers import Worker, suits
 from pvc.plugins.storage.records import Snapshot, Task, Volume, decoded, read_volumes
 from pvc.plugins.storage.schema import SECTION
 
@@ -52,23 +52,31 @@ class Sight:
     tasks: Sequence[Task]
     """Those in hand, read after all versions."""
     workers: Sequence[Worker]
+    """Those that can be asked and the others; one alone if it is the node to ask first, and can do it."""
 
 
-def read_sight(coordinator: Coordinator, pool: str, volumes: Sequence[str]) -> Sight:
-    """Read all in two trips. Raises NotFound if there is no such pool, Garbage, Disconnected."""
+def read_sight(coordinator: Coordinator, pool: str, volumes: Sequence[str], first: str) -> Sight:
+    """Read all in one trip, or two where more must be known; `first`: the node to ask first, or no node's name.
+
+    Raises NotFound if there is no such pool, Garbage, Disconnected.
+    """
     if not _is_plain(pool):
         raise _no_pool(coordinator, pool)
     plain = [name for name in volumes if _is_plain(name)]
     paths = [keys.pool(pool), keys.volumes(pool), *(keys.volume(pool, name) for name in plain)]
-    (znode, index, *found), (ids, names) = coordinator.look(paths, [keys.TASKS, core.NODES])
+    own = [first] if _is_plain(first) else []
+    (znode, index, *rest), (ids, names) = coordinator.look([*paths, *node_paths(own)], [keys.TASKS, core.NODES])
+    found, nodes = rest[: len(plain)], storage_nodes(own, rest[len(plain) :])
     known = _found_pool(coordinator, pool, znode)
     if index is None:
         raise NotFound(f"pool {pool!r} is being removed; `pvc storage pool list` shows those that there are")
+    enough = any(suits(one, pool) for one in workers_of(nodes, ()))
+    others = () if enough else names or ()
     tasks = [keys.task(id) for id in ids or ()]
-    read = coordinator.get_many([*tasks, *node_paths(names or ())])
+    read = coordinator.get_many([*tasks, *node_paths(others)])
     records = [decoded(Task, one.data, path) if one else None for path, one in zip(tasks, read, strict=False)]
     in_hand = [task for task in records if task is not None]
-    workers = workers_of(storage_nodes(names or (), read[len(tasks) :]), in_hand)
+    workers = workers_of(nodes if enough else storage_nodes(others, read[len(tasks) :]), in_hand)
     return Sight(known, index.version, dict(zip(plain, found, strict=True)), in_hand, workers)
 
 
