@@ -32,11 +32,19 @@ def definition(tmp_path: Path) -> str:
     return str(path)
 
 
+def test_who_gives_a_network_no_gateway_hears_what_its_vms_do_without(keyboard: Keyboard) -> None:
+    said = keyboard.type("network", "add", "lan", "--ipv4", "10.1.0.0/24")
+    assert "10.1.0.0/24 has no gateway" in said.err and "network modify lan --ipv4-gateway ADDRESS" in said.err
+    assert not keyboard.type("network", "modify", "lan", "--no-dhcp").err
+    assert "no gateway" in keyboard.type("network", "modify", "lan", "--dhcp").err
+    assert not keyboard.type("network", "modify", "lan", "--ipv4-gateway", "10.1.0.1").err
+
+
 def test_a_network_is_made_changed_shown_and_forgotten(keyboard: Keyboard) -> None:
     said = keyboard.type("network", "add", "lan", "--ipv4", "10.1.0.0/24", "--ipv4-gateway", "10.1.0.1")
     assert said.code == 0 and "network lan is made: managed, VNI 100, 10.1.0.0/24" in said.out
     said = keyboard.type("network", "add", "dmz", "--device", "eth1", "--vlan", "7")
-    assert said.code == 0 and "bridged to eth1, VLAN 7" in said.out
+    assert said.code == 0 and "bridged to eth1, VLAN 7" in said.out and not said.err
     keyboard.cluster.run(15)
     rows = {row["name"]: row for row in keyboard.type("network", "list", "--format", "json").rows}
     assert (rows["lan"]["kind"], rows["lan"]["vni"], rows["lan"]["up"]) == ("managed", 100, ["hv1", "hv2"])

@@ -92,6 +92,7 @@ def _add_changing(cli: CommandLine) -> None:
         wanted = Network(name, kind, device or "", vlan, vni, mtu, ipv4, ipv4_gateway, ipv6, ipv6_gateway)
         network = requests.add(cli.connect(), typed.of(wanted))
         cli.say(f"network {name} is made: {_described(network)}; `pvc network info {name}` shows it on each node")
+        _note_bare_subnets(cli, network)
 
     @group.command("modify")
     def modify(
@@ -155,6 +156,7 @@ def _add_changing(cli: CommandLine) -> None:
             cli.fail("nothing to change; `pvc network modify --help` shows what can be", USAGE)
         network = requests.alter(cli.connect(), name, lambda before: typed.of(replace(before, **changes)))
         cli.say(f"network {name}: {_described(network)}")
+        _note_bare_subnets(cli, network)
 
     @group.command("remove")
     def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
@@ -258,6 +260,17 @@ def _described(network: Network) -> str:
     subnets = [subnet for subnet in (network.ipv4, network.ipv6) if subnet]
     out = [f"upstream {network.upstream.network}"] if network.upstream is not None else []
     return ", ".join([way, *([f"MTU {network.mtu}"] if network.mtu else []), *subnets, *out])
+
+
+def _note_bare_subnets(cli: CommandLine, network: Network) -> None:
+    """Say of subnets without a gateway that VMs are given no addresses of them, unless nobody wants that."""
+    if not network.dhcp:
+        return
+    subnets = ((4, network.ipv4, network.ipv4_gateway), (6, network.ipv6, network.ipv6_gateway))
+    for version, subnet, gateway in subnets:
+        if subnet and not gateway:
+            way = f"`pvc network modify {network.name} --ipv{version}-gateway ADDRESS`"
+            cli.note(f"pvc: {subnet} has no gateway, so VMs get no addresses of it by themselves; {way} makes one")
 
 
 def _names(cli: CommandLine) -> Callable[[str], list[str]]:
