@@ -11,6 +11,7 @@ from pvc.core.storage import Feature, Pool, StorageError, StorageUnusable
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.tasks import KEPT
+from pvc.plugins.storage.decide.tasktexts import standing
 from pvc.plugins.storage.records import (
     ENDED,
     Snapshot,
@@ -356,6 +357,66 @@ def test_what_was_done_is_recognised_when_its_end_could_not_be_written(cluster: 
     over = ended(cluster, task)
     assert (over.phase, over.attempts) == (TaskPhase.DONE, 1 if arrived else 2)
     assert cluster.storage.count("create") == 1
+    assert unaccounted(cluster) == []
+
+
+OFF = "it is off; switch it on"
+ALTERING: list[tuple[str, str, dict[str, Any]]] = [
+    ("rename", "rename", {"new": "b"}),
+    ("resize", "resize", {"size": 8192}),
+    ("snapshot", "add_snapshot", {"snapshot": "t"}),
+    ("remove snapshot", "remove_snapshot", {"snapshot": "s"}),
+]
+"""Kinds of tasks, with the calls that carry them out and what they are about."""
+
+
+def goes_on_until_it_is_seen(cluster: SimCluster, task: Task) -> Task:
+    """It does not end while the storage is off; how it has ended, and then the records are right."""
+    cluster.run(30)
+    waits = now(cluster, task)
+    assert waits.phase is TaskPhase.RUNNING and OFF in standing(waits) and "cannot be seen" in standing(waits)
+    cluster.storage.spoil("")
+    cluster.storage.slow(0)
+    over = ended(cluster, task)
+    assert unaccounted(cluster) == []
+    return over
+
+
+@pytest.mark.parametrize(("kind", "call", "about"), ALTERING)
+def test_a_volume_is_not_written_down_as_it_was_while_nobody_sees_what_an_earlier_attempt_has_made_of_it(
+    cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
+) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    done(cluster, "snapshot", volume="a", snapshot="s")
+    cluster.storage.slow(1)
+    before = cluster.storage.count(call)
+    task = ask_task(cluster, kind, "hv1", pool="fast", volume="a", **about)
+    assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
+    cluster.lose_session("hv1")
+    cluster.run(1.5)
+    cluster.storage.spoil(OFF)
+    assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
+
+
+@pytest.mark.parametrize(("kind", "call", "about"), ALTERING)
+def test_what_failed_is_not_over_before_it_is_seen_what_it_has_left(
+    cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
+) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    done(cluster, "snapshot", volume="a", snapshot="s")
+    cluster.storage.slow(1)
+    before = cluster.storage.count(call)
+    task = ask_task(cluster, kind, "hv1", pool="fast", volume="a", **about)
+    assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
+    cluster.storage.spoil(OFF)
+    assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
+
+
+def test_a_task_that_has_changed_nothing_fails_at_once_where_the_storage_is_off(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    cluster.storage.spoil(OFF)
+    over = done(cluster, "resize", volume="a", size=8192)
+    assert (over.phase, over.attempts) == (TaskPhase.FAILED, 1) and OFF in over.message
     assert unaccounted(cluster) == []
 
 

@@ -26,6 +26,8 @@ OF_VOLUMES = MAKES | {
     TaskKind.PROTECT,
     TaskKind.ROLL_BACK,
 }
+ALTERS = frozenset({TaskKind.RESIZE, TaskKind.RENAME, TaskKind.SNAPSHOT, TaskKind.UNSNAPSHOT})
+"""Once they have begun, the record of a whole volume is wrong if they end without a look at the storage."""
 DATED = frozenset({TaskKind.CREATE, TaskKind.CLONE, TaskKind.SNAPSHOT})
 """What they make has a date, where the storage gives one."""
 MOVES: Mapping[TaskPhase, frozenset[TaskPhase]] = {

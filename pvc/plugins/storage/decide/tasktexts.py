@@ -41,7 +41,7 @@ def standing(task: Task) -> str:
     """How far a task is."""
     if task.phase is TaskPhase.ASKED:
         return f"waits for node {task.node}"
-    parts = [task.doing, progress(task), "will end: it was asked to" if task.cancel else ""]
+    parts = [task.doing, progress(task), task.message, "will end: it was asked to" if task.cancel else ""]
     return ", ".join(one for one in parts if one) or f"{task.phase.value} on {task.node}"
 
 

@@ -108,6 +108,12 @@ class Hold:
             self._write(replace(self.task, doing=doing))
         self._at_work = True
 
+    def tell(self, message: str) -> None:
+        """Write down why the task goes on. Raises Disconnected, Lost."""
+        self._demand_touch()
+        if message != self.task.message:
+            self._write(replace(self.task, message=message))
+
     def end(self, outcome: Outcome) -> None:
         """Write how it has ended. Raises Lost, Disconnected if that is not known, Conflict."""
         for left in reversed(range(TRIES)):

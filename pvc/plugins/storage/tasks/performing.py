@@ -18,7 +18,7 @@ from pvc.core.storage import (
     Unsupported,
 )
 from pvc.plugins.storage.backends import Backends
-from pvc.plugins.storage.decide.tasks import DATED, OF_VOLUMES, Need, Outcome, is_own, made_by, may_be_own, need
+from pvc.plugins.storage.decide.tasks import ALTERS, DATED, OF_VOLUMES, Need, Outcome, is_own, made_by, may_be_own, need
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
 from pvc.plugins.storage.tasks.holding import Cancelled, Hold, Lost
 
@@ -27,16 +27,21 @@ Performer = Callable[[Task, Hold], str]
 it is at. What it raises is why the task has failed; `Stopped` it lets through. It may be called again for one task,
 when an earlier attempt was broken off."""
 
+
+class Unseen(Exception):
+    """What has become of a volume cannot be seen: the task must not end before it can, or its record would be wrong."""
+
+
 CANCELLED = "it was cancelled, and has left nothing half done"
 REFUSALS = (ImageExists, ImageInUse, Unsupported, BadPool)
 """What a backend raises before it has changed anything."""
 
 
 def carry_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Performer], log: logging.Logger) -> Outcome:
-    """How a task has ended. Raises Lost, CoordinationError: then nothing is known, and it is to be begun anew."""
+    """How a task has ended. Raises Lost, Unseen, CoordinationError: nothing is known then, it is to be begun anew."""
     try:
         return _carried_out(hold, backends, performers)
-    except (Lost, CoordinationError):
+    except (Lost, Unseen, CoordinationError):
         raise
     except Cancelled:
         text = "it was cancelled on the way" if hold.touched else CANCELLED
@@ -87,7 +92,7 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     task = hold.task
     dated = _is_dated(task, backend)
     unseen = dated and task.attempts == 1  # it cannot have made anything, and who makes something says if it is there
-    images: Mapping[str, Image | None] = {} if unseen else _images(backend, task)
+    images: Mapping[str, Image | None] = {} if unseen else _first_look(backend, hold)
     if not unseen:
         left = need(task, images, is_own(task, images) if dated else may_be_own(task))
         if left is Need.NOTHING:
@@ -111,6 +116,21 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     return _ended(hold.task, failure, _images_if_known(backend, task), dated=dated)
 
 
+def _first_look(backend: Backend, hold: Hold) -> Mapping[str, Image | None]:
+    """Before anything is done. Raises StorageError, and Unseen if an earlier attempt may have changed something."""
+    try:
+        return _images(backend, hold.task)
+    except StorageError as error:
+        if hold.touched and hold.task.kind in ALTERS:
+            raise _unseen(hold.task, error) from error
+        raise
+
+
+def _unseen(task: Task, why: Exception | None) -> Unseen:
+    reason = why or "the storage does not answer"
+    return Unseen(f"what has become of {task.pool}/{task.volume} cannot be seen: {reason}")
+
+
 def _parent(backend: Backend, task: Task) -> str:
     linked = task.kind is TaskKind.CLONE and task.snapshot and Feature.LINKED_CLONES in backend.features
     return f"{task.volume}@{task.snapshot}" if linked else ""
@@ -119,6 +139,8 @@ def _parent(backend: Backend, task: Task) -> str:
 def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | None], *, dated: bool) -> Outcome:
     """How work has ended that was begun; what the storage has now counts for more than what was raised."""
     refused = isinstance(failure, REFUSALS)
+    if not images and not refused and task.kind in ALTERS:
+        raise _unseen(task, failure)
     written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and may_be_own(task)
     own = is_own(task, images) if dated else True  # or it was seen before that there was none
     so_now = bool(images) and not refused and need(task, images, own) is Need.NOTHING

@@ -21,13 +21,14 @@ from pvc.plugins.storage.records import Task, TaskKind
 from pvc.plugins.storage.schema import Settings
 from pvc.plugins.storage.tasks.history import History
 from pvc.plugins.storage.tasks.holding import Hold, Lost, begin
-from pvc.plugins.storage.tasks.performing import Performer, begins_with, carry_out
+from pvc.plugins.storage.tasks.performing import Performer, Unseen, begins_with, carry_out
 from pvc.plugins.storage.tasks.tasklist import OTHERS, TaskList
 
 LATE = 1.0
 """Seconds to the next try while this daemon does not hold its node's name."""
 AGAIN = 3.0
-"""Seconds until a task is begun anew after an attempt that was broken off here."""
+"""Seconds until a task is begun anew after the first attempt that was broken off here; more after the next ones."""
+LONGEST_PAUSE = 60.0
 LOOK = 30.0
 """Seconds between looks when nothing is to do."""
 
@@ -143,13 +144,18 @@ class TaskService:
         self._jobs.start(id, partial(self._work, hold))
 
     def _work(self, hold: Hold) -> None:
-        hold.end(carry_out(hold, self._backends, self._performers, self._log))
+        try:
+            outcome = carry_out(hold, self._backends, self._performers, self._log)
+        except Unseen as why:
+            hold.tell(str(why))
+            raise
+        hold.end(outcome)
 
     def _ended(self, id: str, error: Exception | None) -> None:
-        self._holds.pop(id)
+        hold = self._holds.pop(id)
         self._list.forget(id)
         if error is None:
             return
-        self._broken_off[id] = self._runtime.monotonic() + AGAIN
+        self._broken_off[id] = self._runtime.monotonic() + min(LONGEST_PAUSE, AGAIN * hold.task.attempts)
         what = "is not this node's any more" if isinstance(error, Lost) else f"was broken off: {error}"
         self._log.warning("task %s %s; looking again", id, what)
