@@ -366,6 +366,7 @@ ALTERING: list[tuple[str, str, dict[str, Any]]] = [
     ("resize", "resize", {"size": 8192}),
     ("snapshot", "add_snapshot", {"snapshot": "t"}),
     ("remove snapshot", "remove_snapshot", {"snapshot": "s"}),
+    ("roll back", "roll_back", {"snapshot": "s"}),
 ]
 """Kinds of tasks, with the calls that carry them out and what they are about."""
 

@@ -26,8 +26,9 @@ OF_VOLUMES = MAKES | {
     TaskKind.PROTECT,
     TaskKind.ROLL_BACK,
 }
-ALTERS = frozenset({TaskKind.RESIZE, TaskKind.RENAME, TaskKind.SNAPSHOT, TaskKind.UNSNAPSHOT})
-"""Once they have begun, the record of a whole volume is wrong if they end without a look at the storage."""
+ALTERS = frozenset({TaskKind.RESIZE, TaskKind.RENAME, TaskKind.SNAPSHOT, TaskKind.UNSNAPSHOT, TaskKind.ROLL_BACK})
+"""They change a whole volume. If one that has begun ended without a look at the storage, the volume's record could be
+wrong, or the volume hold parts of two."""
 DATED = frozenset({TaskKind.CREATE, TaskKind.CLONE, TaskKind.SNAPSHOT})
 """What they make has a date, where the storage gives one."""
 MOVES: Mapping[TaskPhase, frozenset[TaskPhase]] = {
