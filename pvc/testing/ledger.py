@@ -1,6 +1,7 @@
 """What a simulated cluster's tree says of pools, volumes and tasks; asks for tasks as a client does, of any node.
 
-Only what no two tasks may do at once is refused; whether a task makes sense is not looked at.
+Only what no two tasks may do at once is refused, and what is done to half a volume; whether a task makes sense
+otherwise is not looked at.
 
 `unaccounted` compares the tree with what the simulated storage has.
 """
@@ -25,7 +26,7 @@ from pvc.plugins.storage.records import (
     read_tasks,
     read_volumes,
 )
-from pvc.plugins.storage.requests.ledger import Refused, demand_idle
+from pvc.plugins.storage.requests.ledger import Refused, demand_idle, demand_ready
 from pvc.testing.cluster import SimCluster
 
 PLACES = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
@@ -128,6 +129,8 @@ def _volumes(cluster: SimCluster, task: Task) -> list[Op]:
         znode, volume = cluster.client.get(path), known.get(task.volume)
         if znode is None or volume is None or volume.task is not None:
             raise NotFound(f"there is no volume {task.pool}/{task.volume} that no task is at; choose another one")
+        if task.kind is not TaskKind.REMOVE:
+            demand_ready(volume, task.pool)
         ops.append(Put(path, encode(replace(volume, task=task.id)), znode.version))
     for name in {made, task.new} - {""}:
         _demand_free(cluster, task.pool, name)
