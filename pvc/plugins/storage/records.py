@@ -132,6 +132,8 @@ class Task:
     format: str = ""
     on: bool = True
     """PROTECT, MARK_OSD (in), SET_FLAG: or the contrary."""
+    again: bool = False
+    """REMOVE: of a volume that an earlier removal has left half removed. Known once it has begun."""
     osd: int | None = None
     flag: str = ""
     proposed: Pool | None = None

@@ -13,6 +13,7 @@ from pvc.plugins.storage.decide.tasks import (
     Need,
     Outcome,
     View,
+    begun,
     may_be_own,
     need,
     new_size,
@@ -141,6 +142,36 @@ FAILED = Outcome(TaskPhase.FAILED, "why")
 )
 def test_what_a_failed_task_leaves(why: str, before: Volume, outcome: Outcome, after: Volume | None) -> None:
     assert records_after(TASK, {"a": before}, outcome, 5.0) == {"a": after}, why
+
+
+@pytest.mark.parametrize(
+    ("why", "before", "outcome", "after"),
+    [
+        ("half of it was gone before", GOING, replace(FAILED, untouched=True), replace(GOING, task=None)),
+        (
+            "nobody has finished it, and it may be there",
+            MAKING,
+            replace(FAILED, untouched=True),
+            replace(MAKING, task=None),
+        ),
+        ("what was never finished is there", MAKING, replace(FAILED, images={"a": IMAGE}), replace(MAKING, task=None)),
+        ("what was never finished is not there", MAKING, replace(FAILED, images={"a": None}), None),
+    ],
+)
+def test_what_a_failed_removal_leaves_of_what_was_half_a_volume_before(
+    why: str, before: Volume, outcome: Outcome, after: Volume | None
+) -> None:
+    task = begun(replace(TASK, kind=TaskKind.REMOVE), "hv1", 2.0, volume=before)
+    assert records_after(task, {"a": before}, outcome, 5.0) == {"a": after}, why
+
+
+def test_a_removal_knows_from_its_first_attempt_on_whether_half_of_the_volume_was_gone_before() -> None:
+    removal = replace(TASK, kind=TaskKind.REMOVE)
+    first = begun(removal, "hv1", 2.0, volume=READY)
+    assert not first.again and not begun(first, "hv2", 3.0, volume=GOING).again
+    later = begun(removal, "hv1", 2.0, volume=GOING)
+    assert later.again and begun(later, "hv2", 3.0, volume=GOING).again
+    assert not begun(replace(removal, kind=TaskKind.RESIZE), "hv1", 2.0, volume=GOING).again
 
 
 def test_records_of_other_tasks_are_left_alone() -> None:

@@ -29,6 +29,7 @@ from pvc.testing.storage import FakeContents, FakeImage
 
 STORAGE: dict[str, Any] = {"roles": {"hypervisor": False, "storage": True}}
 FILE = "/tmp/disk.img"
+OFF = "it is off; switch it on"
 
 
 @pytest.fixture(params=["dated", "undated"])
@@ -215,6 +216,34 @@ def test_a_removal_that_breaks_off_leaves_a_volume_that_does_not_look_healthy(cl
     assert volume(cluster, "a") is None
 
 
+def test_half_a_volume_stays_what_it_is_when_a_second_removal_cannot_do_anything(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    cluster.storage.fail_once("remove", StorageError("lost the way; try again"))
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.FAILED
+    cluster.storage.spoil(OFF)
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.FAILED
+    left = volume(cluster, "a")
+    assert left is not None and (left.state, left.task) == (VolumeState.REMOVING, None)
+    cluster.storage.spoil("")
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.DONE
+    assert volume(cluster, "a") is None
+
+
+def test_what_was_never_finished_is_not_forgotten_when_its_removal_cannot_look(cluster: SimCluster) -> None:
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)
+    assert cluster.run_until(lambda: cluster.storage.count("create") > 0, 20)
+    cluster.storage.spoil(OFF)
+    assert ended(cluster, task).phase is TaskPhase.FAILED
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.FAILED
+    left = volume(cluster, "a")
+    assert left is not None and (left.state, left.task) == (VolumeState.MAKING, None)
+    cluster.storage.spoil("")
+    cluster.storage.slow(0)
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.DONE
+    assert volume(cluster, "a") is None
+
+
 def test_a_removal_that_the_storage_refuses_changes_nothing(cluster: SimCluster) -> None:
     done(cluster, "create", volume="a", size=4096)
     cluster.storage.opens("fast", "a", "hv2")
@@ -360,7 +389,6 @@ def test_what_was_done_is_recognised_when_its_end_could_not_be_written(cluster: 
     assert unaccounted(cluster) == []
 
 
-OFF = "it is off; switch it on"
 ALTERING: list[tuple[str, str, dict[str, Any]]] = [
     ("rename", "rename", {"new": "b"}),
     ("resize", "resize", {"size": 8192}),

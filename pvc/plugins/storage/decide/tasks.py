@@ -82,8 +82,10 @@ def _is_ours(task: Task, view: View) -> bool:
     return view.away.get(task.node, 0.0) >= view.patience + view.rank * SPREAD
 
 
-def begun(task: Task, me: str, now: float, doing: str = "") -> Task:
-    """The task as a node writes it down when it begins, perhaps anew; `doing`: what a first attempt begins with."""
+def begun(task: Task, me: str, now: float, doing: str = "", volume: Volume | None = None) -> Task:
+    """The task as a node writes it down when it begins, perhaps anew; `doing`: what a first attempt begins with;
+    `volume`: the record of its volume as it is."""
+    half = task.kind is TaskKind.REMOVE and volume is not None and volume.state is VolumeState.REMOVING
     return replace(
         task,
         node=me,
@@ -92,6 +94,7 @@ def begun(task: Task, me: str, now: float, doing: str = "") -> Task:
         began=task.began or now,
         done=None,
         doing=task.doing if task.attempts else doing,
+        again=task.again if task.attempts else half,
     )
 
 
@@ -198,7 +201,7 @@ def records_after(task: Task, records: Mapping[str, Volume], outcome: Outcome, n
     if outcome.phase is TaskPhase.DONE:
         changed |= _done(task, own, outcome, now)
     else:
-        changed |= _not_done(own, outcome)
+        changed |= _not_done(task, own, outcome)
     return changed
 
 
@@ -235,17 +238,17 @@ def _snapshots(task: Task, record: Volume, now: float) -> tuple[Snapshot, ...]:
             return record.snapshots
 
 
-def _not_done(own: Mapping[str, Volume], outcome: Outcome) -> dict[str, Volume | None]:
+def _not_done(task: Task, own: Mapping[str, Volume], outcome: Outcome) -> dict[str, Volume | None]:
     changed: dict[str, Volume | None] = {}
     for name, record in own.items():
         known, image = name in outcome.images, outcome.images.get(name)
-        if record.state is VolumeState.MAKING:
+        if record.state is VolumeState.MAKING and task.kind in MAKES:
             # With `untouched` an image of that name is somebody else's. What is not known stays, for it may be there.
             gone = outcome.untouched or (known and image is None)
             changed[name] = None if gone else replace(record, task=None)
-        elif record.state is VolumeState.REMOVING and known and image is None:
+        elif record.state is not VolumeState.READY and known and image is None:
             changed[name] = None
-        elif record.state is VolumeState.REMOVING and outcome.untouched:
+        elif record.state is VolumeState.REMOVING and outcome.untouched and not task.again:
             kept = tuple(each for each in record.snapshots if image is None or each.name in image.snapshots)
             changed[name] = replace(record, task=None, state=VolumeState.READY, snapshots=kept)
         elif image is not None and record.state is VolumeState.READY:

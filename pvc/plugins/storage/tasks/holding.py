@@ -227,7 +227,7 @@ def begin(context: Context, known: Task, doing: Callable[[Pool | None], str] = l
         _end_void(context, task, znode.version, ticket, why)
         return None
     there = decoded(Pool, pool.data, keys.pool(task.pool)) if pool else None
-    now = begun(task, context.node, context.runtime.now(), doing(there))
+    now = begun(task, context.node, context.runtime.now(), doing(there), records.get(task.volume))
     after = at_begin(task, records)
     untouched = [(keys.volume(task.pool, name), version) for name, (_, version) in named.items() if name not in after]
     context.coordinator.commit(
