@@ -24,6 +24,8 @@ from pvc.plugins.storage.tasks.holding import Hold, Lost, begin
 from pvc.plugins.storage.tasks.performing import Performer, Unseen, begins_with, carry_out
 from pvc.plugins.storage.tasks.tasklist import OTHERS, TaskList
 
+SOON = 0.1
+"""Seconds until a task that was just begun is watched: most are over by then, and need none of the reads."""
 LATE = 1.0
 """Seconds to the next try while this daemon does not hold its node's name."""
 AGAIN = 3.0
@@ -77,10 +79,10 @@ class TaskService:
                 hold.cancel()
         for id in next_tasks(self._view(list(tasks.values()))):
             self._begin(tasks[id])
-        if self._list.unwatched:
-            self.wake.set()
         if ended:
             self._history.prune()
+        if self._list.unwatched:
+            return SOON
         if not tasks:
             return LOOK
         return LATE if self._away_since or self._broken_off else OTHERS
@@ -96,7 +98,9 @@ class TaskService:
         gone = [node for node in sorted(others) if not serves(self._mirror, node)]
         self._away_since = {node: self._away_since.get(node, now) for node in gone}
         # Nobody has begun with the others, so nobody has a ticket; who begins demands that, too.
-        wanted = [task.id for task in tasks if task.attempts and (task.node == me or task.node in gone)]
+        # Of what a job is at, the ticket is this node's; a watch on it would only tell of its own end.
+        begun = [task for task in tasks if task.attempts and task.id not in self._holds]
+        wanted = [task.id for task in begun if task.node == me or task.node in gone]
         mine, taken = self._tickets(wanted)
         resting = {id for id, until in self._broken_off.items() if until > now}
         self._broken_off = {id: until for id, until in self._broken_off.items() if id in resting}
