@@ -36,6 +36,7 @@ def measure(lab: Lab, runtime: Runtime, rounds: int) -> list[Result]:
     """All but flushes, in a lab of the shape `WORK`."""
     _add_pools(lab)
     return [
+        *measure_barest(lab, rounds * 10),
         *measure_work(lab, FILES, f"qemu-img {SHARED}", rounds),
         *measure_work(lab, BLOCKS, f"rbd {RBD_POOL}", rounds),
         *measure_command_line(lab, runtime, rounds),
@@ -58,6 +59,12 @@ def measure_work(lab: Lab, pool: str, plain: str, rounds: int) -> list[Result]:
             result("the same, beside the command", [a - b for a, b in zip(whole, by_hand, strict=True)], "s"),
         ]
     return results
+
+
+def measure_barest(lab: Lab, rounds: int) -> list[Result]:
+    """Below this no task on a volume can be, whatever it does."""
+    seconds = json.loads(_program(lab, AT, "bench.barest", str(rounds)))
+    return [result("a task's three transactions and two wakes alone", seconds, "s")]
 
 
 def measure_command_line(lab: Lab, runtime: Runtime, rounds: int) -> list[Result]:
@@ -127,6 +134,11 @@ def _inside(lab: Lab, runtime: Runtime, *words: str) -> float:
 
 def _client(lab: Lab, node: str, what: str, *words: str) -> str:
     """What the client on a node of the lab prints."""
+    return _program(lab, node, "bench.storageclient", *words, what=what)
+
+
+def _program(lab: Lab, node: str, module: str, *words: str, what: str = "") -> str:
+    """What a program of this package prints on a node of the lab."""
     server, *_ = lab.shape.zookeeper_hosts()
-    command = " ".join([sys.executable, "-m", "bench.storageclient", what, server, *words])
+    command = " ".join([sys.executable, "-m", module, *([what] if what else []), server, *words])
     return shell(lab, node, f"cd {ROOT} && {command}")
