@@ -60,6 +60,7 @@ REMARKS: Mapping[str, str] = {
     "/networks/<name>/leases": "empty",
     "/storage": "empty",
     "/storage/pools": "empty",
+    "/storage/asked": "empty",
     "/storage/ended": "empty",
     "/storage/tasks": "empty; who asks about OSDs or flags rewrites it",
     "/storage/pools/<name>/volumes": "empty; its version counts",

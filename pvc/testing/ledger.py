@@ -29,7 +29,7 @@ from pvc.plugins.storage.records import (
 from pvc.plugins.storage.requests.ledger import Refused, demand_idle, demand_ready
 from pvc.testing.cluster import SimCluster
 
-PLACES = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
+PLACES = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ASKED, keys.ENDED_TASKS)
 REMNANT = "half"
 """The contents of a half image in a FakeStorage."""
 
@@ -41,7 +41,9 @@ def ask_task(cluster: SimCluster, kind: str, node: str, **about: Any) -> Task:
     if task.kind is TaskKind.ADD_POOL and task.proposed is None:
         task = replace(task, proposed=Pool(task.pool, "fake", {}, now, "tester"))
     places = [Create(path) for path in PLACES if client.get(path) is None]
-    client.commit([*places, *_volumes(cluster, task), Create(keys.task(task.id), encode(task))])
+    record, asked = encode(task), keys.asked(node)
+    wakes = Create(asked, record) if client.get(asked) is None else Put(asked, record)
+    client.commit([*places, *_volumes(cluster, task), Create(keys.task(task.id), record), wakes])
     return task
 
 

@@ -9,6 +9,9 @@ POOLS = "/storage/pools"
 TASKS = "/storage/tasks"
 """Children: the tasks in hand, which have not ended."""
 
+ASKED = "/storage/asked"
+"""Children: the nodes that have been asked for tasks."""
+
 ENDED_TASKS = "/storage/ended"
 """Children: the last tasks that have ended."""
 
@@ -50,6 +53,11 @@ def volume(pool_name: str, name: str) -> str:
 def task(id: str) -> str:
     """One piece of work in hand, and how far it is."""
     return f"{TASKS}/{id}"
+
+
+def asked(node: str) -> str:
+    """The last task that a node was asked for, as it was asked for: that wakes the node, and no other."""
+    return f"{ASKED}/{node}"
 
 
 def ended_task(id: str) -> str:

@@ -33,7 +33,8 @@ class Ledger:
         self.sessions: dict[str, FakeCoordinator] = {}
         if ensemble is None:
             self.tree.commit(tree_ops())
-        self.tree.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.TASKS), Create(keys.ENDED_TASKS)])
+        places = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ASKED, keys.ENDED_TASKS)
+        self.tree.commit([Create(path) for path in places])
         self.node("stor1")
         self.pool("vms", path="/srv/vms")
 

@@ -466,7 +466,8 @@ def test_an_empty_pool_is_forgotten_and_one_with_volumes_is_not(ledger: Ledger) 
 
 def test_the_first_pool_of_a_cluster_makes_its_place_in_the_tree() -> None:
     ledger = Ledger()
-    for path in (keys.volumes("vms"), keys.pool("vms"), keys.POOLS, keys.TASKS, keys.ENDED_TASKS, keys.STORAGE):
+    places = (keys.POOLS, keys.TASKS, keys.ASKED, keys.ENDED_TASKS, keys.STORAGE)
+    for path in (keys.volumes("vms"), keys.pool("vms"), *places):
         ledger.tree.commit([Delete(path)])
     poolrequests.add(ledger.client(), "vms", "directory", {"path": "/srv/vms"})
     assert len(read_tasks(ledger.tree)) == 1

@@ -39,25 +39,38 @@ class Client:
 
 
 def ask(client: Client, attempt: Callable[[], tuple[Task, Sequence[Op]]]) -> Task:
-    """Write the task that `attempt` answers together with its operations; it is asked anew if somebody was faster.
+    """Write the task that `attempt` answers together with its operations; it is called anew if somebody was faster.
 
     Where tasks are kept must be there (`make_places`): it is where a pool is. Raises what `attempt` raises, Conflict if
     the records keep changing, Disconnected.
     """
 
-    def with_task() -> tuple[Task, Sequence[Op]]:
-        task, ops = attempt()
-        return task, [*ops, Create(keys.task(task.id), encode(task))]
+    coordinator = client.coordinator
 
-    return committed(client.coordinator, with_task)
+    def write(asked: tuple[Task, Sequence[Op]]) -> None:
+        task, ops = asked
+        record, wakes = encode(task), keys.asked(task.node)
+        others = [*ops, Create(keys.task(task.id), record)]
+        try:
+            coordinator.commit([*others, Put(wakes, record)])
+        except Conflict as conflict:
+            if conflict.op.path != wakes:
+                raise
+            coordinator.commit([*others, Create(wakes, record)])  # the first task that this node is asked for
+
+    return _repeated(attempt, write)[0]
 
 
 def committed(coordinator: Coordinator, attempt: Callable[[], tuple[T, Sequence[Op]]]) -> T:
     """The answer of `attempt`, once its operations are done; it is called again if somebody was faster."""
+    return _repeated(attempt, lambda answer: coordinator.commit(answer[1]))[0]
+
+
+def _repeated(attempt: Callable[[], T], write: Callable[[T], object]) -> T:
     for left in reversed(range(TRIES)):
         try:
-            answer, ops = attempt()
-            coordinator.commit(ops)
+            answer = attempt()
+            write(answer)
             return answer
         except Conflict:
             if not left:
@@ -67,7 +80,7 @@ def committed(coordinator: Coordinator, attempt: Callable[[], tuple[T, Sequence[
 
 def make_places(coordinator: Coordinator) -> None:
     """Make where pools and tasks are kept, if nobody has yet. Raises Disconnected."""
-    places = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ENDED_TASKS)
+    places = (keys.STORAGE, keys.POOLS, keys.TASKS, keys.ASKED, keys.ENDED_TASKS)
     for path, znode in zip(places, coordinator.get_many(places), strict=True):
         if znode is None:
             try:

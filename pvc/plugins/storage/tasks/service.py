@@ -25,14 +25,13 @@ from pvc.plugins.storage.tasks.performing import Performer, Unseen, begins_with,
 from pvc.plugins.storage.tasks.tasklist import OTHERS, TaskList
 
 SOON = 0.1
-"""Seconds until a task that was just begun is watched: most are over by then, and need none of the reads."""
+"""Seconds until a task that was just begun is watched, as most are over by then; and until old ones are forgotten after
+the end of one, as whoever follows that reads it now."""
 LATE = 1.0
 """Seconds to the next try while this daemon does not hold its node's name."""
 AGAIN = 3.0
 """Seconds until a task is begun anew after the first attempt that was broken off here; more after the next ones."""
 LONGEST_PAUSE = 60.0
-LOOK = 30.0
-"""Seconds between looks when nothing is to do."""
 
 
 class TaskService:
@@ -61,6 +60,7 @@ class TaskService:
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._list = TaskList(context.node, context.coordinator, context.runtime, self._mirror)
         self._history = History(context.coordinator)
+        self._to_prune = False
         self._jobs = Jobs(context.runtime, self.wake)
         self._holds: dict[str, Hold] = {}
         self._away_since: dict[str, float] = {}
@@ -79,12 +79,12 @@ class TaskService:
                 hold.cancel()
         for id in next_tasks(self._view(list(tasks.values()))):
             self._begin(tasks[id])
-        if ended:
+        if self._to_prune and not ended:
             self._history.prune()
-        if self._list.unwatched:
+            self._to_prune = False
+        self._to_prune |= bool(ended)
+        if self._list.unwatched or self._to_prune:
             return SOON
-        if not tasks:
-            return LOOK
         return LATE if self._away_since or self._broken_off else OTHERS
 
     def stop(self) -> None:
@@ -157,9 +157,10 @@ class TaskService:
 
     def _ended(self, id: str, error: Exception | None) -> None:
         hold = self._holds.pop(id)
-        self._list.forget(id)
         if error is None:
+            self._list.over(id)
             return
+        self._list.forget(id)
         self._broken_off[id] = self._runtime.monotonic() + min(LONGEST_PAUSE, AGAIN * hold.task.attempts)
         what = "is not this node's any more" if isinstance(error, Lost) else f"was broken off: {error}"
         self._log.warning("task %s %s; looking again", id, what)
