@@ -10,7 +10,7 @@ from pvc.core import keys as core
 from pvc.core.coordination import Delete, Put
 from pvc.core.lookup import NotFound
 from pvc.core.model import ActualState, VmActual
-from pvc.core.records import encode
+from pvc.core.records import decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import PoolState
@@ -471,6 +471,16 @@ def test_the_first_pool_of_a_cluster_makes_its_place_in_the_tree() -> None:
         ledger.tree.commit([Delete(path)])
     poolrequests.add(ledger.client(), "vms", "directory", {"path": "/srv/vms"})
     assert len(read_tasks(ledger.tree)) == 1
+
+
+def test_a_node_is_told_of_each_task_that_it_is_asked_for_and_no_other_is() -> None:
+    ledger = Ledger()
+    ledger.node("stor2")
+    for name in ("a", "b"):
+        task = requests.add(ledger.client(), Where("vms", name), GIB)
+        told = ledger.tree.get(keys.asked("stor1"))
+        assert told is not None and decode(Task, told.data, "told") == task
+    assert ledger.tree.get(keys.asked("stor2")) is None
 
 
 def test_tasks_that_have_ended_are_in_hand_no_more() -> None:
