@@ -40,6 +40,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "/storage/pools/<pool_name>/volumes/<name>": ("pvc.plugins.storage.records", "Volume"),
     "/storage/noout": ("pvc.plugins.storage.ceph.noout", "Noout"),
     "/storage/tasks/<id>": ("pvc.plugins.storage.records", "Task"),
+    "/storage/asked/<node>": ("pvc.plugins.storage.records", "Task"),
     "/storage/ended/<id>": ("pvc.plugins.storage.records", "Task"),
     "/nodes/<name>/trace": ("pvc.plugins.networking.trace.records", "Inquiry"),
     "/networks/<network>/acl": ("pvc.plugins.networking.firewall.rules", "Acl"),

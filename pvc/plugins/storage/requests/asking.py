@@ -56,6 +56,7 @@ def ask(client: Client, attempt: Callable[[], tuple[Task, Sequence[Op]]]) -> Tas
         except Conflict as conflict:
             if conflict.op.path != wakes:
                 raise
+            make_places(coordinator)
             coordinator.commit([*others, Create(wakes, record)])  # the first task that this node is asked for
 
     return _repeated(attempt, write)[0]
