@@ -71,7 +71,7 @@ class TaskList:
         if task is None:
             self._look_at = self._runtime.monotonic()
         else:
-            self._known[task.id] = task
+            self._known.setdefault(task.id, task)
 
     def _look(self) -> None:
         """Look at all tasks."""
