@@ -211,6 +211,21 @@ def test_a_pool_is_forgotten_after_a_question(desk: Desk) -> None:
     assert [row["name"] for row in desk.type("pool", "list", "--format", "json").rows] == ["vms"]
 
 
+def test_a_pool_that_no_node_can_use_is_forgotten_with_its_volumes_after_a_question(desk: Desk) -> None:
+    assert (
+        "node stor1 can use pool vms; remove its volumes" in desk.type("pool", "remove", "vms", "--lost", "--yes").err
+    )
+    desk.ledger.sees("stor1", vms=PoolState(problem="is not mounted"))
+    assert "--lost forgets them all" in desk.type("pool", "remove", "vms", "--yes").err
+    for name in ("a", "b", "c"):
+        desk.ledger.volume(name)
+    said = desk.type("pool", "remove", "vms", "--lost")
+    assert said.code == 1 and "Forget it and its 4 volumes (a, b, c, ...) for good?" in said.err
+    assert len(desk.type("volume", "list", "vms", "--format", "json").rows) == 4
+    assert desk.type("pool", "remove", "vms", "--lost", "--yes").code == 0
+    assert desk.type("pool", "list", "--format", "json").rows == []
+
+
 def test_pools_are_listed_with_their_room_and_where_they_can_be_used(desk: Desk) -> None:
     desk.ledger.node("stor2")
     desk.ledger.sees("stor2", vms=PoolState(problem="is not mounted"))

@@ -464,6 +464,67 @@ def test_an_empty_pool_is_forgotten_and_one_with_volumes_is_not(ledger: Ledger) 
         poolrequests.remove(ledger.client(), "spare")
 
 
+def lost(ledger: Ledger) -> None:
+    poolrequests.remove_lost(ledger.client(), "vms", lambda _backend, _volumes: None)
+
+
+@pytest.fixture
+def unreachable(ledger: Ledger) -> Ledger:
+    ledger.sees("stor1", vms=PoolState(problem="is not mounted"))
+    return ledger
+
+
+def test_a_pool_that_is_lost_goes_with_its_volumes(unreachable: Ledger) -> None:
+    asked: list[tuple[str, Sequence[str]]] = []
+    poolrequests.remove_lost(unreachable.client(), "vms", lambda *what: asked.append(what))
+    assert asked == [("directory", ("disk",))] and unreachable.tree.children(keys.POOLS) == ()
+
+
+def test_a_pool_is_not_lost_while_a_living_node_can_use_it_or_may(unreachable: Ledger) -> None:
+    unreachable.node("stor2")
+    with pytest.raises(Refused, match="node stor2 has not looked at pool vms yet"):
+        lost(unreachable)
+    unreachable.sees("stor2", vms=PoolState(GIB, GIB))
+    with pytest.raises(Refused, match="node stor2 can use pool vms; remove its volumes, then the pool"):
+        lost(unreachable)
+    unreachable.sessions["stor2"].close()
+    lost(unreachable)
+    assert unreachable.tree.children(keys.POOLS) == ()
+
+
+def test_no_pool_is_given_up_under_a_vm(unreachable: Ledger) -> None:
+    unreachable.vm("web", "disk")
+    with pytest.raises(Refused, match="volume vms/disk is a disk of VM web; take it from there first"):
+        lost(unreachable)
+    assert unreachable.read("disk") is not None
+
+
+def test_who_gives_a_vm_a_disk_of_a_pool_that_is_given_up_is_heard(unreachable: Ledger) -> None:
+    def give() -> None:
+        index = unreachable.tree.get(core.VMS)
+        assert index is not None
+        unreachable.vm("web", "disk")
+        unreachable.tree.commit([Put(core.VMS, b"", index.version)])
+
+    late = Overtaken(unreachable.tree, give)
+    with pytest.raises(Refused, match="is a disk of VM web"):
+        poolrequests.remove_lost(unreachable.client(tree=late), "vms", lambda _backend, _volumes: None)
+
+
+def test_who_adds_a_volume_to_a_pool_that_is_given_up_is_asked_about(unreachable: Ledger) -> None:
+    asked: list[Sequence[str]] = []
+
+    def add() -> None:
+        unreachable.volume("late")
+        index = unreachable.tree.get(keys.volumes("vms"))
+        assert index is not None
+        unreachable.tree.commit([Put(keys.volumes("vms"), b"", index.version)])
+
+    late = Overtaken(unreachable.tree, add)
+    poolrequests.remove_lost(unreachable.client(tree=late), "vms", lambda _backend, names: asked.append(names))
+    assert asked[-1] == ("disk", "late")
+
+
 def test_the_first_pool_of_a_cluster_makes_its_place_in_the_tree() -> None:
     ledger = Ledger()
     places = (keys.POOLS, keys.TASKS, keys.ASKED, keys.ENDED_TASKS, keys.STORAGE)

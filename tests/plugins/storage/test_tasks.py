@@ -23,6 +23,8 @@ from pvc.plugins.storage.records import (
     read_tasks,
     read_volumes,
 )
+from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.requests.pools import remove_lost
 from pvc.testing.cluster import SimCluster
 from pvc.testing.ledger import ask_task, cancel_task, last_task, unaccounted
 from pvc.testing.storage import FakeContents, FakeImage
@@ -439,6 +441,19 @@ def test_what_failed_is_not_over_before_it_is_seen_what_it_has_left(
     assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
     cluster.storage.spoil(OFF)
     assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
+
+
+def test_what_cannot_be_seen_ends_when_its_pool_is_given_up(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "rename", "hv1", pool="fast", volume="a", new="b")
+    assert cluster.run_until(lambda: cluster.storage.count("rename") > 0, 20)
+    cluster.storage.spoil(OFF)
+    cluster.run(90)
+    assert now(cluster, task).phase is TaskPhase.RUNNING
+    remove_lost(Client(cluster.client, cluster.client_process, "tester"), "fast", lambda _backend, _volumes: None)
+    assert ended(cluster, task).phase is TaskPhase.FAILED
+    assert volume(cluster, "a") is None
 
 
 def test_a_task_that_has_changed_nothing_fails_at_once_where_the_storage_is_off(cluster: SimCluster) -> None:

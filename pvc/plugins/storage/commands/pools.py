@@ -1,5 +1,6 @@
 """`pvc storage status` and `pvc storage pool`: the cluster's pools. Talks to the tree only."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,8 @@ USAGE = 2
 """The command line makes no sense; the code that Typer uses."""
 SEEN = 30.0
 """Seconds until every node with the role should have looked at a new pool."""
+NAMED = 3
+"""Volumes that a question names."""
 SHOWN = ("id", "what", "node", "phase", "standing")
 
 NewName = Annotated[str, typer.Argument(metavar="NEW", help="1 to 63 letters, digits, '.', '_' and '-'.")]
@@ -33,6 +36,7 @@ Options = Annotated[
 Path = Annotated[str | None, typer.Option(metavar="DIRECTORY", help="Where a directory pool is, on every node.")]
 Format = Annotated[str | None, typer.Option(metavar="qcow2|raw", help="Of the images of a directory pool.")]
 RbdPool = Annotated[str | None, typer.Option("--rbd-pool", metavar="NAME", help="Of a ceph pool; default: its name.")]
+Gone = Annotated[bool, typer.Option("--lost", help="Its storage is gone for good: forget its volumes as well.")]
 User = Annotated[str | None, typer.Option(metavar="NAME", help="Ceph client of VMs, without `client.`.")]
 
 
@@ -101,13 +105,23 @@ def _add_changing(cli: CommandLine) -> None:
             _await_nodes(cli, name)
 
     @group.command("remove")
-    def remove(pool: Pool, yes: Yes = False) -> None:
+    def remove(pool: Pool, lost: Gone = False, yes: Yes = False) -> None:
         """Forget a pool that has no volumes. What else is in its place stays there."""
         client = client_of(cli)
+        if lost:
+            poolrequests.remove_lost(client, pool, lambda *what: cli.confirm(_lost(pool, *what), yes=yes))
+            cli.say(f"pool {pool} and its volumes are forgotten; tasks in it end as failed")
+            return
         found = poolrequests.demand_empty(client, pool)
         cli.confirm(f"Forget pool {pool} ({found.backend})? What is in its place stays there.", yes=yes)
         poolrequests.remove(client, pool)
         cli.say(f"pool {pool} is forgotten; what is in its place stays there")
+
+
+def _lost(pool: str, backend: str, volumes: Sequence[str]) -> str:
+    some = ", ".join(volumes[:NAMED]) + (", ..." if len(volumes) > NAMED else "")
+    what = f" and its {len(volumes)} volumes ({some})" if volumes else ""
+    return f"No node can use pool {pool} ({backend}) now. Forget it{what} for good?"
 
 
 def _await_nodes(cli: CommandLine, pool: str) -> None:

@@ -1,8 +1,9 @@
 """What clients ask of pools: each request is one transaction, repeated if somebody was faster."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from pvc.core.coordination import Coordinator, Delete, Op, Put
+from pvc.core import keys as core
+from pvc.core.coordination import ANY_VERSION, Check, Coordinator, Delete, Op, Put
 from pvc.core.errors import PvcError
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
@@ -10,7 +11,10 @@ from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
 from pvc.plugins.storage.records import Task, TaskKind, in_hand, read_pools
 from pvc.plugins.storage.requests.asking import Client, ask, committed, make_places, named_worker, worker
 from pvc.plugins.storage.requests.changing import demand_name
-from pvc.plugins.storage.requests.ledger import Refused, find_pool, read_workers
+from pvc.plugins.storage.requests.ledger import Refused, all_users, find_pool, read_workers
+
+LostConsent = Callable[[str, Sequence[str]], None]
+"""Asked before a pool of that backend goes with these volumes; raises if the answer is no."""
 
 
 def add(client: Client, name: str, backend: str, options: Mapping[str, str], node: str | None = None) -> Task:
@@ -45,17 +49,67 @@ def remove(client: Client, name: str) -> Pool:
     return committed(client.coordinator, attempt)
 
 
+def remove_lost(client: Client, name: str, consent: LostConsent) -> None:
+    """Forget a pool that no node can use, with all its volumes; tasks in it end as failed, as they find no volume.
+
+    Raises Refused if a living node can use it or a VM has a volume of it, NotFound, Disconnected.
+    """
+    coordinator, volumes = client.coordinator, keys.volumes(name)
+
+    def attempt() -> tuple[None, Sequence[Op]]:
+        version, pool = _pools_version(coordinator), find_pool(coordinator, name)
+        index = coordinator.get(volumes)
+        if why := _why_not_lost(coordinator, name):
+            raise Refused(f"{why}; remove its volumes, then the pool")
+        guards = _demand_unused(coordinator, name)
+        consent(pool.backend, coordinator.children(volumes) or ())
+        doomed = _tree(coordinator, keys.pool(name))
+        seen = {volumes: ANY_VERSION if index is None else index.version}
+        return None, [
+            Put(keys.POOLS, b"", version),
+            *guards,
+            *(Delete(path, seen.get(path, ANY_VERSION)) for path in doomed),
+        ]
+
+    committed(coordinator, attempt)
+
+
 def demand_empty(client: Client, name: str) -> Pool:
     """The pool. Raises Refused if it has volumes or something is under way in it, NotFound, Disconnected."""
     pool = find_pool(client.coordinator, name)
     if known := client.coordinator.children(keys.volumes(name)) or ():
+        lost = not _why_not_lost(client.coordinator, name)
         raise Refused(
             f"pool {name} has {len(known)} volumes, such as {known[0]}; remove them first,"
             f" `pvc storage volume list {name}` shows them"
+            + ("; no node can use it: if its storage is gone for good, --lost forgets them all" if lost else "")
         )
     if busy := [task for task in in_hand(client.coordinator) if task.pool == name]:
         raise Refused(f"pool {name} is busy: {busy[0].kind.value}; `pvc storage task watch {busy[0].id}` follows it")
     return pool
+
+
+def _why_not_lost(coordinator: Coordinator, name: str) -> str:
+    """Why the storage of a pool may not be gone; empty: every living node says that it cannot use it."""
+    for one in read_workers(coordinator, ()):
+        state = one.pools.get(name)
+        if one.alive and state is None:
+            return f"node {one.name} has not looked at pool {name} yet"
+        if one.alive and state is not None and not state.problem:
+            return f"node {one.name} can use pool {name}"
+    return ""
+
+
+def _demand_unused(coordinator: Coordinator, name: str) -> Sequence[Op]:
+    """Raise Refused if a VM has a volume of a pool; what makes the transaction fail if one gets it meanwhile."""
+    index = coordinator.get(core.VMS)
+    for (pool, volume), vms in sorted(all_users(coordinator).items()):
+        if pool == name:
+            raise Refused(
+                f"volume {name}/{volume} is a disk of VM {vms[0].name}; take it from there first, with `pvc vm disk"
+                " remove`, or undefine the VM"
+            )
+    return [] if index is None else [Check(core.VMS, index.version)]
 
 
 def _demand_new(coordinator: Coordinator, proposed: Pool, tasks: Sequence[Task]) -> None:
