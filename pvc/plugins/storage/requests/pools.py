@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pvc.core import keys as core
-from pvc.core.coordination import ANY_VERSION, Check, Coordinator, Delete, Op, Put
+from pvc.core.coordination import Check, Coordinator, Delete, Op, Put
 from pvc.core.errors import PvcError
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
@@ -58,18 +58,12 @@ def remove_lost(client: Client, name: str, consent: LostConsent) -> None:
 
     def attempt() -> tuple[None, Sequence[Op]]:
         version, pool = _pools_version(coordinator), find_pool(coordinator, name)
-        index = coordinator.get(volumes)
         if why := _why_not_lost(coordinator, name):
             raise Refused(f"{why}; remove its volumes, then the pool")
         guards = _demand_unused(coordinator, name)
         consent(pool.backend, coordinator.children(volumes) or ())
         doomed = _tree(coordinator, keys.pool(name))
-        seen = {volumes: ANY_VERSION if index is None else index.version}
-        return None, [
-            Put(keys.POOLS, b"", version),
-            *guards,
-            *(Delete(path, seen.get(path, ANY_VERSION)) for path in doomed),
-        ]
+        return None, [Put(keys.POOLS, b"", version), *guards, *map(Delete, doomed)]
 
     committed(coordinator, attempt)
 
@@ -95,7 +89,7 @@ def _why_not_lost(coordinator: Coordinator, name: str) -> str:
         state = one.pools.get(name)
         if one.alive and state is None:
             return f"node {one.name} has not looked at pool {name} yet"
-        if one.alive and state is not None and not state.problem:
+        if state is not None and not state.problem:
             return f"node {one.name} can use pool {name}"
     return ""
 
