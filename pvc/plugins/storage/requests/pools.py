@@ -61,8 +61,8 @@ def remove_lost(client: Client, name: str, consent: LostConsent) -> None:
         if why := _why_not_lost(coordinator, name):
             raise Refused(f"{why}; remove its volumes, then the pool")
         guards = _demand_unused(coordinator, name)
-        consent(pool.backend, coordinator.children(volumes) or ())
         doomed = _tree(coordinator, keys.pool(name))
+        consent(pool.backend, [path.removeprefix(f"{volumes}/") for path in doomed if path.startswith(f"{volumes}/")])
         return None, [Put(keys.POOLS, b"", version), *guards, *map(Delete, doomed)]
 
     committed(coordinator, attempt)
