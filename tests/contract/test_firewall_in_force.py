@@ -1,6 +1,8 @@
 """A real daemon's firewall between real guests: rules hold between two ports of one bridge, and replacing them leaks
 nothing."""
 
+import json
+import re
 import socket
 from collections.abc import Iterator
 
@@ -47,7 +49,17 @@ def plug_in(site: Site, guest: str) -> None:
 
 
 def rules(site: Site) -> str:
-    return site.hosts["h1"].kernel.read()
+    """Those that frames meet: new ones are in the kernel before the bridges are turned to them."""
+    listed = json.loads(site.hosts["h1"].kernel.read() or '{"nftables": []}')["nftables"]
+    of_chains: dict[str, list[object]] = {}
+    for rule in (entry["rule"] for entry in listed if "rule" in entry):
+        of_chains.setdefault(rule["chain"], []).append(rule)
+    met, coming = "", [entry["chain"]["name"] for entry in listed if "hook" in entry.get("chain", ())]
+    while coming:
+        found = json.dumps(of_chains.pop(coming.pop(), []))
+        met += found
+        coming += re.findall(r'"target": "([^"]+)"', found)
+    return met
 
 
 def opens(site: Site, source: str, target: str, port: int) -> bool:
