@@ -83,6 +83,12 @@ def said_in(console: str) -> Said:
     return Said(tuple(numbers), tuple(starts), tuple(wrong))
 
 
+def last_words(console: str, writer: str) -> str:
+    """What the console showed before the start at which the program took that name, from the start before on."""
+    before = console.partition(f" as {writer}")[0]
+    return before[max(0, before.rfind("\nrecording from ", 0, before.rfind("\nrecording from "))) :]
+
+
 def faults(recording: Recording, said: Said) -> list[str]:
     """All that shows that something was lost, or that two have written; empty: neither."""
     kept = range(max(1, recording.highest - recording.sectors + 1), recording.highest + 1)

@@ -112,7 +112,7 @@ def test_a_vm_loses_nothing_that_it_writes_while_it_is_moved_and_an_osd_dies(lak
     assert lake.copies() == {"writer": ["hv1"]}
     assert "noout" not in lake.lab.run(["ceph", "osd", "dump"]).stdout
     recorder.wait_for()
-    assert recorder.said().writers == starts, "it never started anew"
+    recorder.demand_no_start(starts)
 
 
 def test_a_vm_sees_its_disk_grow_as_it_runs_wherever_it_is(lake: Store, recorder: Recorder) -> None:
@@ -162,7 +162,7 @@ def test_hosts_of_ceph_die_and_boot_with_what_they_had_and_a_vm_waits_for_them(l
     lake.lab.start("node", "hv2")
     lake.wait("all is well", lambda: health(lake) == "HEALTH_OK")
     lake.wait("the pool can be used", lambda: lake.ask("storage", "pool", "list")[0]["usable_on"] == ["hv1", "hv2"])
-    assert recorder.said().writers == starts, "it never started anew"
+    recorder.demand_no_start(starts)
 
 
 def test_a_full_pool_is_shown_and_its_vms_go_on_by_themselves_when_there_is_room(
@@ -185,7 +185,7 @@ def test_a_full_pool_is_shown_and_its_vms_go_on_by_themselves_when_there_is_room
     finally:
         lake.lab.run(["ceph", "osd", "pool", "set-quota", "vms", "max_bytes", "0"])
     recorder.wait_for()
-    assert recorder.said().writers == starts, "it never started anew"
+    recorder.demand_no_start(starts)
 
 
 def test_a_volume_holds_what_was_acknowledged(recorder: Recorder) -> None:

@@ -20,6 +20,7 @@ from tests.lab.recordings import (
     Said,
     checksum,
     faults,
+    last_words,
     read,
     recording_of,
     said_in,
@@ -93,6 +94,13 @@ def test_a_console_is_read_with_all_else_on_it() -> None:
     )
     text = "\r\n".join(lines)
     assert said_in(text) == Said((1, 2), (writer,), ("hole at 3",))
+
+
+def test_the_last_words_before_a_start_are_those_since_the_start_before() -> None:
+    first, second, third = ("one starts\nrecording from 1 as a\nx\n", "recording from 5 as b\noops\n", "three starts\n")
+    console = first + second + third + "recording from 9 as c\n"
+    assert last_words(console, "c") == "\nrecording from 5 as b\noops\nthree starts\nrecording from 9"
+    assert last_words(console, "b") == "\nrecording from 1 as a\nx\nrecording from 5"
 
 
 def test_a_line_that_was_cut_says_nothing() -> None:
