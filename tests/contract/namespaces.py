@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pvc.core.process import CommandFailed, SystemProcesses
 from pvc.core.threads import ThreadRuntime
+from pvc.lab.deadline import wait_until
 from pvc.plugins.networking.dataplane import Change, Seen
 from pvc.plugins.networking.firewall.nftables import NftProgram
 from pvc.plugins.networking.firewall.packetfilter import Abilities, Count, Ruleset
 from pvc.plugins.networking.netlink import NetlinkDataplane
 
 RUN = SystemProcesses()
+PATIENCE = 30.0
 CLONE_NEWNET = 0x40000000
 """Of setns(2), which Python 3.11 does not have."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,6 +52,15 @@ class Namespaces:
         except CommandFailed:
             return False
         return True
+
+    def await_up(self, name: str, device: str) -> None:
+        """Wait until a device lets through what is sent: the kernel attends to new cables once a second only."""
+
+        def missing() -> str | None:
+            (link,) = json.loads(self.ip(name, f"-json link show dev {device}"))
+            return None if link["operstate"] == "UP" else f"{device} of {name} is {link['operstate']}"
+
+        wait_until(ThreadRuntime(), PATIENCE, missing, pause=0.01)
 
     def full(self, name: str) -> str:
         """The name that the kernel knows a namespace by."""
@@ -108,11 +119,15 @@ class Hosts:
         self.spaces.ip(name, f"addr add {address} dev eth0")
         self.spaces.ip(name, "link set eth0 up")
         self.spaces.ip(host, f"link set {device} master {bridge} up")
+        self.spaces.await_up(host, device)
+        self.spaces.await_up(name, "eth0")
 
     def migrate(self, guest: str, source: str, target: str, bridge: str) -> None:
         """Move a guest to the bridge of another host, as a live migration does."""
         self.spaces.ip(source, f"link set {guest} netns @{target}")
         self.spaces.ip(target, f"link set {guest} master {bridge} up")
+        self.spaces.await_up(target, guest)
+        self.spaces.await_up(guest, "eth0")
 
     def _plug(self, host: str, number: int, mtu: int) -> None:
         self.spaces.add(host)
@@ -120,6 +135,8 @@ class Hosts:
         self.spaces.ip("lan", f"link set p{number} master lan up")
         self.spaces.ip(host, f"addr add 10.99.0.{number}/24 dev eth0")
         self.spaces.ip(host, "link set eth0 up")
+        self.spaces.await_up("lan", f"p{number}")
+        self.spaces.await_up(host, "eth0")
 
 
 class DataplaneInside:
