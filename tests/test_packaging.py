@@ -108,6 +108,11 @@ def test_the_roles_get_the_devices_links_and_rights_that_they_need() -> None:
     assert closing & {key for key, _ in settings} == set()
 
 
+def test_images_are_read_from_and_written_to_the_directories_that_administrators_see() -> None:
+    assert {"PrivateTmp", "ProtectHome", "TemporaryFileSystem", "InaccessiblePaths"} & set(unit()) == set()
+    assert unit()["ProtectSystem"] == "full"
+
+
 def test_the_example_names_the_schema_where_it_lies_and_where_the_package_puts_it() -> None:
     first = (ROOT / "pvc.yaml.example").read_text().partition("\n")[0]
     beside = first.removeprefix("# yaml-language-server: $schema=")

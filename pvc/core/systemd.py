@@ -1,10 +1,12 @@
-"""Tells systemd how the daemon is, when it runs under it (sd_notify(3)): datagrams, no library needed."""
+"""What the daemon has to do with systemd, when it runs under it: tells it how it is (sd_notify(3): datagrams, no
+library needed), and has programs run outside of its own unit."""
 
 import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+OUTSIDE = ("systemd-run", "--quiet", "--wait", "--collect", "--pipe")
 PATIENCE = 2.0
 """Seconds to wait for a systemd that is too busy to take more news; the daemon's main loop must go on."""
 
@@ -22,6 +24,16 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
     except OSError:
         return False
     return True
+
+
+def outside(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What a command begins with, options of systemd-run(1) and `--` to follow, so that it runs as a unit of its own;
+    empty where systemd has not started this process.
+
+    For what mounts, makes devices or writes to `/etc`: the daemon's unit keeps it from that, and what is mounted in
+    there nobody else sees. The environment of this process does not go along.
+    """
+    return OUTSIDE if environment.get("NOTIFY_SOCKET") else ()
 
 
 class Watchdog:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pvc.core.lifecycle import HUNG_AFTER, Lifecycle
-from pvc.core.systemd import Watchdog, notify
+from pvc.core.systemd import Watchdog, notify, outside
 from pvc.testing.runtime import World
 
 log = logging.getLogger("test.systemd")
@@ -138,3 +138,8 @@ def test_the_watchdog_of_this_process_is_known_with_its_seconds(systemd: Systemd
     watchdog.feed()
     assert watchdog.patience == 1.5
     assert systemd.heard() == [b"WATCHDOG=1"]
+
+
+def test_programs_run_outside_of_the_daemons_unit_only_where_there_is_one() -> None:
+    assert outside({}) == ()
+    assert outside({"NOTIFY_SOCKET": "/run/systemd/notify"})[0] == "systemd-run"

@@ -6,7 +6,6 @@ frame comes in or goes out. Names no namespace, device, process, table or direct
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 
+from pvc.core import systemd
 from pvc.core.process import CommandFailed, Processes
 from pvc.core.runtime import Runtime
 from pvc.plugins.networking.gateway.decide.announcement import announcement
@@ -28,8 +28,6 @@ from pvc.plugins.networking.netlink import MARK
 
 KEPT = Path("/run/pvc/networking/routers")
 """Below it a directory for each router. It is empty after a boot, as the machine is without routers."""
-BY_SYSTEMD = ("systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--")
-"""Runs a program as a unit of its own: what a sandboxed daemon mounts itself nobody else would see."""
 PATIENCE = 20.0
 READY = 1.0
 """Seconds for the kernel to see that a leg is up: it takes a millisecond or two, unless it is busy."""
@@ -77,7 +75,7 @@ class NamespaceRouters:
         """`prefix` before a network's name is its namespace's. `outside` runs `ip netns` where its mounts are seen by
         the whole machine; None: by systemd, if that has started this process."""
         if outside is None:
-            outside = BY_SYSTEMD if os.environ.get("NOTIFY_SOCKET") else ()
+            outside = (*by_systemd, "--") if (by_systemd := systemd.outside()) else ()
         self._processes = processes
         self._runtime = runtime
         self._directory = directory
