@@ -17,11 +17,23 @@ def add_commands(cli: Application) -> None:
     Name = Annotated[str, typer.Argument(metavar="NODE", help="The node.", autocompletion=cli.complete_nodes)]
 
     @cli.group("node").command("forget")
-    def forget(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    def forget(
+        name: Name,
+        off: Annotated[
+            bool, typer.Option("--off", help="Its machine is off, or was set up anew, since it was declared dead.")
+        ] = False,
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    ) -> None:
         """Remove a node that is gone for good. Refused while it answers or VMs are assigned to it. VMs that have their
-        home there keep running where they are."""
+        home there keep running where they are. Of one that was declared dead, --off must say that its machine is."""
         coordinator = cli.connect()
-        find_node(coordinator, name)
+        fence = find_node(coordinator, name).fence
+        if fence is not None and not fence.returned and not off:
+            cli.fail(
+                f"{name} was declared dead and is not back: if its machine still runs, its VMs may write to disks of"
+                " VMs that run elsewhere, and only as long as it is known is it kept out of further storage; see to"
+                f" it that the machine is off, then `pvc node forget {name} --off`"
+            )
         if coordinator.get(keys.node_session(name)) is not None:
             cli.fail(f"the daemon of {name} answers; stop it first")
         index = coordinator.children(keys.node_vms(name)) or ()
@@ -33,6 +45,11 @@ def add_commands(cli: Application) -> None:
         except Conflict as conflict:
             cli.fail(f"{name} has changed meanwhile ({conflict}); look again")
         cli.say(f"{name} is forgotten")
+        for pool, addresses in ({} if fence is None else fence.cut).items():
+            cli.say(
+                f"pool {pool} goes on to keep out {', '.join(addresses)}; before another machine gets such an address,"
+                " let it in with the storage's own tools (Ceph: `ceph osd blocklist rm ADDRESS:0/0`)"
+            )
 
 
 def _assigned(coordinator: Coordinator, uuid: str, node: str) -> str:

@@ -57,6 +57,9 @@ def main() -> None:
     except PvcError as error:  # the CLI's edge: a message for the person, and nothing else
         print(f"pvc: {error}", file=sys.stderr)
         sys.exit(1)
+    except UnicodeEncodeError as error:  # bytes of the command line that can be no name of anything
+        print(f"pvc: {error.object!r} is not UTF-8; write it in that", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # the reader, `head` for example, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -8,7 +8,8 @@ from pvc.cli.exits import FAILED
 from pvc.core import keys
 from pvc.core.coordination import Create, Put
 from pvc.core.decide.fencing import after_cut
-from pvc.core.model import ActualState, VmState
+from pvc.core.model import ActualState, Vm, VmState
+from pvc.core.plugins import Plugins
 from pvc.core.records import encode
 from pvc.plugins.hypervisor.fencing import StillAlive, declare, free
 from pvc.plugins.hypervisor.requests import ANY_ROOM, no_opinion
@@ -165,3 +166,50 @@ def test_a_vm_is_not_taken_from_a_node_that_answers_at_that_moment(keyboard: Key
     with pytest.raises(StillAlive):
         free(cluster.client, runtime, "hv1", cluster.vm("vm1"), ANY_ROOM, no_opinion)
     assert cluster.actual("vm1") == before
+
+
+def test_a_start_that_is_still_prepared_when_its_node_is_declared_dead_begins_no_second_guest(
+    keyboard: Keyboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = keyboard.cluster
+    assert keyboard.type("vm", "shutdown", "vm2").code == 0
+    assert cluster.run_until(lambda: cluster.actual("vm2").state is ActualState.STOPPED)
+    slow, process, definition = [cluster.nodes["hv2"].daemon], cluster.nodes["hv2"].process, Plugins.vm_definition
+    assert process is not None
+
+    def slow_definition(self: Plugins, vm: Vm, xml: str) -> str:
+        if slow and slow[0] is not None and self is slow[0].context.plugins:
+            slow.clear()
+            process.sleep(60.0)
+        return definition(self, vm, xml)
+
+    monkeypatch.setattr(Plugins, "vm_definition", slow_definition)
+    keyboard.begin("vm", "start", "vm2")
+    assert cluster.run_until(lambda: not slow)
+    cluster.fabric.warned.add(cluster.vm("vm5").uuid)  # runs on hv2, which is not off
+    cluster.nodes["hv2"].sessions[0].expire()
+    cluster.run(1)
+    keyboard.type("node", "fence", "hv2", "--yes", "--timeout", "5")
+    assert cluster.run_until(lambda: cluster.actual("vm2").state is ActualState.RUNNING)
+    elsewhere = cluster.actual("vm2").node
+    assert elsewhere != "hv2"
+    cluster.nodes["hv2"].sessions[0].resume()
+    cluster.run(20)
+    assert cluster.node("hv2").fence is not None, "it is not back as long as what it had begun may go on"
+    assert cluster.run_until(lambda: cluster.node("hv2").fence is None, 120)
+    assert cluster.fabric.running(cluster.vm("vm2").uuid) == [elsewhere]
+    assert cluster.vm("vm2").uuid not in cluster.fabric.twice
+
+
+def test_a_dead_node_is_forgotten_only_when_its_machine_is_said_to_be_off(keyboard: Keyboard) -> None:
+    dead(keyboard)
+    assert keyboard.type("node", "fence", "hv1", "--yes").code == 0
+    fence = keyboard.cluster.node("hv1").fence
+    assert fence is not None
+    node = replace(keyboard.cluster.node("hv1"), fence=after_cut(fence, "fast", ["10.0.0.1"]))
+    keyboard.cluster.client.commit([Put(keys.node("hv1"), encode(node))])
+    said = keyboard.type("node", "forget", "hv1", "--yes")
+    assert said.code == 1 and "pvc node forget hv1 --off" in said.err
+    said = keyboard.type("node", "forget", "hv1", "--off", "--yes")
+    assert said.code == 0, said.err
+    assert "pool fast goes on to keep out 10.0.0.1" in said.out

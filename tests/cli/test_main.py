@@ -9,7 +9,7 @@ import pytest
 
 from pvc import __version__
 from pvc.cli.application import Application
-from pvc.cli.main import build
+from pvc.cli.main import build, main
 from pvc.core.commands import DuplicateCommand
 from pvc.core.config.document import Document
 from pvc.core.plugins import Plugins
@@ -31,6 +31,25 @@ def test_a_second_command_of_one_name_is_refused() -> None:
         group.command("fly")(lambda: None)
     with pytest.raises(DuplicateCommand):
         application.group("").command("vm")(lambda: None)
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def application(_path: str | None) -> Application:
+        made = Application(ThreadRuntime(), Document(), Plugins(logging.getLogger()))
+        made.group("vm").command("start")(start)
+        return made
+
+    def start() -> None:
+        "/pvc/vms/\udcff".encode()
+
+    monkeypatch.setattr("pvc.cli.main.build", application)
+    monkeypatch.setattr("sys.argv", ["pvc", "vm", "start"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "pvc: '/pvc/vms/\\udcff' is not UTF-8; write it in that\n"
 
 
 def test_the_version_needs_no_command() -> None:
