@@ -3,3 +3,7 @@
 
 class PvcError(Exception):
     """Something that a person should read: the CLI prints the message and nothing else."""
+
+
+class NotNow(PvcError):
+    """What was asked for is put off by something that ends by itself; the message says by what."""

@@ -12,12 +12,13 @@ from pvc.core import keys
 from pvc.core.context import Context
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Op
 from pvc.core.devices import without_growths
+from pvc.core.errors import NotNow
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Node, Vm, VmActual
 from pvc.core.observers import VmChange
 from pvc.core.records import Garbage, decode
 from pvc.core.states import note
-from pvc.plugins.hypervisor.decide.vm import now_on
+from pvc.plugins.hypervisor.decide.vm import failures_after, now_on
 from pvc.plugins.hypervisor.host import Hypervisor, HypervisorError, MigrationOptions, NoSuchGuest
 from pvc.plugins.hypervisor.records import VmRecords, read_vm
 from pvc.plugins.hypervisor.settings import MigrationSettings
@@ -71,6 +72,8 @@ class VmJobs:
         try:
             xml = self._definition(records)
             self._demand_secrets(xml)
+            # What was asked may have taken so long that this node was declared dead, and the VM runs elsewhere.
+            self._coordinator.commit([Check(keys.vm_actual(vm.uuid), records.actual_version)])
             self._hypervisor.start(xml)
         except Exception as error:  # whatever it was, plugins' failures included: the VM has not started
             self._start_failed(records, error)
@@ -152,11 +155,12 @@ class VmJobs:
     def _start_failed(self, records: VmRecords, error: Exception) -> None:
         if self._hypervisor.look(records.vm.uuid) is not None:
             return  # it runs all the same: the next look records that
+        put_off = isinstance(error, NotNow) or isinstance(error.__cause__, NotNow)  # a plugin's is wrapped
         failed = replace(
             records.actual,
             state=ActualState.FAILED,
             since=self._context.runtime.now(),
-            failures=records.actual.failures + 1,
+            failures=failures_after(records.actual.failures, put_off=put_off),
             reason=f"did not start: {error}",
         )
         self._commit(records, failed, failed.reason, ())

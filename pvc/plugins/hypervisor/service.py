@@ -470,9 +470,10 @@ class VmService:
         return self._node.state
 
     def _tell_returned(self, seen: list[_Seen]) -> None:
-        """If this node was declared dead: say that nothing is left here of what went elsewhere since."""
+        """If this node was declared dead: say that nothing is left here of what went elsewhere since, nor is begun by
+        what was at work then."""
         fence = self._node.fence
-        if fence is None or fence.returned or any(self._belongs_elsewhere(one) for one in seen):
+        if fence is None or fence.returned or self._jobs.count() or any(self._belongs_elsewhere(one) for one in seen):
             return
         returned = replace(self._node, fence=after_return(fence))
         try:

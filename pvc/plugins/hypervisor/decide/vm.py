@@ -200,6 +200,11 @@ def now_on(vm: Vm, node: str) -> Vm:
     )
 
 
+def failures_after(failures: int, *, put_off: bool) -> int:
+    """The failures in a row after another one; never the last if what put the start off ends by itself."""
+    return failures + 1 if not put_off else max(failures, min(failures + 1, STARTS_IN_A_ROW - 1))
+
+
 def pause_before_start(failures: int) -> float:
     """Seconds to wait before another start, growing with the failures in a row."""
     return 0.0 if failures == 0 else min(300.0, 5.0 * 2.0 ** (failures - 1))
