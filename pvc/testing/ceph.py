@@ -9,10 +9,12 @@ from dataclasses import replace
 from pvc.core.runtime import Runtime
 from pvc.core.storage import StorageError, StorageUnusable
 from pvc.plugins.storage.ceph.cluster import Check, NoCeph, Osd, Stoppable, Survey, Use
-from pvc.plugins.storage.ceph.osdhost import Device
+from pvc.plugins.storage.ceph.osdhost import Device, LocalOsd
 
 GLANCE = 1.0
 """Seconds between looks of a call that hangs at whether it still does."""
+FSID = "5f1c6c2e-0000-4000-8000-000000000000"
+"""Of every cluster, unless it is changed."""
 DRAIN = 20.0
 """Seconds until an OSD that is out holds nothing any more, if others can take what it held."""
 TERABYTE = 1 << 40
@@ -26,6 +28,7 @@ class FakeCeph:
         self._runtime = runtime
         self._copies = copies
         self._least = least
+        self.fsid = FSID
         self.there = False
         """Whether nodes have a configuration of it."""
         self.osds: dict[int, Osd] = {}
@@ -44,6 +47,7 @@ class FakeCeph:
         self.asked = 0
         """How often somebody asked for a survey, calls that hang included."""
         self._out_since: dict[int, float] = {}
+        self._made = 0
 
     def door(self, node: str) -> "FakeCephDoor":
         """The cluster as a node reaches it."""
@@ -52,7 +56,9 @@ class FakeCeph:
     def add_osd(self, host: str, *, address: str = "") -> int:
         """A new OSD, up and in."""
         id = next(id for id in range(len(self.osds) + 1) if id not in self.osds)
-        self.osds[id] = Osd(id, host, True, True, "hdd", 1.0, (address,) if address else ())
+        self._made += 1
+        uuid = f"00000000-0000-4000-8000-{self._made:012x}"
+        self.osds[id] = Osd(id, host, True, True, "hdd", 1.0, (address,) if address else (), uuid)
         self.there = True
         return id
 
@@ -88,6 +94,7 @@ class FakeCeph:
             osds=tuple(self.osds[id] for id in sorted(self.osds)),
             flags=frozenset(self.flags),
             pools={1: "vms"},
+            fsid=self.fsid,
         )
 
     def stoppable(self, ids: Sequence[int]) -> Stoppable:
@@ -178,14 +185,16 @@ class FakeOsdHost:
         """A disk is there."""
         self.devices[device.path] = device
 
-    def add_osd(self, path: str) -> int:
-        """A disk is there with an OSD on it, which is up and in."""
+    def add_osd(self, path: str, *, lvm: bool = False) -> int:
+        """An OSD is on a disk, up and in; `lvm`: on a logical volume, beside what else the disk holds."""
         id = self._ceph.add_osd(self._node)
-        self.add(Device(path, block=True, size=TERABYTE, osd=id))
+        if not lvm or path not in self.devices:
+            self.add(Device(path, block=True, size=TERABYTE))
+        self._made_on(path, id, lvm)
         return id
 
     def local(self) -> bool:
-        return any(device.osd is not None for device in self.devices.values())
+        return any(device.osds for device in self.devices.values())
 
     def device(self, path: str) -> Device:
         return self.devices.get(path, Device(path, block=False))
@@ -193,17 +202,27 @@ class FakeOsdHost:
     def prepare(self, path: str) -> None:
         id = self._ceph.add_osd(self._node)
         self._ceph.change(id, up=False)
-        self.devices[path] = replace(self.devices[path], osd=id)
+        self._made_on(path, id, lvm=False)
 
     def start(self, id: int, path: str) -> None:
         self._ceph.change(id, up=True)
 
-    def path_of(self, id: int) -> str | None:
-        return next((path for path, device in self.devices.items() if device.osd == id), None)
+    def osds(self) -> Sequence[LocalOsd]:
+        return tuple(dict.fromkeys(osd for device in self.devices.values() for osd in device.osds))
 
     def stop(self, id: int) -> None:
         if id in self._ceph.osds:
             self._ceph.change(id, up=False)
 
-    def wipe(self, id: int, path: str) -> None:
-        self.devices[path] = Device(path, block=True, size=self.devices[path].size)
+    def wipe(self, osd: LocalOsd) -> None:
+        for path in osd.devices:
+            device = self.devices[path]
+            left = tuple(other for other in device.osds if other != osd) if osd.lvm else ()
+            holders = tuple(f"osd-{other.uuid}" for other in left)
+            self.devices[path] = Device(path, block=True, size=device.size, osds=left, holders=holders)
+
+    def _made_on(self, path: str, id: int, lvm: bool) -> None:
+        uuid, device = self._ceph.osds[id].uuid, self.devices[path]
+        volumes = (f"/dev/ceph/osd-{uuid}",) if lvm else ()
+        osd = LocalOsd(id, uuid, self._ceph.fsid, (path,), lvm=lvm, volumes=volumes)
+        self.devices[path] = replace(device, osds=(*device.osds, osd))

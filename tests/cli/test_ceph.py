@@ -79,7 +79,7 @@ def test_an_osd_is_added_and_removed(typed: Keyboard) -> None:
     removed = typed.type("storage", "osd", "remove", "osd.4", "--yes")
     assert removed.code == 0, removed
     assert "moving its data" in removed.out and "osd.4 is removed, and /dev/sdc of hv1 is empty" in removed.out
-    assert 4 not in cluster.ceph.osds and cluster.osd_host("hv1").devices["/dev/sdc"].osd is None
+    assert 4 not in cluster.ceph.osds and cluster.osd_host("hv1").devices["/dev/sdc"].osds == ()
 
 
 def test_a_device_in_use_is_refused_with_the_reason_and_untouched(typed: Keyboard) -> None:
@@ -109,6 +109,34 @@ def test_a_removal_that_is_cancelled_before_its_end_takes_the_osd_back_in(typed:
     assert typed.cluster.ceph.osds[0].inside
 
 
+def test_a_removal_that_is_cancelled_while_its_daemon_is_away_takes_the_osd_back_in(typed: Keyboard) -> None:
+    cluster = typed.cluster
+    said = typed.begin("storage", "osd", "remove", "0", "--yes")
+    assert cluster.run_until(lambda: not cluster.ceph.osds[0].inside, 30)
+    cluster.kill_daemon("hv1")
+    task = typed.type("storage", "task", "list", "--format", "json").rows[0]["id"]
+    assert typed.type("storage", "task", "cancel", task).code == 0
+    cluster.start_daemon("hv1")
+    assert cluster.run_until(said.has_ended, 200)
+    assert said.code == 4
+    assert cluster.ceph.osds[0].inside
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_removal_whose_osd_is_empty_is_not_broken_off(typed: Keyboard, away: bool) -> None:
+    cluster = typed.cluster
+    said = typed.begin("storage", "osd", "remove", "0", "--yes")
+    assert cluster.run_until(lambda: not cluster.ceph.osds[0].up, 200)
+    if away:
+        cluster.kill_daemon("hv1")
+    task = typed.type("storage", "task", "list", "--format", "json").rows[0]["id"]
+    assert typed.type("storage", "task", "cancel", task).code == 0
+    if away:
+        cluster.start_daemon("hv1")
+    assert cluster.run_until(said.has_ended, 200)
+    assert said.code == 0 and 0 not in cluster.ceph.osds
+
+
 def test_a_removal_goes_on_where_it_was_when_its_daemon_is_back(typed: Keyboard) -> None:
     cluster = typed.cluster
     said = typed.begin("storage", "osd", "remove", "0", "--yes")
@@ -118,7 +146,7 @@ def test_a_removal_goes_on_where_it_was_when_its_daemon_is_back(typed: Keyboard)
     cluster.start_daemon("hv1")
     assert cluster.run_until(said.has_ended, 200)
     assert said.code == 0, said
-    assert 0 not in cluster.ceph.osds and cluster.osd_host("hv1").devices["/dev/sdb"].osd is None
+    assert 0 not in cluster.ceph.osds and cluster.osd_host("hv1").devices["/dev/sdb"].osds == ()
 
 
 @pytest.mark.parametrize(
@@ -128,6 +156,7 @@ def test_a_removal_goes_on_where_it_was_when_its_daemon_is_back(typed: Keyboard)
         (("osd", "out", "x7"), "'x7' is no OSD; write its number, as 3 or osd.3"),
         (("osd", "add", "hv1", "sdc", "--yes"), "'sdc' is no device; write its path on hv1, as /dev/sdb"),
         (("osd", "add", "hv1", "/dev/../etc/x", "--yes"), "'/dev/../etc/x' is no device"),
+        (("osd", "add", "hv1", "/dev/\udcff", "--yes"), r"'/dev/\udcff' is no device"),
         (("osd", "add", "hv9", "/dev/sdc", "--yes"), "there is no node 'hv9'"),
         (("osd", "add", "bare1", "/dev/sdc", "--yes"), "bare1 does not have the storage role"),
         (("flag", "set", "nout"), "Ceph has no flag 'nout'; did you mean noout"),

@@ -81,6 +81,8 @@ def test_a_cluster_that_is_well_tells_of_its_parts(made: Made) -> None:
         (2, "hv3", True, True),
     ]
     assert all(osd.kind == "hdd" and osd.weight > 0 and osd.addresses for osd in survey.osds)
+    assert len({osd.uuid for osd in survey.osds}) == 3 and all(len(osd.uuid) == 36 for osd in survey.osds)
+    assert len(survey.fsid) == 36
     assert survey.monitors == survey.quorum != ()
     assert survey.mgr and not survey.recovering
     assert 0 < survey.free <= survey.total

@@ -217,6 +217,9 @@ def test_an_osd_is_made_of_a_device_and_removed_again(ceph: MiniCeph, elsewhere:
         until(
             lambda: OSD_ID in osds_in(read_facts(host.admin, "hv4")), lambda: read_facts(host.admin, "hv4")
         )  # by its host in the CRUSH tree
+        (found,) = machine.osds()
+        (known,) = (osd for osd in cluster.survey().osds if osd.id == OSD_ID)
+        assert (found.cluster, found.uuid) == (cluster.survey().fsid, known.uuid)
         again = host.done(requests.add_osd(host.client, "hv4", device))
         assert again.phase is TaskPhase.FAILED and f"holds osd.{OSD_ID} already" in again.message
         removed = host.done(requests.remove_osd(host.client, OSD_ID, lambda seat: None))
@@ -225,6 +228,7 @@ def test_an_osd_is_made_of_a_device_and_removed_again(ceph: MiniCeph, elsewhere:
             f"osd.{OSD_ID} is removed, and {device} of hv4 is empty",
         )
     assert [osd.id for osd in cluster.survey().osds] == [0, 1, 2]
+    assert elsewhere.run(["mountpoint", "--quiet", f"/var/lib/ceph/osd/ceph-{OSD_ID}"], timeout=30).code != 0
     assert why_not_device(machine.device(device)) == ""
     RUN.run(["ceph", "--conf", str(ceph.conf), "osd", "crush", "rm", "hv4"], timeout=30)
     ceph.wait_healthy()

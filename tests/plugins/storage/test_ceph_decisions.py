@@ -11,7 +11,7 @@ from pvc.plugins.storage.ceph.decide.devices import why_failed, why_not_device
 from pvc.plugins.storage.ceph.decide.health import owner, why_not_stop
 from pvc.plugins.storage.ceph.decide.removal import STALL, Drain, Next, next_of
 from pvc.plugins.storage.ceph.decide.survey import survey_of, why_not_destroy
-from pvc.plugins.storage.ceph.osdhost import Device
+from pvc.plugins.storage.ceph.osdhost import Device, LocalOsd
 from pvc.plugins.storage.ceph.published import CephState, OsdState, published
 
 FREE = Device("/dev/sdb", block=True, size=1 << 40)
@@ -28,7 +28,7 @@ NODES = {"hv1": "10.0.0.1", "hv2": "10.0.0.2"}
         (replace(FREE, holders=("dm-0",), parts=("/dev/mapper/x",)), "in use by dm-0 (LVM"),
         (replace(FREE, signatures=("ext4",)), "holds data (ext4)"),
         (replace(FREE, signatures=("ceph_bluestore",)), "holds an OSD of some cluster"),
-        (replace(FREE, osd=7, signatures=("ceph_bluestore",)), "holds osd.7 already"),
+        (replace(FREE, osds=(LocalOsd(7, "u", "f"),), signatures=("ceph_bluestore",)), "holds osd.7 already"),
         (replace(FREE, read_only=True), "is read-only"),
         (replace(FREE, size=1 << 20), "has 1 MiB"),
     ],

@@ -61,6 +61,8 @@ class Osd:
     """In the CRUSH tree; by default its size in TiB."""
     addresses: tuple[str, ...] = ()
     """IP addresses at which it is, or was last; none: it was never up."""
+    uuid: str = ""
+    """Its own, which no other OSD ever has. A number is given away again once an OSD is purged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Survey:
     osds: tuple[Osd, ...] = ()
     flags: frozenset[str] = frozenset()
     pools: Mapping[int, str] = field(default_factory=dict)
+    fsid: str = ""
+    """The UUID of the cluster."""
 
     @property
     def recovering(self) -> bool:

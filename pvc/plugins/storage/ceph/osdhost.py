@@ -1,7 +1,32 @@
 """What pvc needs of the machine whose disks OSDs are made of. Values and a Protocol, no I/O."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOsd:
+    """What a machine's devices hold of one OSD, of whichever cluster, as is written on them."""
+
+    id: int
+    uuid: str
+    """Its own: another OSD may have its number, one of another cluster or one that came later."""
+    cluster: str
+    """The fsid of its cluster."""
+    data: tuple[str, ...] = ()
+    """The devices that its data are on. It has them to itself unless it is on logical volumes."""
+    further: tuple[str, ...] = ()
+    """Likewise the devices of its block.db and block.wal."""
+    lvm: bool = False
+    """It is on logical volumes: the same devices may hold those of others."""
+    volumes: tuple[str, ...] = ()
+    """Those logical volumes that say that they are its data: one, unless somebody has made copies."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All its devices, each once."""
+        return tuple(dict.fromkeys(self.data + self.further))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +48,8 @@ class Device:
     """Other devices that use it, such as dm-0."""
     signatures: tuple[str, ...] = ()
     """What is recognised on it: file systems, partition tables, volume groups."""
-    osd: int | None = None
-    """The OSD whose data it holds."""
+    osds: tuple[LocalOsd, ...] = ()
+    """The OSDs, of whichever cluster, that have something on it."""
 
 
 class OsdHost(Protocol):
@@ -42,11 +67,12 @@ class OsdHost(Protocol):
     def start(self, id: int, path: str) -> None:
         """Have the OSD run whose data a device holds; nothing changes if it runs."""
 
-    def path_of(self, id: int) -> str | None:
-        """The device that holds an OSD's data; None: this machine has none for it."""
+    def osds(self) -> Sequence[LocalOsd]:
+        """The OSDs, of whichever cluster, that this machine's devices hold something of. Changes nothing."""
 
     def stop(self, id: int) -> None:
         """Have an OSD's daemon end, and not come back with the machine; nothing changes if it does not run."""
 
-    def wipe(self, id: int, path: str) -> None:
-        """Destroy what an OSD that was purged has left on a device."""
+    def wipe(self, osd: LocalOsd) -> None:
+        """Destroy what an OSD that was purged has left: its logical volumes and no others, or, where it is not on
+        logical volumes, all that its devices hold."""

@@ -9,16 +9,19 @@ from pvc.core.context import Context
 from pvc.core.storage import StorageError
 from pvc.plugins.storage.ceph.cluster import FLAGS, NOOUT, CephCluster, Osd
 from pvc.plugins.storage.ceph.decide.devices import why_not_device
+from pvc.plugins.storage.ceph.decide.remains import made_on
 from pvc.plugins.storage.ceph.decide.removal import Drain, Next, next_of
 from pvc.plugins.storage.ceph.noout import NooutKeeper
 from pvc.plugins.storage.ceph.osdhost import OsdHost
 from pvc.plugins.storage.ceph.watch import CephEyes, CephWatch
+from pvc.plugins.storage.ceph.wiping import Remains
 from pvc.plugins.storage.records import Task, TaskKind
 
 LOOK = 2.0
 """Seconds between looks at how far Ceph is with what is slow."""
 CHANGE = 120.0
 """Seconds that an OSD may take to come up, or to be seen down."""
+EMPTYING = "moving its data to other OSDs"
 
 
 class Attempt(Protocol):
@@ -26,8 +29,11 @@ class Attempt(Protocol):
 
     def __call__(self, done: int, total: int) -> None: ...
 
-    def stage(self, doing: str) -> None:
-        """Note, before it begins, what is done now."""
+    def see_it_through(self) -> None:
+        """From now on the work is not broken off, whoever asks."""
+
+    def stage(self, doing: str, *, osd_uuid: str = "") -> None:
+        """Note, before it begins, what is done now, and to which OSD; later attempts find that in the task."""
 
     @property
     def cancelled(self) -> bool:
@@ -62,49 +68,51 @@ class OsdWork:
     def add(self, task: Task, attempt: Attempt) -> str:
         """Make an OSD of a device that holds nothing, and have it run. Raises StorageError."""
         device = self._host.device(task.path)
-        own = task.attempts > 1 and bool(task.doing) and device.osd is not None
-        if not own:
-            if why := why_not_device(device):
-                raise StorageError(why)
-            self._ceph.survey()  # without a cluster that answers nothing is written to the device
+        begun = task.attempts > 1 and bool(task.doing)
+        if not (begun and device.osds) and (why := why_not_device(device)):
+            raise StorageError(why)
+        cluster = self._ceph.survey().fsid  # without a cluster that answers nothing is written to the device
+        if not device.osds:
             attempt.stage("preparing the device")
             self._host.prepare(device.path)
             device = self._host.device(device.path)
-        if (id := device.osd) is None:
+        if (osd := made_on(device, cluster)) is None:
             raise StorageError(f"ceph-volume has left no OSD on {device.path}; see its log in /var/log/ceph")
-        attempt.stage(f"starting osd.{id}")
-        self._host.start(id, device.path)
-        self._wait(id, up=True)
-        return f"osd.{id} is up on {device.path} of {self._node}"
+        attempt.stage(f"starting osd.{osd.id}")
+        self._host.start(osd.id, device.path)
+        self._wait(osd.id, up=True)
+        return f"osd.{osd.id} is up on {device.path} of {self._node}"
 
     def remove(self, task: Task, attempt: Attempt) -> str:
         """Have Ceph move what an OSD holds elsewhere, take the OSD out of the cluster, and wipe its device.
 
-        Cancelled before its end in Ceph it is taken back in. Raises StorageError.
+        Cancelled as long as it still holds data it is taken back in. Raises StorageError.
         """
         if (id := task.osd) is None:
             raise StorageError("the task names no OSD; ask for it again with this version of pvc")
-        if task.attempts <= 1 or not task.doing:
-            self._own(id)
-        path = self._host.path_of(id)
+        uuid = self._noted(task) if task.attempts > 1 and task.doing else self._begin(id, attempt)
+        remains = self._remains(id, uuid)
         drain = Drain(0, -1, self._runtime.monotonic())
         while True:
-            osd = self._find(id)
+            holder = self._find(id)
+            osd = holder if holder is not None and holder.uuid == uuid else None
             match next_of(osd, self._ceph.safe_to_destroy(id) if osd is not None and not osd.inside else ""):
                 case Next.MARK_OUT:
-                    attempt.stage("moving its data to other OSDs")
+                    attempt.stage(EMPTYING)
                     self._ceph.mark(id, False)
                 case Next.DRAIN:
                     drain = self._drain(id, drain, attempt)
                 case Next.STOP:
+                    attempt.see_it_through()  # its data are elsewhere by now, and it would come back empty
                     attempt.stage("stopping its daemon")
                     self._host.stop(id)
                     self._wait(id, up=False)
                 case Next.PURGE:
+                    attempt.see_it_through()
                     attempt.stage("removing it from the cluster")
                     self._ceph.purge(id)
                 case Next.WIPE:
-                    return self._wipe(id, path)
+                    return remains.wipe(holder.uuid if holder else "")
 
     def mark(self, task: Task, attempt: Attempt) -> str:
         """Mark an OSD in or out. Raises StorageError."""
@@ -130,10 +138,33 @@ class OsdWork:
         finally:
             self._watch.hurry()
 
-    def _own(self, id: int) -> None:
-        look = self._eyes.look()
-        if all(osd.id != id for osd in look.own):
+    def _begin(self, id: int, attempt: Attempt) -> str:
+        """The UUID of the OSD of this node with that number, once it is noted. Raises StorageError."""
+        osd = next((osd for osd in self._eyes.look().own if osd.id == id), None)
+        if osd is None:
             raise StorageError(f"osd.{id} is not on {self._node}; `pvc storage osd list` shows where it is")
+        if why := self._remains(id, osd.uuid).why_not():
+            raise StorageError(
+                f"osd.{id} is left as it is, for its device could not be wiped: {why};"
+                " see to that first, or remove it with Ceph's own tools"
+            )
+        attempt.stage(EMPTYING, osd_uuid=osd.uuid)
+        return osd.uuid
+
+    def _noted(self, task: Task) -> str:
+        """The UUID of the OSD that an earlier attempt has begun with: its number may be another one's by now.
+
+        Raises StorageError.
+        """
+        if not task.osd_uuid and task.osd is not None and self._find(task.osd) is not None:
+            raise StorageError(
+                f"an earlier version of pvc has begun with this, and has not noted which OSD was osd.{task.osd} then;"
+                f" see whether that of now shall go, and ask again: `pvc storage osd remove {task.osd}`"
+            )
+        return task.osd_uuid
+
+    def _remains(self, id: int, uuid: str) -> Remains:
+        return Remains(self._host, self._node, self._ceph.survey().fsid, id, uuid)
 
     def _drain(self, id: int, drain: Drain, attempt: Attempt) -> Drain:
         now = self._runtime.monotonic()
@@ -148,12 +179,6 @@ class OsdWork:
             )
         self._runtime.sleep(LOOK)
         return drain
-
-    def _wipe(self, id: int, path: str | None) -> str:
-        if path is None:
-            return f"osd.{id} is removed; its device was not found on {self._node}, and was not wiped"
-        self._host.wipe(id, path)
-        return f"osd.{id} is removed, and {path} of {self._node} is empty"
 
     def _wait(self, id: int, *, up: bool) -> None:
         """Wait until Ceph sees an OSD up or down. Raises StorageError."""

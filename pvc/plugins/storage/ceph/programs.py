@@ -6,6 +6,7 @@ import msgspec
 
 from pvc.core.process import CommandFailed, Finished, Processes
 from pvc.core.storage import StorageError, StorageUnusable
+from pvc.plugins.storage.longprograms import TIED
 from pvc.plugins.storage.schema import CephSettings
 
 GRACE = 2.0
@@ -23,14 +24,17 @@ class CephPrograms:
         """The command line of a program, as this client."""
         return [program, "--conf", self.settings.conf, "--id", self.settings.user, *words]
 
-    def run(self, program: str, *words: str, timeout: float | None = None, stdin: str | None = None) -> Finished:
+    def run(
+        self, program: str, *words: str, timeout: float | None = None, stdin: str | None = None, tied: bool = False
+    ) -> Finished:
         """Run to the end, whatever the exit code; `timeout`: seconds, by default the configured deadline.
 
-        Raises StorageUnusable if it is not there, or does not end in time.
+        `tied`: it does not outlive this daemon. Raises StorageUnusable if it is not there, or does not end in time.
         """
         seconds = self.settings.deadline if timeout is None else timeout
+        command = [*(TIED if tied else ()), *self.command(program, *words)]
         try:
-            return self._processes.run(self.command(program, *words), timeout=seconds + GRACE, stdin=stdin)
+            return self._processes.run(command, timeout=seconds + GRACE, stdin=stdin)
         except CommandFailed as failed:
             raise StorageUnusable(f"Ceph cannot be asked: {failed}") from failed
 

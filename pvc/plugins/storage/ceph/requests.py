@@ -10,6 +10,7 @@ from pvc.core.lookup import NotFound, all_nodes, demand_role, find_node, nearest
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.ceph.cluster import FLAGS
 from pvc.plugins.storage.ceph.published import CephState, OsdState, best_of, osds_in, state_in
+from pvc.plugins.storage.decide.names import is_text
 from pvc.plugins.storage.records import Task, TaskKind, in_hand
 from pvc.plugins.storage.requests.asking import Client, ask, make_places
 from pvc.plugins.storage.requests.ledger import Refused
@@ -68,7 +69,7 @@ def osd_number(text: str) -> int:
 
 def add_osd(client: Client, node: str, device: str) -> Task:
     """Make an OSD of a device of a node. Raises Refused, NotFound, LacksRole, Disconnected."""
-    if not device.startswith("/dev/") or ".." in device.split("/"):
+    if not device.startswith("/dev/") or ".." in device.split("/") or not is_text(device):
         raise Refused(f"{device!r} is no device; write its path on {node}, as /dev/sdb")
 
     def check(sight: Sight, tasks: Sequence[Task]) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 
 from pvc.core.process import CommandFailed, Processes
 from pvc.core.storage import StorageError
+from pvc.core.systemd import outside as by_systemd
 from pvc.plugins.storage.ceph.decide.devices import why_failed
-from pvc.plugins.storage.ceph.osdhost import Device
+from pvc.plugins.storage.ceph.decide.listing import lvm_osds, raw_osds
+from pvc.plugins.storage.ceph.osdhost import Device, LocalOsd
 from pvc.plugins.storage.schema import CephSettings
 
 QUICK = 30.0
@@ -27,11 +29,18 @@ SYSTEMD = Path("/run/systemd/system")
 class CephVolume:
     """The real `OsdHost`."""
 
-    def __init__(self, processes: Processes, settings: CephSettings, systemd: bool | None = None) -> None:
-        """`systemd`: whether it starts the OSDs; None: look."""
+    def __init__(
+        self,
+        processes: Processes,
+        settings: CephSettings,
+        systemd: bool | None = None,
+        outside: Sequence[str] | None = None,
+    ) -> None:
+        """`systemd`: whether it starts the OSDs; None: look. `outside`: see `core.systemd`; None: ask it."""
         self._processes = processes
         self._settings = settings
         self._systemd = SYSTEMD.is_dir() if systemd is None else systemd
+        self._outside = by_systemd() if outside is None else tuple(outside)
 
     def local(self) -> bool:
         return any(DIRECTORY.glob("osd/ceph-*")) or any(DIRECTORY.glob("*/osd.*"))
@@ -52,7 +61,7 @@ class CephVolume:
             parts=tuple(one["name"] for one in _below(block)),
             holders=_holders(path),
             signatures=self._signatures(path),
-            osd=next((id for id, device in self._osds().items() if device == path), None),
+            osds=tuple(osd for osd in self.osds() if path in osd.devices),
         )
 
     def prepare(self, path: str) -> None:
@@ -69,8 +78,11 @@ class CephVolume:
             conf = ("--conf", self._settings.conf)
             self._check("ceph-osd", *conf, "--id", str(id), "--setuser", "ceph", "--setgroup", "ceph")
 
-    def path_of(self, id: int) -> str | None:
-        return self._osds().get(id)
+    def osds(self) -> Sequence[LocalOsd]:
+        raw = raw_osds(_json(self._volume("raw", "list", "--format", "json")))
+        lvm = lvm_osds(_json(self._volume("lvm", "list", "--format", "json")))
+        on_volumes = {osd.uuid for osd in lvm}  # the first list has some of these too, by Ceph's version
+        return [*lvm, *(osd for osd in raw if osd.uuid not in on_volumes)]
 
     def stop(self, id: int) -> None:
         if self._systemd:
@@ -78,10 +90,18 @@ class CephVolume:
         elif (pid := self._pid(id)) is not None:
             self._check("kill", str(pid))
 
-    def wipe(self, id: int, path: str) -> None:
-        with suppress(StorageError):  # it may not be mounted
-            self._check("umount", f"/var/lib/ceph/osd/ceph-{id}")
-        self._volume("lvm", "zap", "--destroy", path, timeout=SLOW)
+    def wipe(self, osd: LocalOsd) -> None:
+        directory = f"/var/lib/ceph/osd/ceph-{osd.id}"
+        _, mounted = self._run("cat", f"{directory}/fsid")
+        if mounted.strip() == osd.uuid:
+            with suppress(StorageError):  # it may be no mount
+                self._check(*self._freely("umount", directory))
+        if osd.lvm:  # by a device it would wipe each volume there, whose ever it is
+            check = [] if self._systemd else ["--no-systemd"]
+            which = ("--osd-id", str(osd.id), "--osd-fsid", osd.uuid)
+            self._volume("lvm", "zap", "--destroy", *check, *which, timeout=SLOW)
+        else:
+            self._volume("lvm", "zap", "--destroy", *osd.devices, timeout=SLOW)
 
     @property
     def _lvm(self) -> bool:
@@ -90,15 +110,6 @@ class CephVolume:
     def _signatures(self, path: str) -> tuple[str, ...]:
         text = self._check("wipefs", "--json", path)
         return tuple(one["type"] for one in json.loads(text or "{}").get("signatures", ()))
-
-    def _osds(self) -> dict[int, str]:
-        """The devices of this machine that hold OSDs of this cluster, whichever way these were made."""
-        found: dict[int, str] = {}
-        for one in _json(self._volume("raw", "list", "--format", "json")).values():
-            found[one["osd_id"]] = one["device"]
-        for id, parts in _json(self._volume("lvm", "list", "--format", "json")).items():
-            found.update({int(id): device for part in parts for device in part["devices"] if part["type"] == "block"})
-        return found
 
     def _pid(self, id: int) -> int | None:
         """The daemon of an OSD where systemd does not run it, as its pid file and its command line say."""
@@ -111,7 +122,14 @@ class CephVolume:
         return None
 
     def _volume(self, *words: str, timeout: float = 60.0) -> str:
-        return self._check("ceph-volume", *words, timeout=timeout)
+        return self._check(*self._freely("ceph-volume", *words, timeout=timeout), timeout=timeout)
+
+    def _freely(self, *command: str, timeout: float = QUICK) -> Sequence[str]:
+        """A command that mounts, makes volumes or writes to `/etc`, as one that is not kept from it."""
+        if not self._outside:
+            return command
+        environment = (f"--setenv={name}={value}" for name, value in self._environment().items())
+        return (*self._outside, f"--property=RuntimeMaxSec={timeout:g}", *environment, "--", *command)
 
     def _check(self, *command: str, timeout: float = QUICK) -> str:
         try:
@@ -120,7 +138,8 @@ class CephVolume:
             raise StorageError(str(failed)) from failed
         if done.code != 0:
             why = why_failed(done.stderr) or f"it ended with code {done.code}"
-            raise StorageError(f"{' '.join(command[:3])}: {why}; its log is in /var/log/ceph")
+            of_it = command[command.index("--") + 1 :] if "--" in command else command
+            raise StorageError(f"{' '.join(of_it[:3])}: {why}; its log is in /var/log/ceph")
         return done.stdout
 
     def _run(self, *command: str) -> tuple[int, str]:

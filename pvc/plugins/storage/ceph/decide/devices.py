@@ -20,8 +20,9 @@ def why_not_device(device: Device) -> str:
         return f"{path} is no block device; `lsblk` shows those of the node"
     if device.mounts:
         return f"{path} is in use: mounted at {', '.join(device.mounts)}; unmount it first if nobody needs it"
-    if device.osd is not None:
-        return f"{path} holds osd.{device.osd} already; `pvc storage osd list` shows it"
+    if device.osds:
+        held = ", ".join(f"osd.{osd.id}" for osd in device.osds)
+        return f"{path} holds {held} already; `pvc storage osd list` shows it if it is of this cluster"
     if device.holders:
         return f"{path} is in use by {', '.join(device.holders)} (LVM, RAID or encryption); take it out of that first"
     if device.parts:

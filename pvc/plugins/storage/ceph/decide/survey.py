@@ -35,6 +35,7 @@ def survey_of(answers: Iterable[Answer]) -> Survey:
             osds=_osds(tree, dump),
             flags=frozenset(dump["flags"].split(",")),
             pools={one["pool"]: one["pool_name"] for one in dump["pools"]},
+            fsid=dump["fsid"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"Ceph's answer lacks {error}; pvc knows Ceph 16 and what answers like it") from error
@@ -90,6 +91,7 @@ def _osds(tree: Answer, dump: Answer) -> tuple[Osd, ...]:
             kind=nodes.get(one["osd"], {}).get("device_class", ""),
             weight=round(nodes.get(one["osd"], {}).get("crush_weight", 0.0), 4),
             addresses=_addresses(one),
+            uuid=one["uuid"],
         )
         for one in dump["osds"]
     )
