@@ -27,6 +27,10 @@ class NoSuchImage(StorageError):
     """The pool has no image, or the image no snapshot, of that name."""
 
 
+class DamagedImage(StorageError):
+    """The pool has the image, and it cannot be read: nothing can be done with it but to remove it."""
+
+
 class ImageExists(StorageError):
     """The pool has an image, or the image a snapshot, of that name already."""
 
@@ -146,13 +150,13 @@ class Backend(Protocol):
         """The names of all images in the pool, those that pvc knows nothing of included."""
 
     def inspect(self, image: str) -> Image:
-        """One image. Raises NoSuchImage."""
+        """One image. Raises NoSuchImage, DamagedImage."""
 
     def create(self, image: str, size: int) -> None:
         """Make an empty image of `size` bytes. Raises ImageExists."""
 
     def remove(self, image: str) -> None:
-        """Destroy an image and its snapshots. Raises NoSuchImage, ImageInUse."""
+        """Destroy an image and its snapshots, a damaged one too. Raises NoSuchImage, ImageInUse."""
 
     def resize(self, image: str, size: int) -> None:
         """Give an image another size; what lies beyond a smaller one is lost. Raises NoSuchImage, ImageInUse."""
@@ -161,9 +165,10 @@ class Backend(Protocol):
         """Raises NoSuchImage, ImageExists, ImageInUse."""
 
     def clone(self, image: str, snapshot: str | None, new: str, report: Report) -> None:
-        """Make an image with the contents of another, or of a snapshot of it. Raises NoSuchImage, ImageExists.
+        """Make an image with the contents of another, or of a snapshot of it: as large as that was, too.
 
-        And ImageInUse where the storage can read only what no program has open.
+        Raises NoSuchImage, ImageExists; ImageInUse where the storage can read only what no program has open;
+        Unsupported where it cannot read all of a snapshot that is larger than the image is now.
         """
 
     def load(self, path: str, image: str, report: Report) -> None:
@@ -175,7 +180,9 @@ class Backend(Protocol):
     def save(self, image: str, snapshot: str | None, path: str, format: str, report: Report) -> None:
         """Write an image, or a snapshot of it, to a new file on this node, `raw` or `qcow2`.
 
-        Raises NoSuchImage, ImageExists if the file is there, ImageInUse as `clone` does.
+        `report` is told something once it is known that there is no such file, and before there is: that tells a later
+        attempt whether a file that it meets may be of the one before.
+        Raises NoSuchImage, ImageExists if the file is there, ImageInUse and Unsupported as `clone` does.
         """
 
     def add_snapshot(self, image: str, snapshot: str) -> None:

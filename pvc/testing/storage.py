@@ -13,6 +13,7 @@ from typing import Any
 from pvc.core.runtime import Runtime
 from pvc.core.storage import (
     BadPool,
+    DamagedImage,
     Disk,
     Feature,
     HypervisorSecret,
@@ -59,6 +60,8 @@ class FakeImage:
     made: float | None = None
     """Seconds since the epoch; None: nobody knows."""
     snapshots_made: dict[str, float] = field(default_factory=dict)
+    damage: str = ""
+    """Why it cannot be read; empty: it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,8 @@ class FakeBackend:
     def inspect(self, image: str) -> Image:
         self._enter("inspect")
         found = self._find(image)
+        if found.damage:
+            raise DamagedImage(f"{image} {found.damage}; remove it")
         return Image(
             size=found.contents.size,
             format=found.format,

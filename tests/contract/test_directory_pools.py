@@ -12,6 +12,7 @@ import pytest
 from pvc.core.process import Finished, Running, SystemProcesses
 from pvc.core.storage import (
     BadPool,
+    DamagedImage,
     ImageExists,
     ImageInUse,
     NoSuchImage,
@@ -19,10 +20,13 @@ from pvc.core.storage import (
     Report,
     StorageError,
     StorageUnusable,
+    Unsupported,
 )
 from pvc.core.threads import ThreadRuntime
 from pvc.plugins.storage.directory import imagefiles
 from pvc.plugins.storage.directory.backend import STALE, opener
+from pvc.plugins.storage.directory.foreign import look_at
+from pvc.plugins.storage.directory.qemuimg import QemuImg
 from pvc.plugins.storage.filesystem import SystemDirectories
 from tests.contract.storages import MEBIBYTE, Directory, await_lock, held_by_qemu_io
 
@@ -63,8 +67,11 @@ def foreign(pool: Directory, kind: str) -> str:
     path = pool.new_path()
     base = pool.file("x", SIZE)
     match kind:
-        case "vmdk" | "vdi" | "vhdx":
-            qemu_img(pool, "create", "-q", "-f", kind, path, str(SIZE))
+        case kind if kind in OTHER_FORMATS:
+            qemu_img(pool, "create", "-q", "-f", *OTHER_FORMATS[kind], path, str(SIZE))
+        case "luks":
+            path = base
+            overwrite(path, 0, b"LUKS\xba\xbe\0\1")
         case "backing":
             qemu_img(pool, "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, path)
         case "data":
@@ -88,10 +95,34 @@ def foreign(pool: Directory, kind: str) -> str:
     return path
 
 
-KINDS = ["vmdk", "vdi", "vhdx", "backing", "data", "encrypted", "cut off", "broken", "pipe", "directory", "empty"]
+OTHER_FORMATS: Mapping[str, Sequence[str]] = {
+    "vmdk": ("vmdk",),
+    "vmdk of parts": ("vmdk", "-o", "subformat=twoGbMaxExtentFlat"),
+    "vdi": ("vdi",),
+    "vhd": ("vpc",),
+    "fixed vhd": ("vpc", "-o", "subformat=fixed"),
+    "vhdx": ("vhdx",),
+    "qed": ("qed",),
+    "qcow": ("qcow",),
+    "parallels": ("parallels",),
+}
+"""As qemu-img makes them."""
+KINDS = [
+    "luks",
+    "backing",
+    "data",
+    "encrypted",
+    "cut off",
+    "broken",
+    "pipe",
+    "directory",
+    "empty",
+    "relative",
+    "missing",
+]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "relative", "missing"])
+@pytest.mark.parametrize("kind", [*OTHER_FORMATS, *KINDS])
 def test_what_is_no_plain_image_is_refused_and_leaves_nothing(qcow2: Directory, kind: str) -> None:
     path = foreign(qcow2, kind)
     with pytest.raises(StorageError) as refused:
@@ -99,6 +130,54 @@ def test_what_is_no_plain_image_is_refused_and_leaves_nothing(qcow2: Directory, 
     assert path in str(refused.value)
     assert not isinstance(refused.value, NoSuchImage | ImageExists)
     assert list(qcow2.path.iterdir()) == []
+
+
+class Told(SystemProcesses):
+    """Notes each program with its words."""
+
+    def __init__(self) -> None:
+        self.commands: list[Sequence[str]] = []
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        self.commands.append(command)
+        return super().run(command, timeout=timeout, env=env, stdin=stdin)
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        self.commands.append(command)
+        return super().start(command, output=output, env=env, new_session=new_session)
+
+
+@pytest.mark.parametrize("kind", [*OTHER_FORMATS, "luks", "backing", "data", "encrypted"])
+def test_no_program_opens_a_file_that_could_lead_to_others(qcow2: Directory, kind: str) -> None:
+    path = foreign(qcow2, kind)
+    told = Told()
+    with pytest.raises(StorageError, match="qemu-img convert"):
+        look_at(path, QemuImg(told))
+    assert told.commands == []
+
+
+def test_a_raw_disk_with_the_bytes_of_another_format_is_loaded_once_it_is_qcow2(qcow2: Directory) -> None:
+    path, other = foreign(qcow2, "luks"), qcow2.new_path()
+    qemu_img(qcow2, "convert", "-f", "raw", "-O", "qcow2", path, other)
+    qcow2.backend.load(other, "disk", ignore)
+    qcow2.backend.save("disk", None, f"{other}.raw", "raw", ignore)
+    assert Path(f"{other}.raw").read_bytes() == Path(path).read_bytes()
+
+
+def test_a_file_that_qemu_would_take_for_a_descriptor_of_others_is_loaded_as_it_is(tmp_path: Path) -> None:
+    told, pool = Told(), Directory(tmp_path, "raw")
+    path = pool.new_path()
+    secret = pool.file("s", SIZE)
+    text = f'version=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 8192 FLAT "{secret}" 0\n'
+    Path(path).write_bytes(text.encode().ljust(SIZE // 2, b"\n"))
+    options = {"path": str(pool.path), "format": "raw", "mount": "false"}
+    opener(told, ThreadRuntime(), SystemDirectories())(Pool("slow", "directory", options)).load(path, "disk", ignore)
+    assert Path(pool.file_of("disk")).read_bytes() == Path(path).read_bytes()
+    assert [command[command.index("-f") + 1] for command in told.commands] == ["raw", "raw"]
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
@@ -137,6 +216,13 @@ def test_images_are_not_for_everybody_to_read(pool: Directory) -> None:
     pool.backend.save("disk", None, path, "qcow2", ignore)
     for file in (pool.file_of("disk"), pool.file_of("copy"), path):
         assert Path(file).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_snapshot_that_was_made_by_hand_is_told_with_the_others(qcow2: Directory) -> None:
+    qcow2.backend.create("disk", SIZE)
+    qemu_img(qcow2, "snapshot", "-c", "mine", qcow2.file_of("disk"))
+    qcow2.backend.add_snapshot("disk", "ours")
+    assert qcow2.backend.inspect("disk").snapshots == ("mine", "ours")
 
 
 def test_files_of_others_are_seen_as_no_images(pool: Directory) -> None:
@@ -280,6 +366,35 @@ def test_an_image_that_a_crash_left_with_two_names_is_not_lost_by_renaming_it_to
     assert list(pool.backend.images()) == ["disk", "new"]
 
 
+@pytest.mark.parametrize("left", [b"", b"QFI\xfb\0\0\0\3", bytes(SIZE)])
+def test_an_image_that_cannot_be_read_is_neither_used_nor_replaced_but_removed(pool: Directory, left: bytes) -> None:
+    if pool.format == "raw" and left:
+        pytest.skip("whatever is in a raw image can be read")
+    Path(pool.file_of("disk")).write_bytes(left)
+    source = pool.file("a", SIZE)
+    assert list(pool.backend.images()) == ["disk"]
+    with pytest.raises(DamagedImage, match="remove the volume"):
+        pool.backend.inspect("disk")
+    with pytest.raises(DamagedImage):
+        pool.backend.clone("disk", None, "copy", ignore)
+    with pytest.raises(ImageExists):
+        pool.backend.load(source, "disk", ignore)
+    assert Path(pool.file_of("disk")).read_bytes() == left
+    pool.backend.remove("disk")
+    pool.backend.load(source, "disk", ignore)
+    assert (list(pool.backend.images()), pool.read("disk")) == (["disk"], "a")
+
+
+def test_an_image_whose_table_of_snapshots_is_cut_off_is_removed(qcow2: Directory) -> None:
+    qcow2.backend.create("disk", SIZE)
+    qcow2.backend.add_snapshot("disk", "one")
+    overwrite(qcow2.file_of("disk"), 64, (1 << 40).to_bytes(8, "big"))
+    with pytest.raises(DamagedImage, match="cut off"):
+        qcow2.backend.inspect("disk")
+    qcow2.backend.remove("disk")
+    assert list(qcow2.backend.images()) == []
+
+
 def test_without_hard_links_a_file_gets_its_name_all_the_same_and_replaces_nothing(tmp_path: Path) -> None:
     path, new = tmp_path / "path", tmp_path / "new"
     path.write_text("image")
@@ -289,6 +404,44 @@ def test_without_hard_links_a_file_gets_its_name_all_the_same_and_replaces_nothi
     with pytest.raises(FileExistsError):
         imagefiles._replace_placeholder(str(path), str(new))
     assert (path.read_text(), new.read_text()) == ("other", "image")
+
+
+def io(path: str, format: str, *commands: str) -> None:
+    """Have QEMU write, or read and compare."""
+    words = [word for command in commands for word in ("-c", command)]
+    done = SystemProcesses().run(["qemu-io", "-f", format, *words, path], timeout=60)
+    assert done.code == 0 and "failed" not in done.stdout, done.stdout + done.stderr
+
+
+def test_a_snapshot_is_copied_to_its_last_byte_once_its_volume_is_as_large_again(qcow2: Directory) -> None:
+    size, everything = 20 * MEBIBYTE, ("read -P 66 0 1M", "read -P 0 1M 14M", "read -P 65 15M 5M")
+    qcow2.backend.create("disk", size)
+    io(qcow2.file_of("disk"), "qcow2", "write -P 66 0 1M", "write -P 65 15M 5M")
+    qcow2.backend.add_snapshot("disk", "whole")
+    qcow2.backend.resize("disk", size // 2)
+    io(qcow2.file_of("disk"), "qcow2", "write -P 67 0 10M")
+    path = qcow2.new_path()
+    with pytest.raises(Unsupported, match="resize the volume to 20 MiB"):
+        qcow2.backend.clone("disk", "whole", "copy", ignore)
+    with pytest.raises(Unsupported, match="resize the volume to 20 MiB"):
+        qcow2.backend.save("disk", "whole", path, "raw", ignore)
+    assert [path.name for path in qcow2.path.iterdir()] == ["disk.qcow2"]
+    assert not Path(path).exists()
+    for now in (size, 2 * size):
+        qcow2.backend.resize("disk", now)
+        io(qcow2.file_of("disk"), "qcow2", f"write -P 68 {now - 512} 512")
+        qcow2.backend.clone("disk", "whole", "copy", ignore)
+        qcow2.backend.save("disk", "whole", path, "raw", ignore)
+        assert (qcow2.backend.inspect("copy").size, Path(path).stat().st_size) == (size, size)
+        io(qcow2.file_of("copy"), "qcow2", *everything)
+        io(path, "raw", *everything)
+        Path(path).unlink()
+        qcow2.backend.remove("copy")
+    qcow2.backend.resize("disk", size // 2)
+    qcow2.backend.roll_back("disk", "whole", ignore)
+    assert qcow2.backend.inspect("disk").size == size
+    io(qcow2.file_of("disk"), "qcow2", *everything)
+    qemu_img(qcow2, "check", "-q", "-f", "qcow2", qcow2.file_of("disk"))
 
 
 def test_a_copy_that_fails_leaves_nothing(qcow2: Directory) -> None:

@@ -1,18 +1,19 @@
 """What only Ceph has: on a small real cluster, and on one whose hosts are two network namespaces."""
 
 import base64
+import json
 import shutil
 import signal
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from pvc.core.process import Finished, Running, SystemProcesses
-from pvc.core.storage import ImageInUse, NoSuchImage, Pool, StorageError, StorageUnusable
+from pvc.core.storage import DamagedImage, ImageInUse, NoSuchImage, Pool, StorageError, StorageUnusable
 from pvc.core.threads import ThreadRuntime
 from pvc.lab.ceph import MiniCeph, missing_for_ceph
 from pvc.lab.cephtexts import Place
@@ -51,14 +52,134 @@ def test_a_load_that_is_stopped_on_its_way_leaves_nothing_although_ceph_takes_qe
     assert rbd.check("rbd", "ls", rbd.ceph.pool) == ""
 
 
+class Shifted(ThreadRuntime):
+    """A clock that is fast by so many seconds."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def now(self) -> float:
+        return super().now() + self._ahead
+
+
+DAYS = 2e5
+
+
+class Interrupted(SystemProcesses):
+    """Has something done while what it has started waits, with an image open."""
+
+    def __init__(self, rbd: Rbd, meanwhile: Callable[[], None]) -> None:
+        self._rbd = rbd
+        self._meanwhile = meanwhile
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        running = super().start(command, output=output, env=env, new_session=new_session)
+        wait_until(ThreadRuntime(), DEADLINE, lambda: None if watched(self._rbd) else "nobody has an image open")
+        running.signal(signal.SIGSTOP)
+        try:
+            self._meanwhile()
+        finally:
+            running.signal(signal.SIGCONT)
+        return running
+
+
+def watched(rbd: Rbd) -> list[str]:
+    """The images that somebody has open. One that is just being made has a name before it can be asked for that."""
+    found = []
+    for name in images_in(rbd):
+        with suppress(NoSuchImage):
+            found += [name] if rbd.watchers(name) else []
+    return found
+
+
+def made_by_clock(rbd: Rbd, ahead: float, processes: SystemProcesses | None = None) -> RbdBackend:
+    """The pool by a node whose clock is so many seconds ahead of Ceph's."""
+    pool = Pool("fast", "ceph", {"pool": rbd.ceph.pool})
+    opened = opener(processes or rbd.processes, Shifted(ahead), rbd.settings)(pool)
+    assert isinstance(opened, RbdBackend)
+    return opened
+
+
+def images_in(rbd: Rbd) -> list[str]:
+    return sorted(rbd.check("rbd", "ls", rbd.ceph.pool).split())
+
+
+def make_part(rbd: Rbd, image: str, ahead: float = 0.0) -> str:
+    name = part_of(image, ThreadRuntime().now() + ahead, ThreadRuntime().new_id())
+    rbd.check("rbd", "create", "--size", "1M", f"{rbd.ceph.pool}/{name}")
+    return name
+
+
 def test_what_a_crash_left_goes_when_the_image_is_made_after_all(rbd: Rbd) -> None:
-    now = ThreadRuntime().now()
-    mine, old, other = part_of("disk", now, "0" * 8), part_of("dusk", now - 2e5, "1" * 8), part_of("dusk", now, "2" * 8)
-    for name in (mine, old, other):
-        rbd.check("rbd", "create", "--size", "1M", f"{rbd.ceph.pool}/{name}")
+    make_part(rbd, "disk")
+    other = make_part(rbd, "dusk")
     assert rbd.backend.images() == []
     rbd.backend.load(rbd.file("a", SIZE), "disk", ignore)
-    assert sorted(rbd.check("rbd", "ls", rbd.ceph.pool).split()) == sorted(["disk", other])
+    assert images_in(rbd) == sorted(["disk", other])
+
+
+def test_what_a_crash_left_of_other_images_goes_after_a_day(rbd: Rbd) -> None:
+    make_part(rbd, "dusk")
+    young = make_part(rbd, "dawn", DAYS)
+    made_by_clock(rbd, DAYS).load(rbd.file("a", SIZE), "disk", ignore)
+    assert images_in(rbd) == sorted(["disk", young])
+
+
+def test_an_old_part_that_cannot_be_removed_is_no_matter_of_who_makes_another_image(rbd: Rbd) -> None:
+    part = make_part(rbd, "dusk")
+    rbd.check("rbd", "snap", "create", f"{rbd.ceph.pool}/{part}@mine")
+    made_by_clock(rbd, DAYS).load(rbd.file("a", SIZE), "disk", ignore)
+    assert images_in(rbd) == sorted(["disk", part])
+
+
+def test_an_old_part_that_somebody_has_open_is_left_alone_with_who_has_it_open(rbd: Rbd) -> None:
+    part = make_part(rbd, "dusk")
+    with rbd.opened(part):
+        before = rbd.watchers(part)
+        made_by_clock(rbd, DAYS).load(rbd.file("a", SIZE), "disk", ignore)
+        assert images_in(rbd) == sorted(["disk", part])
+        assert rbd.watchers(part) == before
+        assert set(before).isdisjoint(rbd.check("ceph", "osd", "blocklist", "ls").split())
+
+
+LONG = 64 << 20
+
+
+def work_that_is_long(rbd: Rbd, backend: RbdBackend, kind: str, report: Callable[[int, int], None]) -> None:
+    """A load, or a full copy, of contents that are no zeros, as the image `long`."""
+    path = rbd.file("a", LONG)
+    Path(path).write_bytes(bytes(range(1, 65)) * (1 << 20))
+    if kind == "load":
+        backend.load(path, "long", report)
+    else:
+        rbd.backend.load(path, "source", ignore)
+        backend.clone("source", None, "long", report)
+
+
+@pytest.mark.parametrize("kind", ["load", "clone"])
+def test_work_that_has_the_image_open_for_more_than_a_day_is_not_broken_off_by_another(rbd: Rbd, kind: str) -> None:
+
+    def make_another() -> None:
+        made_by_clock(rbd, DAYS).load(rbd.file("b", 1 << 20), "other", ignore)
+
+    work_that_is_long(rbd, made_by_clock(rbd, 0, Interrupted(rbd, make_another)), kind, ignore)
+    assert rbd.read("long") == "\x01"
+
+
+@pytest.mark.parametrize("kind", ["load", "clone"])
+def test_work_that_began_days_ago_loses_nothing_at_any_moment(rbd: Rbd, kind: str) -> None:
+    """Neither before nor after the copying does anybody have the image open."""
+    moments: list[list[str]] = []
+
+    def make_another(done: int, total: int) -> None:
+        moments.append(watched(rbd))
+        rbd.backend.load(rbd.file("b", 1 << 20), f"other{len(moments)}", ignore)
+
+    work_that_is_long(rbd, made_by_clock(rbd, -DAYS), kind, make_another)
+    assert (moments[0], moments[-1]) == ([], [])
+    assert rbd.read("long") == "\x01"
 
 
 def test_an_image_made_under_the_name_meanwhile_is_left_alone(rbd: Rbd) -> None:
@@ -82,6 +203,91 @@ def test_a_protected_snapshot_keeps_itself_and_its_image(rbd: Rbd) -> None:
     with pytest.raises(ImageInUse, match="protect"):
         rbd.backend.remove_snapshot("disk", "two")
     assert rbd.backend.inspect("disk").snapshots == ("one", "two")
+
+
+def remove_half(rbd: Rbd, image: str) -> None:
+    """As `rbd rm` leaves it that is killed after its first steps: its name leads nowhere."""
+    rbd.check("rados", "--pool", rbd.ceph.pool, "rm", f"rbd_id.{image}")
+    assert images_in(rbd) == [image]
+
+
+def test_a_removal_that_was_broken_off_is_seen_and_brought_to_its_end(rbd: Rbd) -> None:
+    rbd.backend.load(rbd.file("a", SIZE), "disk", ignore)
+    data = data_of(rbd, "disk")
+    assert objects(rbd, data)
+    remove_half(rbd, "disk")
+    with pytest.raises(DamagedImage, match="half removed"):
+        rbd.backend.inspect("disk")
+    rbd.backend.remove("disk")
+    assert rbd.check("rados", "--pool", rbd.ceph.pool, "ls").split().count("rbd_directory") == 1
+    assert objects(rbd, data) == 0
+    for call in (rbd.backend.inspect, rbd.backend.remove):
+        with pytest.raises(NoSuchImage):
+            call("disk")
+
+
+def test_an_rbd_rm_that_is_killed_while_it_removes_data_is_gone_on_with(rbd: Rbd) -> None:
+    """Not earlier: of a client killed in the milliseconds in which it opens an image Ceph 16 may keep the watch."""
+    path = rbd.file("a", 16 << 20)
+    Path(path).write_bytes(b"a" * (16 << 20))
+    rbd.check("rbd", "import", "--no-progress", "--object-size", "64K", path, f"{rbd.ceph.pool}/disk")
+    slowly = ["rbd", "--conf", str(rbd.ceph.conf), "--rbd-concurrent-management-ops", "1"]
+    data = data_of(rbd, "disk")
+    running = rbd.processes.start([*slowly, "rm", f"{rbd.ceph.pool}/disk"], output=Path(rbd.new_path()))
+    wait_until(ThreadRuntime(), DEADLINE, lambda: None if 0 < objects(rbd, data) < 250 else "it has all its data")
+    running.signal(signal.SIGKILL)
+    assert running.wait(DEADLINE) == -signal.SIGKILL
+    with pytest.raises(DamagedImage, match="half removed"):
+        rbd.backend.inspect("disk")
+    rbd.backend.remove("disk")
+    assert images_in(rbd) == []
+    assert objects(rbd, data) == 0
+
+
+def data_of(rbd: Rbd, image: str) -> str:
+    """What the names of the objects that hold its data begin with."""
+    info = json.loads(rbd.check("rbd", "info", "--format", "json", f"{rbd.ceph.pool}/{image}"))
+    return f"{info['block_name_prefix']}."
+
+
+def objects(rbd: Rbd, beginning: str) -> int:
+    return sum(name.startswith(beginning) for name in rbd.check("rados", "--pool", rbd.ceph.pool, "ls").split())
+
+
+class Patient(ThreadRuntime):
+    """Does something while others sleep."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self._meanwhile = meanwhile
+
+    def sleep(self, seconds: float) -> None:
+        self._meanwhile()
+
+
+def test_a_removal_goes_on_once_ceph_knows_that_the_one_before_is_dead(rbd: Rbd) -> None:
+    rbd.backend.create("disk", SIZE)
+    with ExitStack() as stack:
+        stack.enter_context(rbd.opened("disk"))
+        remove_half(rbd, "disk")
+        pool = Pool("fast", "ceph", {"pool": rbd.ceph.pool})
+        opener(rbd.processes, Patient(stack.close), rbd.settings)(pool).remove("disk")
+    assert images_in(rbd) == []
+
+
+def test_half_of_a_half_image_goes_as_well(rbd: Rbd) -> None:
+    for image, ahead in (("disk", 0), ("dusk", DAYS)):
+        remove_half(rbd, make_part(rbd, image))
+        made_by_clock(rbd, ahead).load(rbd.file("a", SIZE), "disk", ignore)
+        assert images_in(rbd) == ["disk"]
+        rbd.backend.remove("disk")
+
+
+def test_a_snapshot_that_was_made_by_hand_is_told_with_the_others(rbd: Rbd) -> None:
+    rbd.backend.create("disk", SIZE)
+    rbd.check("rbd", "snap", "create", "--no-progress", f"{rbd.ceph.pool}/disk@mine")
+    assert rbd.backend.inspect("disk").snapshots == ("mine",)
+    rbd.backend.add_snapshot("disk", "ours")
+    assert rbd.backend.inspect("disk").snapshots == ("mine", "ours")
 
 
 def test_an_image_that_is_written_to_is_copied_only_from_a_snapshot(rbd: Rbd) -> None:

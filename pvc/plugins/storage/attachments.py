@@ -11,6 +11,7 @@ from pvc.core import keys as core
 from pvc.core.context import Context, Verdict
 from pvc.core.coordination import Coordinator
 from pvc.core.devices import AT_REST
+from pvc.core.errors import NotNow
 from pvc.core.lookup import all_vms, read_facts
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Finding, Severity, Vm, VmActual
@@ -74,12 +75,15 @@ class Attachments:
         return {node: Verdict(why) for node, why in against.items() if why}
 
     def definition(self, vm: Vm, xml: str) -> str | None:
-        """The definition of a VM that starts here. Raises VolumeUnusable, HasWriter, StorageError, Disconnected."""
+        """The definition of a VM that starts here. Raises VolumeUnusable, NotNow, HasWriter, StorageError,
+        Disconnected."""
         names = volumes_of(xml)
         found = look(self._coordinator, names)
         for name in names:
-            if why := why_not_now(name, found[name]) or self._why_busy(vm, name):
+            if why := why_never(name, found[name]) or self._why_busy(vm, name):
                 raise VolumeUnusable(f"{vm.name} cannot have volume {name}: {why}")
+            if why := why_not_now(name, found[name]):
+                raise NotNow(f"{vm.name} cannot have volume {name}: {why}")
         self._admission.demand((pool, name.volume) for name in names if (pool := found[name].pool) is not None)
         return with_sources(xml, lambda name: self._disk(name, found[name]))
 

@@ -40,8 +40,8 @@ class Admission:
         self._context = context
         self._coordinator = context.coordinator
         self._backends = backends
-        self._done: set[tuple[str, str]] = set()
-        """By declaration and pool: what this daemon has seen done."""
+        self._done: set[tuple[str, str, tuple[str, ...]]] = set()
+        """Declaration, pool and addresses: what this daemon has seen done."""
 
     def demand(self, volumes: Iterable[tuple[Pool, str]]) -> None:
         """See to it that nobody else writes to these volumes, each a pool and a name.
@@ -64,7 +64,9 @@ class Admission:
         if others := strangers(writers, known):
             raise HasWriter(
                 f"volume {volume} of pool {pool} is open at {', '.join(others)}; find out what has it open there, or, "
-                "if that host is dead, declare its node dead with `pvc node fence`"
+                "if that host is dead, declare its node dead with `pvc node fence`; if that has been done, or there is "
+                "no such node, see to it that the host is off, and have the storage itself keep that address out "
+                "(Ceph: `ceph osd blocklist add ADDRESS:0/0 315360000`)"
             )
 
     def _cut_off(self, name: str, pool: str, backend: Backend) -> tuple[str, ...]:
@@ -73,9 +75,9 @@ class Admission:
         if node is None or node.fence is None:
             return ()
         addresses = node.fence.cut[pool]
-        if (node.fence.id, pool) not in self._done:
+        if (this := (node.fence.id, pool, addresses)) not in self._done:
             backend.cut_off(addresses)
-            self._done.add((node.fence.id, pool))
+            self._done.add(this)
             self._context.log.info("pool %s: keeps %s out, which was declared dead", pool, name)
         return addresses
 

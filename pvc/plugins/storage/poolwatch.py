@@ -36,7 +36,10 @@ class PoolWatch:
         self._jobs = Jobs(context.runtime, self.wake)
         self._looking: dict[str, Pool] = {}
         """What the jobs look at, by their keys."""
-        self._answers: dict[str, tuple[Room, tuple[str, ...]]] = {}
+        self._answers: dict[str, Room] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
+        """As which the storage of a pool sees this node, by the names of pools. Just when a pool cannot be used this
+        must be known to others, who may have to keep this node out of it."""
         self._begun: dict[str, float] = {}
         self._states: dict[str, PoolState] = {}
         self._followers: list[Signal] = []
@@ -58,7 +61,7 @@ class PoolWatch:
         for key, error in ended.items():
             pool = self._looking.pop(key)
             if pools.get(pool.name) == pool:
-                states[pool.name] = state_of(str(error)) if error is not None else state_of(*self._answers[key])
+                states[pool.name] = self._state(pool.name, self._answers[key] if error is None else str(error))
         now = self._runtime.monotonic()
         pauses = [self._attend(name, pool, now, states) for name, pool in pools.items()]
         if states != self._states:
@@ -90,7 +93,8 @@ class PoolWatch:
             left = self._begun[key] + deadline - now
             if left > 0:
                 return left
-            states[name] = state_of(f"it does not answer within {deadline:g} s; look at the storage and the way to it")
+            why = f"it does not answer within {deadline:g} s; look at the storage and the way to it"
+            states[name] = self._state(name, why)
             return self._settings.interval
         due = self._begun.get(key, now - self._settings.interval) + self._settings.interval
         if due > now:
@@ -106,7 +110,14 @@ class PoolWatch:
 
     def _look(self, key: str, pool: Pool) -> None:
         backend = self._backends.get(pool)
-        self._answers[key] = backend.look(), tuple(backend.addresses())
+        before = self._addresses.get(pool.name, ())
+        now = tuple(backend.addresses())  # by the way that there is: while one is cut, another one
+        self._addresses[pool.name] = tuple(dict.fromkeys([*before, *now]))
+        self._answers[key] = backend.look()
+        self._addresses[pool.name] = now
+
+    def _state(self, name: str, look: Room | str) -> PoolState:
+        return state_of(look, self._addresses.get(name, ()))
 
     def _note(self, states: Mapping[str, PoolState]) -> None:
         for name, state in states.items():

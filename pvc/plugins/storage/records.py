@@ -57,7 +57,7 @@ class Volume:
     """What it is a linked clone of, as `volume@snapshot` of the same pool; empty: it stands alone."""
     snapshots: tuple[Snapshot, ...] = ()
     task: str | None = None
-    """The task that changes it now. No other may be asked for meanwhile, and where the task `stills` the volume, no VM
+    """The task that changes or copies it now. No other may be asked for meanwhile, and where that `stills` it, no VM
     may start with it."""
 
 
@@ -86,6 +86,8 @@ class TaskKind(Enum):
 
 STILLS = frozenset({TaskKind.REMOVE, TaskKind.RENAME, TaskKind.ROLL_BACK})
 """No VM may run on the volume meanwhile, nor start with it; see `stills`."""
+COPIES = frozenset({TaskKind.CLONE, TaskKind.EXPORT})
+"""Likewise where they read the volume itself, and not a snapshot of it."""
 
 
 class TaskPhase(Enum):
@@ -135,6 +137,8 @@ class Task:
     again: bool = False
     """REMOVE: of a volume that an earlier removal has left half removed. Known once it has begun."""
     osd: int | None = None
+    osd_uuid: str = ""
+    """REMOVE_OSD: which OSD had that number when it began. Another one may have it by now."""
     flag: str = ""
     proposed: Pool | None = None
     """ADD_POOL."""
@@ -155,12 +159,13 @@ class Task:
 
 
 def stills(task: Task, volume: Volume) -> bool:
-    """Whether no VM may run on a volume, nor start with it, because of a task that changes it.
+    """Whether no VM may run on a volume, nor start with it, because of a task about it.
 
-    One that makes it smaller takes from under a VM what that has just seen.
+    One that makes it smaller takes from under a VM what that has just seen; what is copied must not change meanwhile.
     """
     shrinks = task.kind is TaskKind.RESIZE and task.size is not None and task.size < volume.size
-    return task.phase not in ENDED and (task.kind in STILLS or shrinks)
+    copies = task.kind in COPIES and not task.snapshot
+    return task.phase not in ENDED and (task.kind in STILLS or shrinks or copies)
 
 
 def read_pools(source: Coordinator | Mirror) -> dict[str, Pool | None]:

@@ -119,9 +119,10 @@ class Site(SimCluster):
         assert znode is not None
         return znode.version
 
-    def begin_task(self, name: str, kind: TaskKind) -> None:
-        """A task changes a volume from now on."""
-        task = Task(f"t-{name}", kind, "hv1", "tester", 0.0, pool="fast", volume=name)
+    def begin_task(self, name: str, kind: TaskKind, *, node: str = "hv1", snapshot: str = "") -> None:
+        """A task of one node only is about a volume, or a snapshot of it, from now on."""
+        about = {"bound": True, "pool": "fast", "volume": name, "snapshot": snapshot}
+        task = Task(f"t-{name}", kind, node, "tester", 0.0, **about)  # type: ignore[arg-type]
         self.client.commit([Create(keys.task(task.id), encode(task))])
         self.change_volume(name, task=task.id)
 

@@ -68,15 +68,41 @@ def test_what_speaks_against_a_volume_speaks_against_every_node(
         assert verdict.veto.startswith(why) and verdict.everywhere is everywhere
 
 
-def test_a_vm_whose_volume_is_busy_does_not_start_until_that_is_over(site: Site) -> None:
-    site.begin_task("a", TaskKind.ROLL_BACK)
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (TaskKind.ROLL_BACK, "a roll-back to one of its snapshots"),
+        (TaskKind.CLONE, "a copy of it"),
+        (TaskKind.EXPORT, "its export"),
+    ],
+)
+def test_a_vm_whose_volume_is_busy_does_not_start_until_that_is_over(site: Site, kind: TaskKind, what: str) -> None:
+    site.begin_task("a", kind)
     site.define("web", "hv1", volumes=["fast/a"])
     site.run(5)
     actual = site.actual("web")
-    assert actual.state is ActualState.FAILED and "a roll-back to one of its snapshots is under way" in actual.reason
+    assert actual.state is ActualState.FAILED and f"{what} is under way" in actual.reason
     site.change_volume("a", task=None)
     site.settle()
     assert 'file="/fake/fast/a"' in site.live("web")
+
+
+def test_a_vm_that_is_put_off_for_long_is_started_by_itself_all_the_same(site: Site) -> None:
+    site.begin_task("a", TaskKind.EXPORT, node="far")
+    site.define("web", "hv1", volumes=["fast/a"])
+    site.run(1000)
+    actual = site.actual("web")
+    assert actual.state is ActualState.FAILED and "`pvc storage task cancel` ends it" in actual.reason
+    site.change_volume("a", task=None)
+    assert site.run_until(lambda: site.actual("web").state is ActualState.RUNNING, 60)
+
+
+@pytest.mark.parametrize("kind", [TaskKind.CLONE, TaskKind.EXPORT])
+def test_a_vm_starts_while_a_snapshot_of_its_volume_is_copied(site: Site, kind: TaskKind) -> None:
+    site.begin_task("a", kind, snapshot="s")
+    site.define("web", "hv1", volumes=["fast/a"])
+    site.run(5)
+    assert site.actual("web").state is ActualState.RUNNING
 
 
 def test_a_volume_of_a_vm_that_runs_starts_no_other_wherever_that_is(site: Site) -> None:

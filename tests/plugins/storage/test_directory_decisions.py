@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pvc.core.storage import BadPool, ImageInUse, Pool, StorageError
 from pvc.plugins.storage.directory.decide.images import (
     Header,
+    ImageSnapshot,
     file_of,
+    format_by,
     header_of,
     image_of,
     is_part,
@@ -18,6 +20,7 @@ from pvc.plugins.storage.directory.decide.images import (
     read_info,
     refusal,
     snapshots_of,
+    why_no_copy,
     why_no_image,
 )
 from pvc.plugins.storage.directory.decide.mounts import mount_of
@@ -109,32 +112,82 @@ def header(version: int = 3, backing: int = 0, encrypted: int = 0, features: int
         (header(features=1), 196616, ""),
         (header(features=4), 196616, "in another file"),
         (header(version=2, features=4), 196616, ""),
+        (header(version=1), 196616, "of the format qcow 1; convert it to raw or qcow2"),
+        (header(version=4), 196616, "of the format qcow 4"),
     ],
 )
 def test_a_header_says_why_a_file_cannot_be_loaded(beginning: bytes, size: int, why: str) -> None:
-    found = why_no_image(beginning, size)
+    found = why_no_image(beginning, b"", size)
     assert why in found if why else found == ""
+
+
+@pytest.mark.parametrize(
+    ("beginning", "end", "format"),
+    [
+        (b"KDMV", b"", "VMDK"),
+        (b"COWD", b"", "VMDK"),
+        (b"# Disk DescriptorFile\nversion=1\n", b"", "VMDK"),
+        (b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0") + b"\x7f\x10\xda\xbe", b"", "VDI"),
+        (b"conectix", b"", "VHD"),
+        (b"", b"conectix", "VHD"),
+        (b"vhdxfile", b"", "VHDX"),
+        (b"QED\0", b"", "QED"),
+        (b"WithoutFreeSpace", b"", "Parallels"),
+        (b"WithouFreSpacExt", b"", "Parallels"),
+        (b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount", b"", "cloop"),
+        (b"Bochs Virtual HD Image", b"", "Bochs"),
+        (b"LUKS\xba\xbe\0\1", b"", "LUKS"),
+        (b"", b"koly\0\0\0\4", "DMG"),
+    ],
+)
+@pytest.mark.parametrize("size", [4096, 4097])
+def test_an_image_of_another_format_is_known_by_its_bytes(beginning: bytes, end: bytes, format: str, size: int) -> None:
+    why = why_no_image(beginning.ljust(104, b"\0"), end.ljust(512, b"\0"), size)
+    assert f"of the format {format}; convert it to raw or qcow2 with qemu-img convert" in why
+    shifted = why_no_image((b"x" + beginning).ljust(104, b"\0"), (b"x" + end).ljust(512, b"\0"), 4096)
+    assert shifted == ""
+
+
+def test_a_file_is_opened_as_what_its_first_bytes_say() -> None:
+    assert format_by(header()) == "qcow2"
+    assert format_by(b"") == format_by(b"\0" * 104) == format_by(b"version=1\n") == "raw"
 
 
 @given(st.binary(max_size=104), st.integers(0, 1 << 50))
 def test_any_header_can_be_judged(beginning: bytes, size: int) -> None:
-    why_no_image(b"QFI\xfb" + beginning, size)
-    why_no_image(beginning, size)
+    why_no_image(b"QFI\xfb" + beginning, beginning, size)
+    why_no_image(beginning, beginning, size)
 
 
-def entry(number: str, name: str, further: int = 16) -> bytes:
-    """Of a table of snapshots; two of its fields are of no interest here."""
+def entry(number: str, name: str, further: int = 16, size: int = 4096) -> bytes:
+    """Of a table of snapshots; some of its fields are of no interest here."""
     fixed = struct.pack(">QIHHIIQII", 65536, 16, len(number), len(name), 1, 2, 3, 4, further)
-    text = fixed + b"\x7f" * further + number.encode() + name.encode()
+    more = (b"\x7f" * 8 + size.to_bytes(8, "big")).ljust(further, b"\x7f")[:further]
+    text = fixed + more + number.encode() + name.encode()
     return text + b"\0" * (-len(text) % 8)
 
 
-TABLE = entry("1", "2") + entry("2", "1", further=0) + entry("10", "a-longer-name", further=24)
+TABLE = entry("1", "2") + entry("2", "1", further=0) + entry("10", "a-longer-name", further=24, size=1 << 40)
 
 
-def test_snapshots_are_found_by_their_names_alone() -> None:
-    assert snapshots_of(TABLE + b"rest", 3) == {"2": "1", "1": "2", "a-longer-name": "10"}
+def test_snapshots_are_found_by_their_names_alone_and_each_has_its_own_size() -> None:
+    assert snapshots_of(TABLE + b"rest", 3) == {
+        "2": ImageSnapshot("1", 4096),
+        "1": ImageSnapshot("2", None),
+        "a-longer-name": ImageSnapshot("10", 1 << 40),
+    }
     assert snapshots_of(TABLE, 0) == {}
+
+
+@pytest.mark.parametrize("further", [0, 8, 15])
+def test_a_snapshot_that_is_older_than_sizes_in_the_table_tells_none(further: int) -> None:
+    assert snapshots_of(entry("1", "s", further), 1) == {"s": ImageSnapshot("1", None)}
+
+
+@pytest.mark.parametrize(("size", "copied"), [(4096, True), (8192, True), (8704, False)])
+def test_a_snapshot_is_copied_only_whole(size: int, copied: bool) -> None:
+    why = why_no_copy("s", size, 8192)
+    assert why == "" if copied else "resize the volume to 8.5 KiB" in why
 
 
 @pytest.mark.parametrize("length", [0, 39, 50, 70, len(TABLE) - 8])
@@ -143,7 +196,7 @@ def test_a_table_that_is_cut_off_tells_nothing(length: int) -> None:
 
 
 def test_the_first_of_two_snapshots_of_one_name_counts() -> None:
-    assert snapshots_of(entry("1", "s") + entry("2", "s"), 2) == {"s": "1"}
+    assert snapshots_of(entry("1", "s") + entry("2", "s"), 2) == {"s": ImageSnapshot("1", 4096)}
 
 
 def test_a_header_tells_of_size_and_snapshots() -> None:

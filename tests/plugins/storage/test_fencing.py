@@ -9,15 +9,17 @@ from pvc.core import keys as core
 from pvc.core.context import Context
 from pvc.core.coordination import Create, Put
 from pvc.core.decide.fencing import after_return
+from pvc.core.lookup import read_facts
 from pvc.core.model import Fence, Node
 from pvc.core.records import encode
 from pvc.core.storage import Feature, Pool, StorageUnusable
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, strangers, to_be_cut
-from pvc.plugins.storage.decide.pools import PoolState
+from pvc.plugins.storage.decide.pools import PoolState, published_in
 from pvc.plugins.storage.fencing import Admission, HasWriter
 from pvc.testing.cluster import SimCluster
+from pvc.testing.storage import FakeBackend
 
 FENCE = Fence("f", "root@here", 1.0)
 FAST = Pool("fast", "fake")
@@ -95,6 +97,56 @@ def test_it_is_written_before_the_storage_is_asked_so_that_it_is_undone_one_day(
     assert fence is not None and "fast" in fence.cut
     site.demand()
     assert site.storage.absent == {"host-of-hv1"}
+
+
+def test_a_node_of_which_another_address_becomes_known_is_kept_out_by_that_as_well(site: Site) -> None:
+    site.record(fence=FENCE)
+    site.demand()
+    moved = replace(site.cluster.node("hv1"), address="new-host-of-hv1")
+    site.cluster.client.commit([Put(core.node("hv1"), encode(moved))])
+    site.demand()
+    assert site.storage.absent == {"host-of-hv1", "new-host-of-hv1"}
+
+
+@pytest.mark.parametrize("trouble", ["it is off", "it hangs"])
+def test_a_node_tells_its_addresses_also_while_it_cannot_use_the_storage(site: Site, trouble: str) -> None:
+    site.cluster.client.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.pool("fast"), encode(FAST))])
+    assert site.cluster.run_until(lambda: "fast" in told(site))
+    known = told(site)["fast"].addresses
+    assert known
+    if trouble == "it hangs":
+        site.storage.hang(node="hv2")
+    else:
+        site.storage.spoil(trouble, node="hv2")
+    assert site.cluster.run_until(lambda: bool(told(site)["fast"].problem), 60)
+    assert told(site)["fast"].addresses == known
+
+
+def test_a_node_that_never_could_use_the_storage_tells_its_addresses_all_the_same(site: Site) -> None:
+    site.storage.spoil("it is off", node="hv2")
+    site.cluster.client.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.pool("fast"), encode(FAST))])
+    assert site.cluster.run_until(lambda: "fast" in told(site))
+    assert told(site)["fast"].problem and told(site)["fast"].addresses
+
+
+def test_while_the_way_to_the_storage_is_another_one_both_addresses_are_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.cluster.client.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.pool("fast"), encode(FAST))])
+    assert site.cluster.run_until(lambda: "fast" in told(site))
+    known = told(site)["fast"].addresses
+    monkeypatch.setattr(FakeBackend, "addresses", lambda _self: ["detour"])
+    site.storage.spoil("it is off", node="hv2")
+    assert site.cluster.run_until(lambda: bool(told(site)["fast"].problem), 60)
+    assert told(site)["fast"].addresses == (*known, "detour")
+    site.storage.spoil("", node="hv2")
+    assert site.cluster.run_until(lambda: not told(site)["fast"].problem, 60)
+    assert told(site)["fast"].addresses == ("detour",)
+
+
+def told(site: Site) -> dict[str, PoolState]:
+    """What hv2 publishes of pools."""
+    return published_in(read_facts(site.cluster.client, "hv2"))
 
 
 def test_a_writer_that_nobody_declared_dead_keeps_its_volume(site: Site) -> None:

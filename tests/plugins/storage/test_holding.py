@@ -92,6 +92,16 @@ def test_what_a_first_attempt_begins_with_is_written_at_once_and_is_no_work_yet(
     assert again is not None and again.touched and in_tree(cluster, asked).doing == "making"
 
 
+def test_the_osd_that_a_task_has_begun_with_is_known_to_later_attempts_and_stages(
+    cluster: SimCluster, asked: Task
+) -> None:
+    first = held(cluster, asked)
+    first.stage("emptying", osd_uuid="u3")
+    first.stage("stopping")
+    assert (in_tree(cluster, asked).doing, in_tree(cluster, asked).osd_uuid) == ("stopping", "u3")
+    assert held(cluster, asked).task.osd_uuid == "u3"
+
+
 def test_what_somebody_writes_into_the_record_of_a_volume_during_the_work_is_kept(
     cluster: SimCluster, asked: Task
 ) -> None:

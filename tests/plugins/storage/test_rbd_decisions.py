@@ -1,6 +1,8 @@
 """What `rbd` and `ceph` say (outputs of Ceph 16.2.15), and what pools' options may be."""
 
 import json
+import time
+from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
@@ -23,15 +25,17 @@ from pvc.plugins.storage.ceph.decide.images import (
     STALE,
     ImageSnapshot,
     Options,
-    abandoned,
     cut_off_in,
+    earlier_parts,
     entry_of,
     image_in,
+    is_left,
     late_osds,
     machines,
     moment_of,
     must_be_name,
     must_be_whole,
+    old_parts,
     options_of,
     owners_in,
     part_of,
@@ -202,6 +206,27 @@ def test_what_is_being_made_is_no_volume_and_is_left_only_for_its_own_name(name:
     part = part_of(name, now, "0123456789abcdef")
     assert len(part) <= 96
     assert volume_names([part, name]) == [name]
-    assert abandoned([part, name], name, now) == [part]
-    assert abandoned([part], f"{name}x", now) == []
-    assert abandoned([part], f"{name}x", now + STALE + 1) == [part]
+    assert earlier_parts([part, name], name) == [part]
+    assert earlier_parts([part, name], f"{name}x") == []
+    assert old_parts([part, name], f"{name}x", now) == []
+    assert old_parts([part, name], f"{name}x", now + STALE + 1) == [part]
+    assert old_parts([part, name], name, now + STALE + 1) == []
+
+
+WRITTEN = 1_700_000_000.0
+THEN = {"modify_timestamp": time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(WRITTEN))}
+
+
+@pytest.mark.parametrize(
+    ("watchers", "info", "age", "left"),
+    [
+        ((), THEN, STALE + 1, True),
+        ((), THEN, STALE - 1, False),
+        (("10.0.0.1:0/23",), THEN, STALE + 1, False),
+        ((), {}, STALE + 1, False),
+    ],
+)
+def test_an_old_part_is_left_if_nobody_has_it_open_and_it_was_not_written_to_for_a_day(
+    watchers: Sequence[str], info: dict[str, str], age: float, left: bool
+) -> None:
+    assert is_left(watchers, info, WRITTEN + age) is left

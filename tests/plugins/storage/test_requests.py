@@ -110,6 +110,8 @@ def test_a_clone_is_a_record_of_its_own_with_the_size_that_the_snapshot_has(ledg
         (lambda c: requests.clone(c, DISK, "copy", "moon"), "no snapshot 'moon' of volume vms/disk; did you mean noon"),
         (lambda c: requests.load(c, Where("vms", "new"), "disk.img", "stor1"), "name a file from the root"),
         (lambda c: requests.load(c, Where("vms", "new"), "/tmp/", "stor1"), "name a file from the root"),
+        (lambda c: requests.load(c, Where("vms", "new"), "/tmp/\udcff", "stor1"), r"'/tmp/\\udcff' is not UTF-8"),
+        (lambda c: requests.save(c, DISK, "/tmp/\udcff", "stor1", "raw", None), "is not UTF-8"),
         (
             lambda c: requests.load(c, Where("vms", "new"), "/tmp/a", None),
             "no node with the storage role; say with --n",

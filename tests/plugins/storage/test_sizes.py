@@ -41,6 +41,19 @@ def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
         size_in(text)
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 4290 + "P", "0." + "1" * 5000 + "G", "1" + " " * 5000 + "G"])
+def test_a_size_of_thousands_of_digits_is_refused_in_few_words(text: str) -> None:
+    with pytest.raises(BadSize, match="is no size; write it as 10G") as refused:
+        volume_size(text)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["9" * 64, "9" * 60 + "PiB"])
+def test_the_longest_size_that_is_read_is_too_large(text: str) -> None:
+    with pytest.raises(BadSize, match="is too large for a volume"):
+        volume_size(text)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -109,6 +122,9 @@ def test_a_name_that_could_be_something_else_is_refused(name: str) -> None:
         ("directory", {"path": "//srv"}, "will not do"),
         ("directory", {"path": "/srv", "format": "vmdk"}, "it is qcow2 or raw"),
         ("directory", {"path": "/srv", "mount": "yes"}, "it is true or false"),
+        ("directory", {"path": "/srv/\udcff"}, r"'/srv/\udcff' is not UTF-8"),
+        ("tape", {"\udcff": "ever"}, "is not UTF-8"),
+        ("t\udcff", {}, "is not UTF-8"),
         ("directory", {"path": "/srv", "fromat": "raw"}, "no option 'fromat'; did you mean format?"),
         ("ceph", {"path": "/srv"}, "no option 'path'; there are pool, user"),
         ("ceph", {"user": ""}, "option user of a pool cannot be ''"),

@@ -80,7 +80,7 @@ OLD, NEW = {"a": IMAGE, "b": None}, {"a": None, "b": IMAGE}
         ("clone", {"a": IMAGE, "b": IMAGE}, Need.REFUSE, Need.NOTHING),
         ("rename", OLD, Need.DO, Need.DO),
         ("rename", NEW, Need.REFUSE, Need.NOTHING),
-        ("rename", {"a": IMAGE, "b": IMAGE}, Need.REFUSE, Need.REFUSE),
+        ("rename", {"a": IMAGE, "b": IMAGE}, Need.REFUSE, Need.DO),
         ("remove", {"a": IMAGE}, Need.DO, Need.DO),
         ("remove", {"a": None}, Need.NOTHING, Need.NOTHING),
         ("resize", {"a": Image(9, "raw")}, Need.DO, Need.DO),

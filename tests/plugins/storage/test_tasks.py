@@ -1,8 +1,5 @@
 """Tasks on a simulated cluster: each kind, and what becomes of it when its node, its session or the storage fails."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
 from pvc.core.coordination import Delete
@@ -11,65 +8,18 @@ from pvc.core.storage import Feature, Pool, StorageError, StorageUnusable
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.tasks import KEPT
-from pvc.plugins.storage.decide.tasktexts import standing
 from pvc.plugins.storage.records import (
     ENDED,
     Snapshot,
-    Task,
     TaskPhase,
-    Volume,
     VolumeState,
     in_hand,
     read_tasks,
-    read_volumes,
 )
-from pvc.plugins.storage.requests.asking import Client
-from pvc.plugins.storage.requests.pools import remove_lost
 from pvc.testing.cluster import SimCluster
 from pvc.testing.ledger import ask_task, cancel_task, last_task, unaccounted
 from pvc.testing.storage import FakeContents, FakeImage
-
-STORAGE: dict[str, Any] = {"roles": {"hypervisor": False, "storage": True}}
-FILE = "/tmp/disk.img"
-OFF = "it is off; switch it on"
-
-
-@pytest.fixture(params=["dated", "undated"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[SimCluster]:
-    """Three storage nodes and the pool `fast`; every part of a call to the storage takes no time."""
-    with SimCluster(dict.fromkeys(("hv1", "hv2", "hv3"), STORAGE)) as cluster:
-        if request.param == "undated":
-            cluster.storage.features -= {Feature.DATED}
-        cluster.start()
-        assert done(cluster, "add pool", pool="fast").phase is TaskPhase.DONE
-        cluster.run(1)
-        for node in cluster.nodes:
-            cluster.storage.files[node, FILE] = FakeContents(1000, "file")
-        yield cluster
-
-
-def done(cluster: SimCluster, kind: str, node: str = "hv1", pool: str = "fast", **about: Any) -> Task:
-    """Ask for a task and wait for its end."""
-    return ended(cluster, ask_task(cluster, kind, node, pool=pool, **about))
-
-
-def ended(cluster: SimCluster, asked: Task, timeout: float = 120.0) -> Task:
-    assert cluster.run_until(lambda: now(cluster, asked).phase in ENDED, timeout), now(cluster, asked)
-    return now(cluster, asked)
-
-
-def now(cluster: SimCluster, asked: Task) -> Task:
-    task = read_tasks(cluster.client)[asked.id]
-    assert task is not None
-    return task
-
-
-def volume(cluster: SimCluster, name: str) -> Volume | None:
-    return read_volumes(cluster.client, "fast").get(name)
-
-
-def image(cluster: SimCluster, name: str) -> FakeImage:
-    return cluster.storage.image("fast", name)
+from tests.plugins.storage.asked import FILE, OFF, done, ended, image, known, now, volume
 
 
 def test_a_pool_is_added_when_it_can_be_used(cluster: SimCluster) -> None:
@@ -122,12 +72,6 @@ def test_every_kind_of_task_on_volumes(cluster: SimCluster) -> None:
     assert done(cluster, "remove snapshot", volume="a", snapshot="s1").phase is TaskPhase.DONE
     assert known(cluster, "a").snapshots == () and volume(cluster, "b") is None
     assert unaccounted(cluster) == []
-
-
-def known(cluster: SimCluster, name: str) -> Volume:
-    found = volume(cluster, name)
-    assert found is not None and found.task is None and found.state is VolumeState.READY
-    return found
 
 
 def test_an_image_that_pvc_has_not_made_is_left_alone(cluster: SimCluster) -> None:
@@ -246,6 +190,52 @@ def test_what_was_never_finished_is_not_forgotten_when_its_removal_cannot_look(c
     assert volume(cluster, "a") is None
 
 
+def test_a_damaged_volume_is_removed_and_nothing_else_is_done_with_it(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    image(cluster, "a").damage = "has no header"
+    failed = done(cluster, "rename", volume="a", new="b")
+    assert (failed.phase, failed.message) == (TaskPhase.FAILED, "a has no header; remove it")
+    assert known(cluster, "a").size == 4096
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.DONE
+    assert volume(cluster, "a") is None and ("fast", "a") not in cluster.storage.images
+
+
+def test_a_damaged_volume_that_is_open_is_not_removed_and_loses_nothing_of_its_record(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    done(cluster, "snapshot", volume="a", snapshot="s")
+    image(cluster, "a").damage = "has no header"
+    cluster.storage.opens("fast", "a", "hv2")
+    task = done(cluster, "remove", volume="a")
+    assert task.phase is TaskPhase.FAILED and "is open on hv2" in task.message
+    assert (known(cluster, "a").size, [one.name for one in known(cluster, "a").snapshots]) == (4096, ["s"])
+
+
+def test_a_task_that_damages_its_volume_ends_and_the_volume_can_be_removed(cluster: SimCluster) -> None:
+    done(cluster, "create", volume="a", size=4096)
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "resize", "hv1", pool="fast", volume="a", size=8192)
+    assert cluster.run_until(lambda: cluster.storage.count("resize") > 0, 20)
+    image(cluster, "a").damage = "has no header"
+    over = ended(cluster, task)
+    assert over.phase is TaskPhase.FAILED and "has no header" in over.message
+    assert done(cluster, "remove", volume="a").phase is TaskPhase.DONE
+
+
+def test_half_an_image_that_a_crash_has_left_is_not_taken_for_a_whole_one(cluster: SimCluster) -> None:
+    cluster.storage.features -= {Feature.DATED}
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "import", "hv1", pool="fast", volume="a", path=FILE)
+    assert cluster.run_until(lambda: cluster.storage.count("load") > 0, 20)
+    cluster.kill_daemon("hv1")
+    cluster.storage.images["fast", "a"] = FakeImage(FakeContents(0), damage="is empty")
+    over = ended(cluster, task)
+    assert (over.phase, over.attempts, over.message) == (TaskPhase.FAILED, 2, "a is empty; remove it")
+    left = volume(cluster, "a")
+    assert left is not None and left.state is VolumeState.MAKING
+    assert done(cluster, "remove", node="hv2", volume="a").phase is TaskPhase.DONE
+    assert volume(cluster, "a") is None and ("fast", "a") not in cluster.storage.images
+
+
 def test_a_removal_that_the_storage_refuses_changes_nothing(cluster: SimCluster) -> None:
     done(cluster, "create", volume="a", size=4096)
     cluster.storage.opens("fast", "a", "hv2")
@@ -320,148 +310,6 @@ def test_rolling_back_that_fails_halfway_says_what_that_means(cluster: SimCluste
     task = done(cluster, "roll back", volume="a", snapshot="s")
     assert task.phase is TaskPhase.FAILED and "fast/a may hold parts of both now" in task.message
     assert done(cluster, "roll back", volume="a", snapshot="s").phase is TaskPhase.DONE
-
-
-def test_a_task_of_a_node_that_died_is_taken_over(cluster: SimCluster) -> None:
-    cluster.storage.slow(1)
-    task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)
-    done(cluster, "create", node="hv2", volume="s", size=4096)
-    copying = ask_task(cluster, "clone", "hv1", pool="fast", volume="s", new="b", size=4096)
-    assert ended(cluster, task).node == "hv1"
-    cluster.run_until(lambda: now(cluster, copying).done is not None, 20)
-    cluster.kill_daemon("hv1")
-    over = ended(cluster, copying)
-    assert (over.phase, over.node, over.attempts) == (TaskPhase.DONE, "hv2", 2)
-    assert unaccounted(cluster) == []
-
-
-def test_nobody_takes_over_while_the_old_attempt_may_still_run(cluster: SimCluster) -> None:
-    done(cluster, "create", volume="s", size=4096)
-    cluster.storage.slow(3)
-    task = ask_task(cluster, "clone", "hv1", pool="fast", volume="s", new="b", size=4096)
-    cluster.run_until(lambda: now(cluster, task).done is not None, 30)
-    cluster.nodes["hv1"].sessions[0].suspend()
-    over = ended(cluster, task, 200)  # `SimCluster.check` sees two at one volume
-    assert (over.phase, over.node, over.attempts) == (TaskPhase.DONE, "hv2", 2)
-
-
-def test_a_bound_task_waits_for_its_node(cluster: SimCluster) -> None:
-    cluster.storage.slow(1)
-    task = ask_task(cluster, "import", "hv1", pool="fast", volume="a", path=FILE, bound=True)
-    cluster.run(5)
-    cluster.kill_daemon("hv1")
-    cluster.run(60)
-    assert (now(cluster, task).phase, now(cluster, task).node) == (TaskPhase.RUNNING, "hv1")
-    cluster.start_daemon("hv1")
-    over = ended(cluster, task)
-    assert (over.phase, over.node, over.attempts) == (TaskPhase.DONE, "hv1", 2)
-
-
-def test_a_bound_task_of_a_dead_node_can_be_cancelled(cluster: SimCluster) -> None:
-    cluster.storage.slow(1)
-    task = ask_task(cluster, "import", "hv1", pool="fast", volume="a", path=FILE, bound=True)
-    cluster.run(5)
-    cluster.kill_daemon("hv1")
-    cluster.run(1)
-    cancel_task(cluster, "fast/a")
-    assert ended(cluster, task).phase is TaskPhase.CANCELLED
-    assert volume(cluster, "a") is None
-
-
-def test_a_lost_session_stops_the_work_and_it_is_begun_anew(cluster: SimCluster) -> None:
-    cluster.storage.slow(1)
-    task = ask_task(cluster, "import", "hv1", pool="fast", volume="a", path=FILE, bound=True)
-    cluster.run(5)
-    cluster.lose_session("hv1")
-    over = ended(cluster, task)
-    assert (over.phase, over.attempts) == (TaskPhase.DONE, 2)
-    assert cluster.storage.count("load") == 2
-    assert unaccounted(cluster) == []
-
-
-@pytest.mark.parametrize("arrived", [True, False])
-def test_what_was_done_is_recognised_when_its_end_could_not_be_written(cluster: SimCluster, arrived: bool) -> None:
-    cluster.storage.slow(1)
-    task = ask_task(cluster, "create", "hv1", pool="fast", volume="a", size=4096)
-    assert cluster.run_until(lambda: ("fast", "a") in cluster.storage.images, 20)
-    cluster.nodes["hv1"].sessions[0].lose_next_commit(applied=arrived)
-    over = ended(cluster, task)
-    assert (over.phase, over.attempts) == (TaskPhase.DONE, 1 if arrived else 2)
-    assert cluster.storage.count("create") == 1
-    assert unaccounted(cluster) == []
-
-
-ALTERING: list[tuple[str, str, dict[str, Any]]] = [
-    ("rename", "rename", {"new": "b"}),
-    ("resize", "resize", {"size": 8192}),
-    ("snapshot", "add_snapshot", {"snapshot": "t"}),
-    ("remove snapshot", "remove_snapshot", {"snapshot": "s"}),
-    ("roll back", "roll_back", {"snapshot": "s"}),
-]
-"""Kinds of tasks, with the calls that carry them out and what they are about."""
-
-
-def goes_on_until_it_is_seen(cluster: SimCluster, task: Task) -> Task:
-    """It does not end while the storage is off; how it has ended, and then the records are right."""
-    cluster.run(30)
-    waits = now(cluster, task)
-    assert waits.phase is TaskPhase.RUNNING and OFF in standing(waits) and "cannot be seen" in standing(waits)
-    cluster.storage.spoil("")
-    cluster.storage.slow(0)
-    over = ended(cluster, task)
-    assert unaccounted(cluster) == []
-    return over
-
-
-@pytest.mark.parametrize(("kind", "call", "about"), ALTERING)
-def test_a_volume_is_not_written_down_as_it_was_while_nobody_sees_what_an_earlier_attempt_has_made_of_it(
-    cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
-) -> None:
-    done(cluster, "create", volume="a", size=4096)
-    done(cluster, "snapshot", volume="a", snapshot="s")
-    cluster.storage.slow(1)
-    before = cluster.storage.count(call)
-    task = ask_task(cluster, kind, "hv1", pool="fast", volume="a", **about)
-    assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
-    cluster.lose_session("hv1")
-    cluster.run(1.5)
-    cluster.storage.spoil(OFF)
-    assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
-
-
-@pytest.mark.parametrize(("kind", "call", "about"), ALTERING)
-def test_what_failed_is_not_over_before_it_is_seen_what_it_has_left(
-    cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
-) -> None:
-    done(cluster, "create", volume="a", size=4096)
-    done(cluster, "snapshot", volume="a", snapshot="s")
-    cluster.storage.slow(1)
-    before = cluster.storage.count(call)
-    task = ask_task(cluster, kind, "hv1", pool="fast", volume="a", **about)
-    assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
-    cluster.storage.spoil(OFF)
-    assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
-
-
-def test_what_cannot_be_seen_ends_when_its_pool_is_given_up(cluster: SimCluster) -> None:
-    done(cluster, "create", volume="a", size=4096)
-    cluster.storage.slow(1)
-    task = ask_task(cluster, "rename", "hv1", pool="fast", volume="a", new="b")
-    assert cluster.run_until(lambda: cluster.storage.count("rename") > 0, 20)
-    cluster.storage.spoil(OFF)
-    cluster.run(90)
-    assert now(cluster, task).phase is TaskPhase.RUNNING
-    remove_lost(Client(cluster.client, cluster.client_process, "tester"), "fast", lambda _backend, _volumes: None)
-    assert ended(cluster, task).phase is TaskPhase.FAILED
-    assert volume(cluster, "a") is None
-
-
-def test_a_task_that_has_changed_nothing_fails_at_once_where_the_storage_is_off(cluster: SimCluster) -> None:
-    done(cluster, "create", volume="a", size=4096)
-    cluster.storage.spoil(OFF)
-    over = done(cluster, "resize", volume="a", size=8192)
-    assert (over.phase, over.attempts) == (TaskPhase.FAILED, 1) and OFF in over.message
-    assert unaccounted(cluster) == []
 
 
 def test_a_task_that_is_cancelled_before_it_begins_leaves_nothing(cluster: SimCluster) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from pvc.core.process import Processes
 from pvc.core.runtime import Runtime
 from pvc.core.storage import (
+    DamagedImage,
     Disk,
     Feature,
     HypervisorSecret,
@@ -31,14 +32,16 @@ from pvc.plugins.storage.ceph.access import Access
 from pvc.plugins.storage.ceph.decide.images import (
     ImageSnapshot,
     Options,
-    abandoned,
     cut_off_in,
+    earlier_parts,
     entry_of,
     image_in,
+    is_left,
     late_osds,
     machines,
     must_be_name,
     must_be_whole,
+    old_parts,
     options_of,
     owners_in,
     part_of,
@@ -52,10 +55,9 @@ from pvc.plugins.storage.ceph.decide.images import (
 )
 from pvc.plugins.storage.ceph.programs import CephPrograms
 from pvc.plugins.storage.directory import imagefiles
-from pvc.plugins.storage.directory.decide.images import image_in as file_in
 from pvc.plugins.storage.directory.decide.images import part_of as part_of_file
 from pvc.plugins.storage.directory.decide.images import refusal as refusal_of_qemu
-from pvc.plugins.storage.directory.decide.images import why_no_image
+from pvc.plugins.storage.directory.foreign import look_at
 from pvc.plugins.storage.directory.qemuimg import QemuImg
 from pvc.plugins.storage.longprograms import GLANCE, follow
 from pvc.plugins.storage.schema import CephSettings
@@ -71,6 +73,8 @@ FOR_NOW = 3600
 WITH_FEATURES = ("--image-feature", "layering,exclusive-lock,object-map,fast-diff,deep-flatten")
 """Of new images, whatever Ceph's configuration has by default: live migration needs the lock, the rest makes quick.
 One list: for an option each, `rbd` takes five milliseconds longer."""
+ALIVE = 60.0
+"""Seconds after which Ceph surely takes no program for alive any more that was killed."""
 UNASKED = "Ceph cannot be asked"
 FORMATS = ("raw", "qcow2")
 
@@ -108,7 +112,11 @@ class RbdBackend:
         return sorted(volume_names(self._names()))
 
     def inspect(self, image: str) -> Image:
-        info = self._ask("info", image)
+        try:
+            info = self._ask("info", image)
+        except NoSuchImage as error:
+            self._must_be_half_removed(image)
+            raise DamagedImage(f"the image {image} is half removed; remove the volume") from error
         return image_in(info, () if info.get("snapshot_count") == 0 else self._snapshots(image))
 
     def create(self, image: str, size: int) -> None:
@@ -117,14 +125,19 @@ class RbdBackend:
         self._create(image, size)
 
     def remove(self, image: str) -> None:
-        snapshots = self._snapshots(image)
+        try:
+            snapshots = self._snapshots(image)
+        except NoSuchImage:
+            self._must_be_half_removed(image)
+            self._remove_rest(image)
+            return
         self._must_be_idle(image)
         if kept := [snapshot.name for snapshot in snapshots if snapshot.protected]:
             raise ImageInUse(f"{image} has protected snapshots: {', '.join(kept)}; take the protection back first")
         self._must_have_no_clones(image, None)
         if snapshots:
             self._rbd(("snap", "purge", "--no-progress", self._spec(image)), image, timeout=SLOW)
-        self._rbd(("rm", "--no-progress", self._spec(image)), image, timeout=SLOW)
+        self._destroy(image)
 
     def resize(self, image: str, size: int) -> None:
         must_be_whole(size)
@@ -149,7 +162,8 @@ class RbdBackend:
             report(0, 1)
             report(1, 1)  # the last moment to stop
             words = ("clone", "--rbd-default-clone-format", "2", *WITH_FEATURES)
-            self._rbd((*words, self._spec(image, snapshot), self._spec(new)), _named(image, snapshot), new=new)
+            both = (self._spec(image, snapshot), self._spec(new))
+            self._rbd((*words, *both), _named(image, snapshot), new=new, tied=False)
             return
         size = self._size(image, snapshot)
         with self._made(new) as part:
@@ -159,7 +173,7 @@ class RbdBackend:
 
     def load(self, path: str, image: str, report: Report) -> None:
         must_be_name(image)
-        found = self._foreign(path)
+        found = look_at(path, QemuImg(self._processes))
         with self._made(image) as part:
             self._create(part, found.size)
             what = ("-f", found.format, "-O", "raw", path, self._qemu_name(part))
@@ -181,7 +195,7 @@ class RbdBackend:
     def add_snapshot(self, image: str, snapshot: str) -> None:
         must_be_name(snapshot)
         what = _named(image, snapshot)
-        self._rbd(("snap", "create", "--no-progress", self._spec(image, snapshot)), what, new=what)
+        self._rbd(("snap", "create", "--no-progress", self._spec(image, snapshot)), what, new=what, tied=False)
 
     def remove_snapshot(self, image: str, snapshot: str) -> None:
         if self._snapshot(image, snapshot).protected:
@@ -252,14 +266,17 @@ class RbdBackend:
     # questions
 
     def _names(self) -> Sequence[str]:
-        return [str(name) for name in self._decoded(self._rbd(("ls", self._pool, "--format", "json"), self._pool))]
+        return [str(name) for name in self._answer(("ls", self._pool), self._pool)]
 
     def _ask(self, question: str, image: str) -> Any:
-        return self._decoded(self._rbd((*question.split(), self._spec(image), "--format", "json"), image))
+        return self._answer((*question.split(), self._spec(image)), image)
 
-    def _decoded(self, text: str) -> Any:
+    def _answer(self, words: Sequence[str], what: str) -> Any:
+        done = self._programs.run("rbd", *words, "--format", "json")
+        if done.code != 0:
+            raise refusal(done.code, done.stderr, what, "")
         try:
-            return msgspec.json.decode(text)
+            return msgspec.json.decode(done.stdout)
         except msgspec.DecodeError as error:
             raise StorageError(f"rbd did not answer in JSON ({error}); see whether `rbd ls` works here") from error
 
@@ -275,6 +292,12 @@ class RbdBackend:
     def _size(self, image: str, snapshot: str | None) -> int:
         return self.inspect(image).size if snapshot is None else self._snapshot(image, snapshot).size
 
+    def _must_be_half_removed(self, image: str) -> None:
+        """Of what `rbd rm` has begun to remove it takes the name first, and the data last: then only `rbd ls` and
+        `rbd rm` know it. Raises NoSuchImage if nothing is there."""
+        if image not in self._names():
+            raise NoSuchImage(f"there is no {image}; see `rbd ls`")
+
     def _must_be_idle(self, image: str) -> None:
         if watchers := self.watchers(image):
             raise ImageInUse(f"{image} is open on {', '.join(machines(watchers))}; stop the VM that uses it")
@@ -282,7 +305,7 @@ class RbdBackend:
     def _must_have_no_clones(self, image: str, snapshot: str | None) -> None:
         of = ("--all", self._spec(image)) if snapshot is None else (self._spec(image, snapshot),)
         what = _named(image, snapshot)
-        found = self._decoded(self._rbd(("children", *of, "--format", "json"), what))
+        found = self._answer(("children", *of), what)
         if clones := [f"{one['pool']}/{one['image']}" for one in found]:
             raise ImageInUse(f"{what} is needed by its clones {', '.join(clones)}; remove them first")
 
@@ -306,7 +329,7 @@ class RbdBackend:
 
     def _create(self, image: str, size: int) -> None:
         words = ("create", "--size", f"{size}B", *WITH_FEATURES, self._spec(image))
-        self._rbd(words, image, new=image)
+        self._rbd(words, image, new=image, tied=False)
 
     @contextmanager
     def _made(self, image: str) -> Iterator[str]:
@@ -314,8 +337,10 @@ class RbdBackend:
         names, now = self._names(), self._runtime.now()
         if image in names:
             raise ImageExists(f"there is a {image} already; choose another name")
-        for left in abandoned(names, image, now):
-            self._discard(left)
+        for part in earlier_parts(names, image):
+            self._discard(part)
+        for part in old_parts(names, image, now):
+            self._sweep(part, now)
         part = part_of(image, now, self._runtime.new_id())
         try:
             yield part
@@ -337,33 +362,59 @@ class RbdBackend:
             imagefiles.discard(part)
 
     def _discard(self, part: str) -> None:
-        """Destroy an image that was never whole, and with it the work of whoever is still at it elsewhere.
+        """Destroy an image of this task that was never whole, and with it the work of who is still at it elsewhere.
 
         A program that was ended counts as alive for half a minute, for which `rbd rm` would wait.
         """
         with suppress(StorageError):
-            for client in self.watchers(part):
-                self._programs.check("ceph", "osd", "blocklist", "add", client, str(FOR_NOW))
-            self._rbd(("rm", "--no-progress", self._spec(part)), part, timeout=SLOW)
+            with suppress(NoSuchImage):  # or half removed
+                for client in self.watchers(part):
+                    self._programs.check("ceph", "osd", "blocklist", "add", client, str(FOR_NOW))
+            self._destroy(part)
 
-    def _foreign(self, path: str) -> Image:
-        """A file of this node that is to be loaded. Raises StorageError if it will not do."""
-        if not path.startswith("/"):
-            raise StorageError(f"{path} is no whole path; begin it with /")
-        if why := why_no_image(*imagefiles.beginning(path)):
-            raise StorageError(f"{path} {why}")
-        found = file_in(QemuImg(self._processes).info(path))
-        if found.format not in FORMATS:
-            raise StorageError(f"{path} is {found.format}; convert it to {' or '.join(FORMATS)} with qemu-img convert")
-        return found
+    def _sweep(self, part: str, now: float) -> None:
+        """Remove what another task has begun to make, if a crash has left it. Who has it open keeps it."""
+        with suppress(StorageError):  # which is no matter of the task at hand
+            if self._is_left(part, now):
+                self._destroy(part)
+
+    def _is_left(self, part: str, now: float) -> bool:
+        try:
+            watchers = self.watchers(part)
+            return is_left(watchers, self._ask("info", part), now)
+        except NoSuchImage:  # it has its own name by now, or is half removed
+            return True
+
+    def _remove_rest(self, image: str) -> None:
+        """Go on where an `rbd rm` was killed. This is no refusal, whoever has it open: half of it is gone."""
+        end = self._runtime.monotonic() + ALIVE
+        while True:
+            try:
+                self._destroy(image)
+                return
+            except ImageInUse as error:
+                if self._runtime.monotonic() > end:
+                    raise StorageError(
+                        f"{image} is half removed, and Ceph keeps the rest: {error}; ask again later"
+                    ) from error
+            self._runtime.sleep(GLANCE)
+
+    def _destroy(self, image: str) -> None:
+        self._rbd(("rm", "--no-progress", self._spec(image)), image, timeout=SLOW)
 
     # programs
 
-    def _rbd(self, words: Sequence[str], what: str, *, new: str = "", timeout: float | None = None) -> str:
-        done = self._programs.run("rbd", *words, timeout=timeout)
+    def _rbd(
+        self, words: Sequence[str], what: str, *, new: str = "", timeout: float | None = None, tied: bool = True
+    ) -> None:
+        """Have something changed, and nothing more once this daemon is dead: the next attempt may begin at once.
+
+        What is broken off halfway can be asked for again; see `_remove_rest`. What is `tied` takes a millisecond
+        longer: not so what makes an image or a snapshot, which the next attempt knows by its date to be its own.
+        """
+        done = self._programs.run("rbd", *words, timeout=timeout, tied=tied)
         if done.code != 0:
             raise refusal(done.code, done.stderr, what, new)
-        return done.stdout
 
     def _follow(self, words: Sequence[str], what: str, size: int, report: Report) -> None:
         done = follow(self._processes, self._programs.command("rbd", *words), size, report, UNASKED)

@@ -12,7 +12,7 @@ from pvc.core.errors import PvcError
 from pvc.core.model import Vm
 from pvc.core.storage import Disk, Pool
 from pvc.plugins.storage.decide.names import why_no_name
-from pvc.plugins.storage.records import TaskKind, Volume, VolumeState
+from pvc.plugins.storage.records import COPIES, TaskKind, Volume, VolumeState
 from pvc.plugins.storage.schema import SECTION
 
 VOLUME = "volume:"
@@ -140,7 +140,8 @@ def why_not_now(name: VolumeName, found: Found) -> str:
     if found.volume is not None and found.volume.state is VolumeState.MAKING:
         return "it is still being made; `pvc storage task list` shows how far it is"
     if found.stilled_by is not None:
-        return f"{_in_words(found.stilled_by)} is under way; `pvc storage task list` shows how far it is"
+        end = ", and `pvc storage task cancel` ends it" if found.stilled_by in COPIES else ""
+        return f"{_in_words(found.stilled_by)} is under way; `pvc storage task list` shows how far it is{end}"
     return ""
 
 
@@ -255,6 +256,8 @@ def _in_words(task: TaskKind) -> str:
         TaskKind.RENAME: "its renaming",
         TaskKind.ROLL_BACK: "a roll-back to one of its snapshots",
         TaskKind.RESIZE: "a change to a smaller size",
+        TaskKind.CLONE: "a copy of it",
+        TaskKind.EXPORT: "its export",
     }.get(task, "a change of it")
 
 

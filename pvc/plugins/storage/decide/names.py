@@ -10,6 +10,11 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def is_text(text: str) -> bool:
+    """Whether a text from the command line, a path for example, can be written down: bytes that are no UTF-8 cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def why_no_name(kind: str, name: str) -> str:
     """Why a pool, volume or snapshot (`kind`) cannot go by a name, and what would do; empty: it can."""
     if is_name(name):

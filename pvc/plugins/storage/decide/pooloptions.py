@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from pvc.core.storage import Pool
+from pvc.plugins.storage.decide.names import is_text
 
 DIRECTORY = "directory"
 CEPH = "ceph"
@@ -14,6 +15,9 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {DIRECTORY: ("path", "format", "mount"
 
 def why_no_pool(pool: Pool) -> str:
     """Why there can be no such pool, and what would do; empty: the node that looks at it says the rest."""
+    for text in (pool.backend, *pool.options, *pool.options.values()):
+        if not is_text(text):
+            return f"{text!r} is not UTF-8; give it another name"
     known = _OPTIONS.get(pool.backend)
     if known is None:  # a plugin's: only nodes that have it know its options
         return ""

@@ -62,7 +62,7 @@ def why_not_usable(pool: str, states: Mapping[str, PoolState]) -> str:
 def state_of(look: Room | str, addresses: tuple[str, ...] = ()) -> PoolState:
     """What to publish of a pool; `look`: its room, or why it cannot be used; `addresses`: of this node, as seen."""
     if isinstance(look, str):
-        return PoolState(problem=look)
+        return PoolState(problem=look, addresses=addresses)
     return PoolState(look.total, _rounded(max(0, look.free)), warning=look.warning, addresses=addresses)
 
 

@@ -15,6 +15,8 @@ LARGEST = 1024**5
 
 EXAMPLES = "write it as 10G, 512M or 1.5TiB"
 _LETTERS = "KMGTPE"
+_LONGEST = 64
+"""Characters of a size: Python reads no number of thousands of digits, and nobody a refusal that repeats them."""
 _WRITTEN = re.compile(rf"(\d+(?:\.\d+)?)\s*(?:B|([{_LETTERS}])(B|IB)?)?", re.IGNORECASE | re.ASCII)
 
 
@@ -25,6 +27,8 @@ class BadSize(PvcError):
 def size_in(text: str) -> int:
     """How many bytes a text says: K, M, G, T and P are powers of 1024, as KiB, MiB and so on are; KB, MB and so on are
     powers of 1000; a number alone is bytes. Raises BadSize."""
+    if len(text) > _LONGEST:
+        raise BadSize(f"{text[:_LONGEST]!r} and so on is no size; {EXAMPLES}")
     found = _WRITTEN.fullmatch(text.strip())
     if found is None:
         raise BadSize(f"{text!r} is no size; {EXAMPLES}")

@@ -29,6 +29,8 @@ OF_VOLUMES = MAKES | {
 ALTERS = frozenset({TaskKind.RESIZE, TaskKind.RENAME, TaskKind.SNAPSHOT, TaskKind.UNSNAPSHOT, TaskKind.ROLL_BACK})
 """They change a whole volume. If one that has begun ended without a look at the storage, the volume's record could be
 wrong, or the volume hold parts of two."""
+CHANGES = ALTERS | {TaskKind.REMOVE}
+"""Of these a refusal tells of the attempt that was refused only: one before it may have done part of the work."""
 DATED = frozenset({TaskKind.CREATE, TaskKind.CLONE, TaskKind.SNAPSHOT})
 """What they make has a date, where the storage gives one."""
 MOVES: Mapping[TaskPhase, frozenset[TaskPhase]] = {
@@ -148,7 +150,8 @@ def need(task: Task, images: Mapping[str, Image | None], own: bool) -> Need:
         case TaskKind.RENAME:
             if images.get(task.new) is None:
                 return Need.DO
-            return there if volume is None else Need.REFUSE
+            # A move that was broken off may have left both names; if they are of two images the storage refuses.
+            return Need.REFUSE if not own else Need.NOTHING if volume is None else Need.DO
         case TaskKind.SNAPSHOT:
             return there if volume is not None and task.snapshot in volume.snapshots else Need.DO
         case TaskKind.UNSNAPSHOT:
@@ -162,8 +165,8 @@ def need(task: Task, images: Mapping[str, Image | None], own: bool) -> Need:
 
 
 def may_be_own(task: Task) -> bool:
-    """Whether what the task was to make may be there because an earlier attempt has made it: one that had looked before
-    whether it was there, and then said what it was doing."""
+    """Whether an earlier attempt has begun with the work, so that what the task was to make may be there because of it:
+    it had looked before whether it was there, and then said what it was doing."""
     return task.attempts > 1 and bool(task.doing)
 
 

@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 from pvc.core.process import Processes
 from pvc.core.runtime import Runtime
 from pvc.core.storage import (
+    DamagedImage,
     Disk,
     Feature,
     HypervisorSecret,
@@ -29,16 +30,18 @@ from pvc.plugins.storage.directory.decide.images import (
     HEADER,
     SECTOR,
     Header,
+    ImageSnapshot,
+    Source,
     file_of,
     header_of,
-    image_in,
     image_of,
     part_of,
     snapshots_of,
-    why_no_image,
+    why_no_copy,
 )
 from pvc.plugins.storage.directory.decide.mounts import mount_of
 from pvc.plugins.storage.directory.decide.options import FORMATS, Options, options_of
+from pvc.plugins.storage.directory.foreign import look_at
 from pvc.plugins.storage.directory.qemuimg import QemuImg
 
 KIND = "directory"
@@ -92,6 +95,8 @@ class DirectoryBackend:
         path = self._existing(image)
         size, used = imagefiles.size_of(path)
         if self._options.format == "raw":
+            if size == 0:  # the name alone, which a crash has left where there are no hard links
+                raise DamagedImage(f"{path} is empty, and so no image; remove the volume")
             return Image(size, "raw", used)
         header = _header(path)
         return Image(header.size, "qcow2", used, tuple(_snapshots(path, header)))
@@ -109,42 +114,33 @@ class DirectoryBackend:
 
     def resize(self, image: str, size: int) -> None:
         _must_be_whole(size)
-        path = self._existing(image)
-        if self._options.format == "raw":
-            imagefiles.cut(path, size)
-        else:
-            self._qemu_img.resize(path, size)
-            imagefiles.keep(path)
+        self._give_size(self._existing(image), self._options.format, size)
 
     def rename(self, image: str, new: str) -> None:
         imagefiles.move(self._existing(image), self._path(new))
 
     def clone(self, image: str, snapshot: str | None, new: str, report: Report) -> None:
-        source, size = self._source(image, snapshot)
-        format = self._options.format
+        source = self._source(image, snapshot)
         with self._new(new) as part:
             imagefiles.sweep(self._options.path, self._runtime.now() - STALE)
-            self._qemu_img.convert(source, format, snapshot, part, format, size, report)
-            report(size, size)
+            self._copy(source, part, self._options.format, report)
 
     def load(self, path: str, image: str, report: Report) -> None:
         self.look()
-        found = self._foreign(path)
+        found = look_at(path, self._qemu_img)
         with self._new(image) as part:
             imagefiles.sweep(self._options.path, self._runtime.now() - STALE)
-            self._qemu_img.convert(path, found.format, None, part, self._options.format, found.size, report)
-            report(found.size, found.size)
+            self._copy(Source(path, found.format, found.size), part, self._options.format, report)
 
     def save(self, image: str, snapshot: str | None, path: str, format: str, report: Report) -> None:
-        source, size = self._source(image, snapshot)
+        source = self._source(image, snapshot)
         _must_be_absolute(path)
         if not Path(path).parent.is_dir():
             raise StorageError(f"there is no directory {Path(path).parent} on this node; make it")
         if format not in FORMATS:
             raise StorageError(f"an image cannot be saved as {format!r}; choose {' or '.join(FORMATS)}")
         with self._made(path) as part:
-            self._qemu_img.convert(source, self._options.format, snapshot, part, format, size, report)
-            report(size, size)
+            self._copy(source, part, format, report)
 
     def add_snapshot(self, image: str, snapshot: str) -> None:
         path = self._with_snapshots(image)
@@ -165,7 +161,7 @@ class DirectoryBackend:
 
     def roll_back(self, image: str, snapshot: str, report: Report) -> None:
         path = self._with_snapshots(image)
-        id = self._snapshot(path, snapshot)
+        id = self._snapshot(path, snapshot).number
         size = imagefiles.size_of(path)[0]
         report(0, size)  # the last moment to stop: half a roll-back is no image
         self._qemu_img.apply_snapshot(path, id)
@@ -204,34 +200,41 @@ class DirectoryBackend:
         imagefiles.size_of(path)
         return path
 
-    def _source(self, image: str, snapshot: str | None) -> tuple[str, int]:
-        """The file of what is to be copied, and the bytes that a VM sees in it now."""
-        if snapshot is not None:
-            self._snapshot(self._with_snapshots(image), snapshot)
-        return self._path(image), self.inspect(image).size
+    def _source(self, image: str, snapshot: str | None) -> Source:
+        """What is to be copied. Raises NoSuchImage, and Unsupported for what cannot be copied whole."""
+        if snapshot is None:
+            return Source(self._path(image), self._options.format, self.inspect(image).size)
+        path = self._with_snapshots(image)
+        found, now = self._snapshot(path, snapshot), _header(path).size
+        size = now if found.size is None else found.size
+        if why := why_no_copy(snapshot, size, now):
+            raise Unsupported(f"{image} {why}")
+        return Source(path, self._options.format, size, snapshot, grown=size < now)
+
+    def _copy(self, source: Source, part: str, format: str, report: Report) -> None:
+        self._qemu_img.convert(source, part, format, report)
+        if source.grown:  # what lies beyond are zeros: a snapshot reads so behind its end
+            self._give_size(part, format, source.size)
+        report(source.size, source.size)
+
+    def _give_size(self, path: str, format: str, size: int) -> None:
+        if format == "raw":
+            imagefiles.cut(path, size)
+        else:
+            self._qemu_img.resize(path, size)
+            imagefiles.keep(path)
 
     def _with_snapshots(self, image: str) -> str:
         if Feature.SNAPSHOTS not in self.features:
             raise Unsupported("a raw file has no snapshots; clone the volume, or use a pool with format=qcow2")
         return self._existing(image)
 
-    def _snapshot(self, path: str, snapshot: str) -> str:
-        """The number of a snapshot. Raises NoSuchImage."""
+    def _snapshot(self, path: str, snapshot: str) -> ImageSnapshot:
+        """Raises NoSuchImage."""
         found = _snapshots(path, _header(path))
         if snapshot not in found:
             raise NoSuchImage(f"{path} has no snapshot {snapshot}; look at which it has")
         return found[snapshot]
-
-    def _foreign(self, path: str) -> Image:
-        """A file of this node that is to be loaded. Raises StorageError if it will not do."""
-        _must_be_absolute(path)
-        header, size = imagefiles.beginning(path)
-        if why := why_no_image(header, size):
-            raise StorageError(f"{path} {why}")
-        found = image_in(self._qemu_img.info(path))
-        if found.format not in FORMATS:
-            raise StorageError(f"{path} is {found.format}; convert it to {' or '.join(FORMATS)} with qemu-img convert")
-        return found
 
     @contextmanager
     def _new(self, image: str) -> Iterator[str]:
@@ -267,12 +270,12 @@ def _header(path: str) -> Header:
     """Read from the file itself: starting `qemu-img info` takes as long as changing an image."""
     header = header_of(imagefiles.part(path, 0, HEADER))
     if header is None:
-        raise StorageError(f"{path} is no qcow2 image; look at it with qemu-img info")
+        raise DamagedImage(f"{path} is no qcow2 image; look at it with qemu-img info, or remove the volume")
     return header
 
 
-def _snapshots(path: str, header: Header) -> Mapping[str, str]:
-    """The numbers of an image's snapshots by their names. `qemu-img snapshot -a` takes what it is given for a number
+def _snapshots(path: str, header: Header) -> Mapping[str, ImageSnapshot]:
+    """An image's snapshots by their names. `qemu-img snapshot -a` takes what it is given for a number
     first and for a name second: a snapshot named 2 is another one than the second."""
     length = TABLE
     while header.snapshots:
@@ -280,7 +283,9 @@ def _snapshots(path: str, header: Header) -> Mapping[str, str]:
         if (found := snapshots_of(table, header.snapshots)) is not None:
             return found
         if len(table) < length or length > LONGEST_TABLE:
-            raise StorageError(f"the table of snapshots in {path} is cut off; look at it with qemu-img check")
+            raise DamagedImage(
+                f"the table of snapshots in {path} is cut off; look at it with qemu-img check, or remove the volume"
+            )
         length *= 8
     return {}
 

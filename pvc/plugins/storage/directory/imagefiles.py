@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pvc.core.storage import ImageExists, ImageInUse, NoSuchImage, StorageError, StorageUnusable
-from pvc.plugins.storage.directory.decide.images import HEADER, is_part
+from pvc.plugins.storage.directory.decide.images import HEADER, SECTOR, is_part
 
 MOUNTS = Path("/proc/self/mountinfo")
 _FLOCK = "hhqqixxxx"
@@ -140,8 +140,8 @@ def must_be_free(path: str) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
-def beginning(path: str) -> tuple[bytes, int]:
-    """The first bytes of a file or block device, links followed, and its size. Raises StorageError."""
+def ends(path: str) -> tuple[bytes, bytes, int]:
+    """The first bytes of a file or block device, links followed, its last sector, and its size. Raises StorageError."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -151,7 +151,8 @@ def beginning(path: str) -> tuple[bytes, int]:
             kind = os.fstat(handle).st_mode
             if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
                 raise StorageError(f"{path} is neither a file nor a block device; name an image")
-            return os.pread(handle, HEADER, 0), os.lseek(handle, 0, os.SEEK_END)
+            size = os.lseek(handle, 0, os.SEEK_END)
+            return os.pread(handle, HEADER, 0), os.pread(handle, SECTOR, max(0, size - SECTOR)), size
         finally:
             os.close(handle)
 
@@ -163,7 +164,8 @@ def _has_both_names(path: str, new: str) -> bool:
 
 
 def _replace_placeholder(path: str, new: str) -> None:
-    """Where there are no hard links: whoever makes the empty file has the name, and its crash here leaves that file."""
+    """Where there are no hard links: whoever makes the empty file has the name, and its crash here leaves that file,
+    which nobody replaces: who has made it may only be late, and would put an old image over one in use."""
     os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         Path(path).rename(new)

@@ -14,7 +14,7 @@ from pvc.core.model import Vm
 from pvc.core.records import encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
-from pvc.plugins.storage.decide.names import why_no_name
+from pvc.plugins.storage.decide.names import is_text, why_no_name
 from pvc.plugins.storage.records import Task, TaskKind, Volume
 from pvc.plugins.storage.requests.asking import Client, ask, bound_worker, worker
 from pvc.plugins.storage.requests.ledger import (
@@ -179,6 +179,8 @@ def demand_path(path: str) -> None:
     """Raise Refused if that names no file."""
     if not path.startswith("/") or path.endswith("/") or "\0" in path:
         raise Refused(f"{path!r} will not do: name a file from the root of the node, as /srv/images/disk.qcow2")
+    if not is_text(path):
+        raise Refused(f"{path!r} is not UTF-8; give the file another name")
 
 
 def demand_contents(situation: Situation, volume: Volume, snapshot: str | None, what: str) -> Sequence[Op]:

@@ -16,6 +16,7 @@ from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.decide.attachment import needed_volumes, volumes_of
 from pvc.plugins.storage.decide.leftovers import why_not_whole
+from pvc.plugins.storage.decide.names import is_text
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.decide.workers import Worker, suits
 from pvc.plugins.storage.records import Snapshot, Task, Volume, decoded, read_volumes
@@ -245,7 +246,7 @@ def _facts(name: str, znode: Znode | None) -> NodeFacts:
 
 
 def _is_plain(name: str) -> bool:
-    return bool(name) and "/" not in name and "\0" not in name and name not in (".", "..")
+    return bool(name) and is_text(name) and "/" not in name and "\0" not in name and name not in (".", "..")
 
 
 def _missing(what: str, name: str, known: Iterable[str], listing: str) -> str:

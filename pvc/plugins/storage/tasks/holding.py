@@ -17,6 +17,7 @@ from pvc.plugins.storage.decide.tasks import (
     Outcome,
     at_begin,
     begun,
+    may_be_own,
     new_size,
     records_after,
     titled,
@@ -67,12 +68,19 @@ class Hold:
         self.task = task
         self.pool = pool
         """That of its volumes. It cannot go, or become another one, while a task is about it."""
+        self.volume = _records(named).get(task.volume)
+        """The record of its volume, if there is one, as this attempt began."""
         self.cancelled = task.cancel
 
     @property
     def touched(self) -> bool:
         """Whether this attempt has begun with the work, or an earlier one may have."""
-        return self._at_work or (self.task.attempts > 1 and bool(self.task.doing))
+        return self._at_work or may_be_own(self.task)
+
+    @property
+    def to_stop(self) -> bool:
+        """Whether somebody has asked for its end, and it still can be broken off."""
+        return self.cancelled and not self._too_late
 
     def cancel(self) -> None:
         """Have the work stopped at its next report."""
@@ -89,7 +97,7 @@ class Hold:
     def __call__(self, done: int, total: int) -> None:
         """As `Report`. Raises Cancelled, Lost."""
         self._demand_touch()
-        if self.cancelled and not self._too_late:
+        if self.to_stop:
             raise Cancelled
         now = self._runtime.monotonic()
         if now - self._written < INTERVAL or (done, total) == (self.task.done, self.task.total):
@@ -99,13 +107,17 @@ class Hold:
         except Disconnected:  # how far it is may be told later; `_demand_touch` knows how long that may last
             self._written = now
 
-    def stage(self, doing: str) -> None:
-        """Write down, before it begins, what is done now; `doing` is short. Raises Disconnected, Cancelled, Lost."""
+    def stage(self, doing: str, *, osd_uuid: str = "") -> None:
+        """Write down, before it begins, what is done now, and to which OSD if it is about one; `doing` is short.
+
+        Raises Disconnected, Cancelled, Lost.
+        """
         self._demand_touch()
-        if self.cancelled:
+        if self.to_stop:
             raise Cancelled
-        if doing != self.task.doing:
-            self._write(replace(self.task, doing=doing))
+        now = replace(self.task, doing=doing, osd_uuid=osd_uuid or self.task.osd_uuid)
+        if now != self.task:
+            self._write(now)
         self._at_work = True
 
     def tell(self, message: str) -> None:

@@ -8,6 +8,7 @@ from pvc.core.errors import PvcError
 from pvc.core.storage import (
     Backend,
     BadPool,
+    DamagedImage,
     Feature,
     Image,
     ImageExists,
@@ -18,7 +19,19 @@ from pvc.core.storage import (
     Unsupported,
 )
 from pvc.plugins.storage.backends import Backends
-from pvc.plugins.storage.decide.tasks import ALTERS, DATED, OF_VOLUMES, Need, Outcome, is_own, made_by, may_be_own, need
+from pvc.plugins.storage.decide.strangers import why_kept
+from pvc.plugins.storage.decide.tasks import (
+    ALTERS,
+    CHANGES,
+    DATED,
+    MAKES,
+    OF_VOLUMES,
+    Need,
+    Outcome,
+    is_own,
+    made_by,
+    need,
+)
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
 from pvc.plugins.storage.tasks.holding import Cancelled, Hold, Lost
 
@@ -33,8 +46,9 @@ class Unseen(Exception):
 
 
 CANCELLED = "it was cancelled, and has left nothing half done"
+ON_THE_WAY = "it was cancelled on the way"
 REFUSALS = (ImageExists, ImageInUse, Unsupported, BadPool)
-"""What a backend raises before it has changed anything."""
+"""What a backend raises before it has changed anything in that call."""
 
 
 def carry_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Performer], log: logging.Logger) -> Outcome:
@@ -44,7 +58,7 @@ def carry_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Perf
     except (Lost, Unseen, CoordinationError):
         raise
     except Cancelled:
-        text = "it was cancelled on the way" if hold.touched else CANCELLED
+        text = ON_THE_WAY if hold.touched else CANCELLED
         return Outcome(TaskPhase.CANCELLED, text, untouched=not hold.touched)
     except PvcError as error:
         return Outcome(TaskPhase.FAILED, str(error), untouched=not hold.touched)
@@ -72,7 +86,7 @@ def _carried_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, P
         if hold.pool is None:
             raise StorageError(f"there is no pool {task.pool} any more; add it again, or choose another one")
         return _on_volume(hold, backends.get(hold.pool))
-    if hold.cancelled:
+    if hold.cancelled and not hold.touched:
         raise Cancelled
     if task.kind is TaskKind.ADD_POOL:
         return Outcome(TaskPhase.DONE, _tried(task, backends))
@@ -91,17 +105,24 @@ def _tried(task: Task, backends: Backends) -> str:
 def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     task = hold.task
     dated = _is_dated(task, backend)
+    earlier = hold.touched  # by an earlier attempt, as this one has done nothing yet
     unseen = dated and task.attempts == 1  # it cannot have made anything, and who makes something says if it is there
     images: Mapping[str, Image | None] = {} if unseen else _first_look(backend, hold)
-    if not unseen:
-        left = need(task, images, is_own(task, images) if dated else may_be_own(task))
+    if images:
+        left = need(task, images, is_own(task, images) if dated else earlier)
         if left is Need.NOTHING:
             return Outcome(TaskPhase.DONE, _said(task), images)
         if left is Need.REFUSE:
             return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
-    if hold.cancelled:
-        return Outcome(TaskPhase.CANCELLED, CANCELLED, images, untouched=not hold.touched)
-    hold.stage(_DOING[task.kind])
+    if why := why_kept(task, hold.volume, images.get(task.volume)):
+        return Outcome(TaskPhase.FAILED, why, images, untouched=not earlier)
+    if earlier and task.kind in ALTERS:
+        hold.see_it_through()  # what is left of that attempt may still be at it: only its end is known for sure
+    if hold.to_stop:
+        text = ON_THE_WAY if earlier and task.kind is TaskKind.REMOVE else CANCELLED
+        return Outcome(TaskPhase.CANCELLED, text, images, untouched=not earlier)
+    if task.kind is not TaskKind.EXPORT:
+        hold.stage(_DOING[task.kind])
     if task.kind is TaskKind.ROLL_BACK:
         hold.see_it_through()  # halfway the volume holds parts of both
     failure: Exception | None = None
@@ -113,13 +134,18 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
         failure = error
     if unseen and failure is None:
         return Outcome(TaskPhase.DONE, _said(task), parent=_parent(backend, task))
-    return _ended(hold.task, failure, _images_if_known(backend, task), dated=dated)
+    return _ended(hold.task, failure, _images_if_known(backend, task), dated=dated, earlier=earlier)
 
 
 def _first_look(backend: Backend, hold: Hold) -> Mapping[str, Image | None]:
-    """Before anything is done. Raises StorageError, and Unseen if an earlier attempt may have changed something."""
+    """Before anything is done; empty: there is a damaged image to remove. Raises StorageError, and Unseen if an earlier
+    attempt may have changed something."""
     try:
         return _images(backend, hold.task)
+    except DamagedImage:
+        if hold.task.kind is TaskKind.REMOVE:
+            return {}
+        raise  # also after an earlier attempt: this is what has become of it, and waiting does not mend it
     except StorageError as error:
         if hold.touched and hold.task.kind in ALTERS:
             raise _unseen(hold.task, error) from error
@@ -136,14 +162,23 @@ def _parent(backend: Backend, task: Task) -> str:
     return f"{task.volume}@{task.snapshot}" if linked else ""
 
 
-def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | None], *, dated: bool) -> Outcome:
-    """How work has ended that was begun; what the storage has now counts for more than what was raised."""
+def _ended(
+    task: Task, failure: Exception | None, images: Mapping[str, Image | None], *, dated: bool, earlier: bool
+) -> Outcome:
+    """How work has ended that was begun; what the storage has now counts for more than what was raised.
+
+    `earlier`: an attempt before this one had begun with it as well, and what that has left may still be at it.
+    """
     refused = isinstance(failure, REFUSALS)
-    if not images and not refused and task.kind in ALTERS:
+    if earlier and isinstance(failure, ImageInUse) and task.kind in CHANGES:
+        raise Unseen(f"an earlier attempt may still be at {task.pool}/{task.volume}: {failure}")
+    untouched = refused and (not earlier or task.kind in MAKES)
+    if not images and not untouched and task.kind in ALTERS:
         raise _unseen(task, failure)
-    written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and may_be_own(task)
+    written = task.kind is TaskKind.EXPORT and isinstance(failure, ImageExists) and earlier
     own = is_own(task, images) if dated else True  # or it was seen before that there was none
-    so_now = bool(images) and not refused and need(task, images, own) is Need.NOTHING
+    late = dated and earlier and isinstance(failure, ImageExists)  # the program of that attempt has ended after all
+    so_now = bool(images) and (late or not refused) and need(task, images, own) is Need.NOTHING
     if failure is None and not images and task.kind not in _LEAVES_IMAGES:
         text = f"pool {task.pool} could not be looked at after the work; look at the storage, and ask again"
         return Outcome(TaskPhase.FAILED, text)
@@ -154,9 +189,9 @@ def _ended(task: Task, failure: Exception | None, images: Mapping[str, Image | N
     text = str(failure) if isinstance(failure, PvcError) else _unexpected(failure)
     if dated and isinstance(failure, ImageExists):
         text = _taken(task)
-    if task.kind is TaskKind.ROLL_BACK and not refused:
+    if task.kind is TaskKind.ROLL_BACK and not untouched:
         text += f"; {task.pool}/{task.volume} may hold parts of both now: have it rolled back before a VM uses it"
-    return Outcome(TaskPhase.FAILED, text, images, untouched=refused)
+    return Outcome(TaskPhase.FAILED, text, images, untouched=untouched)
 
 
 def _images(backend: Backend, task: Task) -> dict[str, Image | None]:
@@ -190,6 +225,14 @@ def _resize(backend: Backend, task: Task, hold: Hold) -> None:
     backend.resize(task.volume, task.size)
 
 
+def _export(backend: Backend, task: Task, hold: Hold) -> None:
+    def report(done: int, total: int) -> None:
+        hold.stage(_DOING[task.kind])  # not before: by now the backend has seen that there is no such file
+        hold(done, total)
+
+    backend.save(task.volume, task.snapshot or None, task.path, task.format or "raw", report)
+
+
 _WORK: Mapping[TaskKind, Callable[[Backend, Task, Hold], None]] = {
     TaskKind.CREATE: _create,
     TaskKind.REMOVE: lambda backend, task, hold: backend.remove(task.volume),
@@ -197,9 +240,7 @@ _WORK: Mapping[TaskKind, Callable[[Backend, Task, Hold], None]] = {
     TaskKind.RENAME: lambda backend, task, hold: backend.rename(task.volume, task.new),
     TaskKind.CLONE: lambda backend, task, hold: backend.clone(task.volume, task.snapshot or None, task.new, hold),
     TaskKind.IMPORT: lambda backend, task, hold: backend.load(task.path, task.volume, hold),
-    TaskKind.EXPORT: lambda backend, task, hold: backend.save(
-        task.volume, task.snapshot or None, task.path, task.format or "raw", hold
-    ),
+    TaskKind.EXPORT: _export,
     TaskKind.SNAPSHOT: lambda backend, task, hold: backend.add_snapshot(task.volume, task.snapshot),
     TaskKind.UNSNAPSHOT: lambda backend, task, hold: backend.remove_snapshot(task.volume, task.snapshot),
     TaskKind.PROTECT: lambda backend, task, hold: backend.protect_snapshot(task.volume, task.snapshot, task.on),

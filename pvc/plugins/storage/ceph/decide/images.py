@@ -27,7 +27,7 @@ from pvc.plugins.storage.decide.names import is_name
 SECTOR = 512
 """Images are whole sectors."""
 STALE = 86400.0
-"""Seconds after which a half image that nobody has open is what a crash left."""
+"""Seconds after which a half image that nobody has open or writes to is what a crash left."""
 
 _OPTIONS = ("pool", "user")
 _HEARD = re.compile(r'^osd\.(\d+): .*"newest_map":\s*(\d+)', re.MULTILINE)
@@ -99,10 +99,23 @@ def part_of(image: str, now: float, random: str) -> str:
     return f".making.{image}.{int(now):08x}.{random[-8:]}"
 
 
-def abandoned(names: Sequence[str], image: str, now: float) -> Sequence[str]:
-    """Those of a pool's images that are left of earlier attempts to make `image`, or are `STALE`."""
-    matched = [(name, _PART.fullmatch(name)) for name in names]
-    return [name for name, part in matched if part and (part["image"] == image or now - int(part["time"], 16) > STALE)]
+def earlier_parts(names: Sequence[str], image: str) -> Sequence[str]:
+    """Those of a pool's images that are left of earlier attempts to make `image`."""
+    return [name for name, part in _parts(names) if part["image"] == image]
+
+
+def old_parts(names: Sequence[str], image: str, now: float) -> Sequence[str]:
+    """Those of other images that were begun more than `STALE` seconds ago: left by a crash, or of work that is long."""
+    return [name for name, part in _parts(names) if part["image"] != image and now - int(part["time"], 16) > STALE]
+
+
+def is_left(watchers: Sequence[str], info: Mapping[str, Any], now: float) -> bool:
+    """Whether a crash has left an old part; `info`: the answer to `rbd info`, asked after `watchers`.
+
+    Between the copying and the renaming nobody has it open, but then it was written to not long ago.
+    """
+    written = moment_of(info.get("modify_timestamp"))
+    return not watchers and written is not None and now - written > STALE
 
 
 def image_in(info: Mapping[str, Any], snapshots: Sequence[ImageSnapshot]) -> Image:
@@ -221,7 +234,11 @@ def refusal(code: int, said: str, what: str, new: str) -> StorageError:
     lines = [line.strip() for line in re.split(r"[\r\n]", said) if line.strip() and "% complete" not in line]
     reason = lines[-1].removeprefix("rbd: ") if lines else f"it ended with code {code}"
     if code == _SHUT_DOWN:
-        return StorageUnusable("Ceph has cut this machine off; see `ceph osd blocklist ls`, and unfence the node")
+        return StorageUnusable(
+            "Ceph has cut this machine off: its node was declared dead, and is let in again once its pvcd has seen"
+            " that nothing is left of it; what `ceph osd blocklist ls` lists of another machine that had this address"
+            " before, take out with `ceph osd blocklist rm`"
+        )
     unusable = [line for line in lines if any(words in line for words in _UNUSABLE)]
     if code == _TIMED_OUT or unusable:
         reason = unusable[0].removeprefix("rbd: ") if unusable else reason
@@ -233,6 +250,10 @@ def refusal(code: int, said: str, what: str, new: str) -> StorageError:
     if code in (_BUSY, _NOT_EMPTY):
         return ImageInUse(f"{what} is in use: {reason}")
     return StorageError(f"{what}: rbd failed: {reason}; see to that and try again")
+
+
+def _parts(names: Sequence[str]) -> Sequence[tuple[str, re.Match[str]]]:
+    return [(name, part) for name in names if (part := _PART.fullmatch(name))]
 
 
 def _port(monitor: Monitor) -> str:
