@@ -18,7 +18,7 @@ from pvc.core.threads import ThreadRuntime
 from pvc.lab.ceph import MiniCeph, missing_for_ceph
 from pvc.lab.cephtexts import Place
 from pvc.lab.deadline import wait_until
-from pvc.plugins.storage.ceph.decide.images import part_of, qemu_name
+from pvc.plugins.storage.ceph.decide.images import earlier_parts, part_of, qemu_name
 from pvc.plugins.storage.ceph.rbd import RbdBackend, opener
 from pvc.plugins.storage.schema import CephSettings
 from tests.contract.namespaces import Hosts
@@ -66,7 +66,7 @@ DAYS = 2e5
 
 
 class Interrupted(SystemProcesses):
-    """Has something done while what it has started waits, with an image open."""
+    """Has something done while what it has started stands still, with what it makes open."""
 
     def __init__(self, rbd: Rbd, meanwhile: Callable[[], None]) -> None:
         self._rbd = rbd
@@ -76,8 +76,16 @@ class Interrupted(SystemProcesses):
         self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
     ) -> Running:
         running = super().start(command, output=output, env=env, new_session=new_session)
-        wait_until(ThreadRuntime(), DEADLINE, lambda: None if watched(self._rbd) else "nobody has an image open")
-        running.signal(signal.SIGSTOP)
+
+        def stopped() -> str | None:
+            """It is stopped before it is looked at: what runs on may have closed the image by then."""
+            running.signal(signal.SIGSTOP)
+            if earlier_parts(watched(self._rbd), "long"):
+                return None
+            running.signal(signal.SIGCONT)
+            return "nobody has what is made open"
+
+        wait_until(ThreadRuntime(), DEADLINE, stopped, pause=0.01)
         try:
             self._meanwhile()
         finally:
