@@ -139,7 +139,7 @@ def _volumes(cluster: SimCluster, task: Task) -> list[Op]:
     if made:
         ops += [Put(keys.volumes(task.pool), b"")]
         size = task.size or _size_of_source(cluster, task)
-        ops += [Create(keys.volume(task.pool, made), encode(Volume(made, size, task=task.id)))]
+        ops += [Create(keys.volume(task.pool, made), encode(Volume(made, size, created=task.requested, task=task.id)))]
     return ops
 
 

@@ -1,4 +1,4 @@
-"""A volume is not removed with snapshots that somebody has made past pvc: nobody was asked about those."""
+"""A volume is not removed with what somebody has made past pvc, nor made smaller than anybody was asked about."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pvc.core.storage import Image, StorageError
-from pvc.plugins.storage.decide.strangers import why_kept
+from pvc.plugins.storage.decide.strangers import why_left
 from pvc.plugins.storage.records import (
     ENDED,
     Snapshot,
@@ -20,7 +20,7 @@ from pvc.plugins.storage.records import (
 )
 from pvc.testing.cluster import SimCluster
 from pvc.testing.ledger import ask_task, unaccounted
-from pvc.testing.storage import FakeContents
+from pvc.testing.storage import FakeContents, FakeImage
 
 REMOVAL = Task("t", TaskKind.REMOVE, "hv1", "me", 0.0, pool="fast", volume="a")
 STORAGE: dict[str, Any] = {"roles": {"hypervisor": False, "storage": True}}
@@ -42,13 +42,42 @@ def test_only_snapshots_that_the_record_lacks_keep_an_image(
     record: tuple[str, ...], image: tuple[str, ...], named: str
 ) -> None:
     volume = Volume("a", 1, snapshots=tuple(Snapshot(name, 0.0, 1) for name in record))
-    why = why_kept(REMOVAL, volume, Image(1, "raw", snapshots=image))
+    why = why_left(REMOVAL, volume, Image(1, "raw", snapshots=image))
     assert named in why
     assert bool(why) is bool(named)
 
 
+@pytest.mark.parametrize(
+    ("state", "made", "kept"),
+    [
+        (VolumeState.MAKING, 69.0, True),
+        (VolumeState.MAKING, 71.0, False),
+        (VolumeState.MAKING, None, False),
+        (VolumeState.READY, 69.0, False),
+        (VolumeState.REMOVING, 69.0, False),
+    ],
+)
+def test_what_is_older_than_a_volume_that_was_never_finished_is_not_its_image(
+    state: VolumeState, made: float | None, kept: bool
+) -> None:
+    why = why_left(REMOVAL, Volume("a", 1, state, created=100.0), Image(1, "raw", made=made))
+    assert ("pvc has not made it" in why) is kept
+    assert bool(why) is kept
+
+
+@pytest.mark.parametrize(
+    ("image", "asked", "left"),
+    [(20, 15, True), (20, 10, True), (20, 5, True), (20, 20, False), (20, 30, False), (10, 5, False), (5, 10, False)],
+)
+def test_an_image_that_is_larger_than_was_known_is_not_made_smaller(image: int, asked: int, left: bool) -> None:
+    task = Task("t", TaskKind.RESIZE, "hv1", "me", 0.0, pool="fast", volume="a", size=asked << 20)
+    why = why_left(task, Volume("a", 10 << 20, VolumeState.READY), Image(image << 20, "raw"))
+    assert ("has 20 MiB" in why) is left
+    assert bool(why) is left
+
+
 def test_what_is_gone_keeps_nothing() -> None:
-    assert why_kept(REMOVAL, Volume("a", 1), None) == ""
+    assert why_left(REMOVAL, Volume("a", 1), None) == ""
 
 
 @pytest.fixture
@@ -142,3 +171,36 @@ def test_half_a_volume_is_not_taken_for_whole_because_somebody_made_a_snapshot_o
     left = record(cluster)
     assert left is not None
     assert (left.state, left.task) == (VolumeState.REMOVING, None)
+
+
+def test_a_volume_that_was_made_larger_by_hand_is_not_cut_by_who_wants_it_a_little_larger(cluster: SimCluster) -> None:
+    cluster.storage.image("fast", "a").contents = FakeContents(16384, "much")
+    task = done(cluster, "resize", volume="a", size=8192)
+    assert task.phase is TaskPhase.FAILED and "has 16 KiB, more than pvc knew of" in task.message, task.message
+    assert cluster.storage.image("fast", "a").contents.size == 16384
+    left = record(cluster)
+    assert left is not None
+    assert (left.state, left.task, left.size) == (VolumeState.READY, None, 16384)
+    assert done(cluster, "resize", volume="a", size=8192).phase is TaskPhase.DONE  # who asks again knows what it has
+
+
+def test_an_image_that_was_there_before_a_volume_that_could_not_be_made_is_nobodys_to_remove(
+    cluster: SimCluster,
+) -> None:
+    cluster.run(100)
+    cluster.storage.slow(1)
+    task = ask_task(cluster, "create", "hv1", pool="fast", volume="b", size=4096)
+    assert cluster.run_until(lambda: cluster.storage.count("create") > 1, 20)
+    cluster.storage.images["fast", "b"] = FakeImage(FakeContents(4096), made=cluster.storage.now() - 90)
+    cluster.storage.spoil("it is off; switch it on")
+    assert ended(cluster, task).phase is TaskPhase.FAILED
+    cluster.storage.spoil("")
+    left = read_volumes(cluster.client, "fast")["b"]
+    assert left is not None and left.state is VolumeState.MAKING  # nobody could look whether it is there
+    cluster.run(60)
+    again = done(cluster, "remove", volume="b")
+    assert again.phase is TaskPhase.FAILED and "pvc has not made it" in again.message
+    assert ("fast", "b") in cluster.storage.images
+    del cluster.storage.images["fast", "b"]
+    assert done(cluster, "remove", volume="b").phase is TaskPhase.DONE
+    assert unaccounted(cluster) == []

@@ -121,7 +121,10 @@ def test_an_image_that_is_there_though_making_it_failed_is_the_tasks_own_by_its_
     cluster.storage.images["fast", "a"] = FakeImage(FakeContents(4096), made=cluster.storage.now() - age)
     # Who has looked before knows that it was not there; else its date decides.
     dated = Feature.DATED in cluster.storage.features
-    assert ended(cluster, task).phase is (phase if dated else TaskPhase.DONE)
+    over = ended(cluster, task)
+    assert over.phase is (phase if dated else TaskPhase.DONE)
+    # A stranger's is not what somebody is to remove as what was never finished.
+    assert (volume(cluster, "a") is None) is (over.phase is TaskPhase.FAILED)
 
 
 def test_a_dated_storage_is_asked_once_for_what_it_makes(cluster: SimCluster) -> None:

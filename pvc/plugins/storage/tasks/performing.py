@@ -19,7 +19,7 @@ from pvc.core.storage import (
     Unsupported,
 )
 from pvc.plugins.storage.backends import Backends
-from pvc.plugins.storage.decide.strangers import why_kept
+from pvc.plugins.storage.decide.strangers import why_left
 from pvc.plugins.storage.decide.tasks import (
     ALTERS,
     CHANGES,
@@ -114,7 +114,7 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
             return Outcome(TaskPhase.DONE, _said(task), images)
         if left is Need.REFUSE:
             return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
-    if why := why_kept(task, hold.volume, images.get(task.volume)):
+    if why := why_left(task, hold.volume, images.get(task.volume)):
         return Outcome(TaskPhase.FAILED, why, images, untouched=not earlier)
     if earlier and task.kind in ALTERS:
         hold.see_it_through()  # what is left of that attempt may still be at it: only its end is known for sure
@@ -186,6 +186,8 @@ def _ended(
         return Outcome(TaskPhase.DONE, _said(task), images)
     if isinstance(failure, Cancelled):
         return Outcome(TaskPhase.CANCELLED, CANCELLED, images)
+    if task.kind in MAKES and not own and images.get(made_by(task)) is not None:
+        return Outcome(TaskPhase.FAILED, _taken(task), images, untouched=True)
     text = str(failure) if isinstance(failure, PvcError) else _unexpected(failure)
     if dated and isinstance(failure, ImageExists):
         text = _taken(task)
