@@ -82,7 +82,7 @@ def test_a_stopped_vm_has_it_from_its_next_start_on(site: Site, keyboard: Keyboa
         ("add guest fast ../a", "'../a' is no name for a pool or volume"),
         ("add guest fast making", "it is still being made"),
         ("add guest fast removing", "it is being removed"),
-        ("add guest fast busy", "its removal is under way"),
+        ("add guest fast busy", "its removal was asked for"),
         ("add guest fast other", "it is a disk of VM other, and a volume can be of one"),
         ("add guest fast a --bus scsi", "its definition has no SCSI controller; define the VM with <controller"),
         ("add guest fast a --target sda", "a disk on bus virtio cannot be called 'sda'; say vda, vdb, and so on"),

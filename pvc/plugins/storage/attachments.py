@@ -4,7 +4,7 @@ Reads the tree; the storage is asked only before a VM starts (`fencing.py`). At 
 that names one of another VM is refused, and no VM starts with one that another VM runs with.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from pvc.core import keys as core
@@ -16,7 +16,7 @@ from pvc.core.lookup import all_vms, read_facts
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Finding, Severity, Vm, VmActual
 from pvc.core.records import decode
-from pvc.core.storage import Disk, HypervisorSecret, Pool, StorageError
+from pvc.core.storage import Disk, HypervisorSecret, Pool, StorageError, StorageUnusable
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide import directories, pools
@@ -33,7 +33,7 @@ from pvc.plugins.storage.decide.attachment import (
     why_not_now,
     with_sources,
 )
-from pvc.plugins.storage.fencing import Admission
+from pvc.plugins.storage.fencing import Admission, HasWriter
 from pvc.plugins.storage.neighbours import published_in
 from pvc.plugins.storage.records import Task, Volume, decoded, read_pools, stills
 from pvc.plugins.storage.schema import SECTION
@@ -50,6 +50,7 @@ class Attachments:
     def __init__(self, context: Context, backends: Backends) -> None:
         self._coordinator = context.coordinator
         self._log = context.log
+        self._node = context.node
         self._backends = backends
         self._admission = Admission(context, backends)
         idle = context.runtime.signal()
@@ -75,8 +76,11 @@ class Attachments:
         return {node: Verdict(why) for node, why in against.items() if why}
 
     def definition(self, vm: Vm, xml: str) -> str | None:
-        """The definition of a VM that starts here. Raises VolumeUnusable, NotNow, HasWriter, StorageError,
-        Disconnected."""
+        """The definition of a VM that starts here.
+
+        Raises NotNow, also while the storage cannot be used or somebody else has a volume open, which may end at any
+        time; VolumeUnusable, StorageError, Disconnected.
+        """
         names = volumes_of(xml)
         found = look(self._coordinator, names)
         for name in names:
@@ -84,7 +88,11 @@ class Attachments:
                 raise VolumeUnusable(f"{vm.name} cannot have volume {name}: {why}")
             if why := why_not_now(name, found[name]):
                 raise NotNow(f"{vm.name} cannot have volume {name}: {why}")
-        self._admission.demand((pool, name.volume) for name in names if (pool := found[name].pool) is not None)
+        self._demand_usable(vm, {name.pool for name in names})
+        try:
+            self._admission.demand((pool, name.volume) for name in names if (pool := found[name].pool) is not None)
+        except (StorageUnusable, HasWriter) as error:
+            raise NotNow(str(error)) from error
         return with_sources(xml, lambda name: self._disk(name, found[name]))
 
     def secrets(self) -> list[HypervisorSecret]:
@@ -110,6 +118,14 @@ class Attachments:
             Finding(SECTION, Severity.CRITICAL, f"VMs with disks in pool {name} do not start here: {why}")
             for name, why in sorted(self._keyless.items())
         ]
+
+    def _demand_usable(self, vm: Vm, named: Collection[str]) -> None:
+        """Raise NotNow if this node has last seen that it cannot use one of these pools: what the hypervisor would say
+        of that sounds as if it lasted."""
+        states = pools.published_in(read_facts(self._coordinator, self._node)) if named else {}
+        for pool in sorted(set(named) & set(states)):
+            if why := pools.why_not_usable(pool, states):
+                raise NotNow(f"{vm.name} cannot start on {self._node}, which {why}")
 
     def _found(self, vm: Vm, names: Sequence[VolumeName]) -> dict[VolumeName, Found]:
         """A VM that is not defined yet must not name what another one has: then the cluster itself is asked, because a

@@ -84,7 +84,9 @@ class TaskKind(Enum):
     SET_FLAG = "set flag"
 
 
-STILLS = frozenset({TaskKind.REMOVE, TaskKind.RENAME, TaskKind.ROLL_BACK})
+GOES = frozenset({TaskKind.REMOVE, TaskKind.RENAME})
+"""After these there is no volume of that name: no VM is defined with it."""
+STILLS = GOES | {TaskKind.ROLL_BACK}
 """No VM may run on the volume meanwhile, nor start with it; see `stills`."""
 COPIES = frozenset({TaskKind.CLONE, TaskKind.EXPORT})
 """Likewise where they read the volume itself, and not a snapshot of it."""

@@ -8,10 +8,11 @@ import pytest
 from pvc.core import keys as core
 from pvc.core.context import Verdict
 from pvc.core.model import ActualState, Vm
+from pvc.core.storage import Feature
 from pvc.plugins.hypervisor.requests import Refused, start, stop
 from pvc.plugins.storage.decide.pools import PoolState
 from pvc.plugins.storage.records import TaskKind, VolumeState
-from tests.plugins.storage.shelves import KEY, Site
+from tests.plugins.storage.shelves import GIB, KEY, Site
 
 NODES = ("hv1", "hv2")
 
@@ -52,6 +53,8 @@ def test_a_vm_does_not_go_where_its_pool_cannot_be_used(site: Site) -> None:
         ("fast/removing", "cannot use volume fast/removing: it is being removed", True),
         ("fast/making", "cannot use volume fast/making: it is still being made", False),
         ("fast/busy", "cannot use volume fast/busy: a roll-back to one of its snapshots is under way", False),
+        ("fast/goes", "cannot use volume fast/goes: its removal was asked for", True),
+        ("fast/moves", "cannot use volume fast/moves: its renaming was asked for", True),
     ],
 )
 def test_what_speaks_against_a_volume_speaks_against_every_node(
@@ -59,8 +62,9 @@ def test_what_speaks_against_a_volume_speaks_against_every_node(
 ) -> None:
     site.add_volume("making", VolumeState.MAKING)
     site.add_volume("removing", VolumeState.REMOVING)
-    site.add_volume("busy")
-    site.begin_task("busy", TaskKind.ROLL_BACK)
+    for name, kind in {"busy": TaskKind.ROLL_BACK, "goes": TaskKind.REMOVE, "moves": TaskKind.RENAME}.items():
+        site.add_volume(name)
+        site.begin_task(name, kind)
     vm = site.define("web", "hv1", volumes=[volume], run=False)
     said = site.judge(vm, NODES)
     assert set(said) == {"hv1", "hv2"}
@@ -94,6 +98,37 @@ def test_a_vm_that_is_put_off_for_long_is_started_by_itself_all_the_same(site: S
     actual = site.actual("web")
     assert actual.state is ActualState.FAILED and "`pvc storage task cancel` ends it" in actual.reason
     site.change_volume("a", task=None)
+    assert site.run_until(lambda: site.actual("web").state is ActualState.RUNNING, 60)
+
+
+@pytest.mark.parametrize("ill", ["the storage", "the node"])
+def test_a_vm_is_started_by_itself_after_an_outage_of_its_storage_however_long(site: Site, ill: str) -> None:
+    site.stock.features |= {Feature.CUTS_OFF}
+    if ill == "the storage":  # and the node has not seen that yet
+        site.stock.spoil("it is off; switch it on")
+    else:
+        site.shelves["hv1"].pools["fast"] = PoolState(problem="/srv is not mounted")
+        site.shelves["hv1"].context.refresh_facts()
+        site.run(5)
+    site.define("web", "hv1", volumes=["fast/a"])
+    site.run(1000)
+    actual = site.actual("web")
+    assert actual.state is ActualState.FAILED
+    assert ("it is off" if ill == "the storage" else "cannot use pool fast: /srv is not mounted") in actual.reason
+    site.stock.spoil("")
+    site.shelves["hv1"].pools["fast"] = PoolState(GIB, GIB)
+    site.shelves["hv1"].context.refresh_facts()
+    assert site.run_until(lambda: site.actual("web").state is ActualState.RUNNING, 60)
+
+
+def test_a_vm_is_started_by_itself_when_whoever_has_its_volume_open_is_gone(site: Site) -> None:
+    site.stock.features |= {Feature.CUTS_OFF}
+    site.stock.opens("fast", "a", "elsewhere")
+    site.define("web", "hv1", volumes=["fast/a"])
+    site.run(1000)
+    actual = site.actual("web")
+    assert actual.state is ActualState.FAILED and "is open at " in actual.reason
+    site.stock.closes("fast", "a", "elsewhere")
     assert site.run_until(lambda: site.actual("web").state is ActualState.RUNNING, 60)
 
 

@@ -165,7 +165,7 @@ def test_the_end_is_written_though_somebody_asked_for_it_meanwhile(cluster: SimC
     assert in_tree(cluster, asked).phase is TaskPhase.DONE
     assert cluster.client.get(keys.task_ticket(asked.id)) is None
     assert read_volumes(cluster.client, "fast") == {
-        "a": Volume("a", 4096, VolumeState.READY, created=0.0, task=None, format="raw")
+        "a": Volume("a", 4096, VolumeState.READY, created=asked.requested, task=None, format="raw")
     }
 
 

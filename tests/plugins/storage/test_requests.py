@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pvc.core import keys as core
-from pvc.core.coordination import Delete, Put
+from pvc.core.coordination import Conflict, Delete, Op, Put
 from pvc.core.lookup import NotFound
 from pvc.core.model import ActualState, VmActual
 from pvc.core.records import decode, encode
@@ -494,6 +494,61 @@ def test_a_pool_is_not_lost_while_a_living_node_can_use_it_or_may(unreachable: L
     assert unreachable.tree.children(keys.POOLS) == ()
 
 
+@pytest.mark.parametrize(
+    "ask", [lambda c: requests.remove(c, DISK, snapshots=True), lambda c: requests.rename(c, DISK, "other")]
+)
+def test_who_just_gives_a_vm_a_volume_that_is_to_go_has_to_look_again(ledger: Ledger, ask: Ask) -> None:
+    before = ledger.tree.get(core.VMS)
+    ask(ledger.client())
+    assert before is not None
+    with pytest.raises(Conflict):
+        ledger.tree.commit([Put(core.VMS, before.data, before.version)])
+
+
+def test_who_just_gives_a_vm_a_volume_of_a_pool_that_is_given_up_has_to_look_again(unreachable: Ledger) -> None:
+    before = unreachable.tree.get(core.VMS)
+    lost(unreachable)
+    assert before is not None
+    with pytest.raises(Conflict):
+        unreachable.tree.commit([Put(core.VMS, before.data, before.version)])
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_many_who_ask_at_once_are_all_heard(ledger: Ledger, count: int) -> None:
+    """Each is overtaken by the next, just before it asks."""
+    names = [f"disk{number}" for number in range(count)]
+    for name in names:
+        ledger.volume(name)
+
+    class Crowd:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ledger.tree, name)
+
+        def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
+            if names:
+                requests.remove(ledger.client(), Where("vms", names.pop()), snapshots=True)
+            return ledger.tree.commit(ops)
+
+    requests.remove(ledger.client(tree=Crowd()), DISK, snapshots=True)
+    assert len(in_hand(ledger.tree)) == count + 1
+
+
+def test_a_vm_whose_record_cannot_be_read_has_its_volumes_all_the_same(ledger: Ledger) -> None:
+    ledger.vm("web", "disk")
+    (uuid,) = ledger.tree.children(core.VMS) or ()
+    ledger.tree.commit([Put(core.vm(uuid), b"{}")])
+    with pytest.raises(Refused, match=f"it is a disk of {uuid} .whose record cannot be read"):
+        requests.remove(ledger.client(), DISK, snapshots=True)
+    assert untouched(ledger)
+
+
+def test_a_volume_is_busy_with_a_task_that_cannot_be_read(ledger: Ledger) -> None:
+    task = snapshotrequests.protect(ledger.client(), DISK, "noon", on=True)
+    ledger.tree.commit([Put(keys.task(task.id), b"{}")])
+    with pytest.raises(Refused, match=f"volume vms/disk is busy with task {task.id}, whose record"):
+        requests.remove(ledger.client(), DISK, snapshots=True)
+
+
 def test_no_pool_is_given_up_under_a_vm(unreachable: Ledger) -> None:
     unreachable.vm("web", "disk")
     with pytest.raises(Refused, match="volume vms/disk is a disk of VM web; take it from there first"):
@@ -564,6 +619,15 @@ def test_a_task_that_nobody_has_begun_with_ends_at_once_and_leaves_nothing(ledge
     assert ledger.read("copy") is None and untouched_volume(ledger)
     with pytest.raises(Refused, match="has ended already: cancelled"):
         asking.cancel(client, task.id)
+
+
+def test_who_takes_back_a_removal_of_half_a_volume_does_not_forget_that_it_may_be_there(ledger: Ledger) -> None:
+    client, half = ledger.client(), Where("vms", "half")
+    ledger.volume("half", state=VolumeState.MAKING)
+    task = requests.remove(client, half, snapshots=True)
+    asking.cancel(client, task.id)
+    left = ledger.read("half")
+    assert left is not None and (left.state, left.task) == (VolumeState.MAKING, None)
 
 
 def test_a_task_that_is_under_way_is_asked_to_end(ledger: Ledger) -> None:

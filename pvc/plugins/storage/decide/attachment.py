@@ -12,7 +12,7 @@ from pvc.core.errors import PvcError
 from pvc.core.model import Vm
 from pvc.core.storage import Disk, Pool
 from pvc.plugins.storage.decide.names import why_no_name
-from pvc.plugins.storage.records import COPIES, TaskKind, Volume, VolumeState
+from pvc.plugins.storage.records import COPIES, GOES, TaskKind, Volume, VolumeState
 from pvc.plugins.storage.schema import SECTION
 
 VOLUME = "volume:"
@@ -128,6 +128,8 @@ def why_never(name: VolumeName, found: Found) -> str:
         return f"there is no such volume; `pvc storage volume list {name.pool}` shows them all"
     if found.volume.state is VolumeState.REMOVING:
         return f"it is being removed; see `pvc storage volume list {name.pool}`"
+    if found.stilled_by in GOES:
+        return f"{_in_words(found.stilled_by)} was asked for; `pvc storage task list` shows how far it is"
     if found.user:
         return f"it is a disk of VM {found.user}, and a volume can be of one; clone it, or take it from {found.user}"
     return ""

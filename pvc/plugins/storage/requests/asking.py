@@ -10,6 +10,7 @@ from pvc.core.lookup import NotFound, nearest
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Runtime
 from pvc.plugins.storage import keys
+from pvc.plugins.storage.decide.tasks import made_by
 from pvc.plugins.storage.decide.workers import Worker, choose, why_none, why_not
 from pvc.plugins.storage.records import Task, TaskKind, TaskPhase, Volume, VolumeState
 from pvc.plugins.storage.requests.ledger import Refused
@@ -17,8 +18,8 @@ from pvc.plugins.storage.tasks.history import ending
 
 T = TypeVar("T")
 
-TRIES = 10
-"""How often a request is repeated when somebody else writes at the same moment."""
+TRIES = 100
+"""How often a request is repeated when others write at the same moment. One of them is done each time."""
 SHORTEST_ID = 4
 """Characters of a task's id that one may be named by, if they are the first and it is the only one."""
 
@@ -187,7 +188,7 @@ def _given_up(coordinator: Coordinator, task: Task) -> list[Op]:
         except Garbage:
             continue
         if volume.task == task.id:
-            gone = volume.state is VolumeState.MAKING
+            gone = volume.state is VolumeState.MAKING and name == made_by(task)  # else the end of that is not known
             ops.append(
                 Delete(path, znode.version) if gone else Put(path, encode(replace(volume, task=None)), znode.version)
             )

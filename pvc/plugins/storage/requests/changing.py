@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pvc.core import keys as core
-from pvc.core.coordination import Check, Create, Op, Put
+from pvc.core.coordination import Create, Op, Put
 from pvc.core.model import Vm
 from pvc.core.records import encode
 from pvc.core.storage import Pool
@@ -21,11 +20,13 @@ from pvc.plugins.storage.requests.ledger import (
     Refused,
     Sight,
     demand_idle,
+    demand_known,
     demand_ready,
     demand_still,
     find_snapshot,
     found_volume,
     read_sight,
+    unattended,
     users,
 )
 
@@ -67,15 +68,13 @@ class Situation:
         vms, guards = self.users(volume)
         return [*guards, *demand_still(self.client.coordinator, vms, what)]
 
-    def users(self, volume: str) -> tuple[list[Vm], list[Op]]:
-        """The VMs that have a volume, and what makes the transaction fail if one gets it meanwhile.
+    def users(self, volume: str, *, for_good: bool = False) -> tuple[list[Vm], list[Op]]:
+        """The VMs that have a volume, and what makes the transaction fail if one gets it meanwhile; see `unattended`.
 
         Raises Disconnected.
         """
-        coordinator = self.client.coordinator
-        index = coordinator.get(core.VMS)  # rewritten by who defines a VM that needs a role, or gives one a disk
-        guards: list[Op] = [] if index is None else [Check(core.VMS, index.version)]
-        return users(coordinator, self.pool.name, volume), guards
+        guards = unattended(self.client.coordinator, for_good=for_good)
+        return users(self.client.coordinator, self.pool.name, volume), guards
 
     def new(self, task: Task, name: str, size: int, format: str) -> Op:
         """The record of a volume that a task makes."""
@@ -134,6 +133,7 @@ def changed(
         situation = Situation(client, sight)
         found = found_volume(client.coordinator, where.pool, where.volume, sight.volumes.get(where.volume))
         demand_idle(sight.tasks, where.pool, where.volume)
+        demand_known(found.volume, sight)
         if whole:
             demand_ready(found.volume, where.pool)
         guards = judge(situation, found.volume)

@@ -3,14 +3,14 @@
 Versions are read before the tasks, so that whoever asked in between is either seen or makes the transaction fail.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pvc.core import keys as core
 from pvc.core.coordination import Check, Coordinator, Op, Put, Znode
 from pvc.core.errors import PvcError
-from pvc.core.lookup import NotFound, all_vms, nearest
-from pvc.core.model import ActualState, Node, NodeFacts, NodeState, Vm, VmActual
+from pvc.core.lookup import NotFound, nearest
+from pvc.core.model import ActualState, Node, NodeFacts, NodeState, Vm, VmActual, VmState
 from pvc.core.records import Garbage, decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
@@ -52,6 +52,8 @@ class Sight:
     volumes: Mapping[str, Znode | None]
     tasks: Sequence[Task]
     """Those in hand, read after all versions."""
+    unreadable: Collection[str]
+    """Ids of the others in hand: this version of pvc does not know what they are about."""
     workers: Sequence[Worker]
     """Those that can be asked and the others; one alone if it is the node to ask first, and can do it."""
 
@@ -73,12 +75,13 @@ def read_sight(coordinator: Coordinator, pool: str, volumes: Sequence[str], firs
         raise NotFound(f"pool {pool!r} is being removed; `pvc storage pool list` shows those that there are")
     enough = any(suits(one, pool) for one in workers_of(nodes, ()))
     others = () if enough else names or ()
-    tasks = [keys.task(id) for id in ids or ()]
-    read = coordinator.get_many([*tasks, *node_paths(others)])
-    records = [decoded(Task, one.data, path) if one else None for path, one in zip(tasks, read, strict=False)]
-    in_hand = [task for task in records if task is not None]
+    tasks = [(id, keys.task(id)) for id in ids or ()]
+    read = coordinator.get_many([*(path for _, path in tasks), *node_paths(others)])
+    records = {id: decoded(Task, one.data, path) for (id, path), one in zip(tasks, read, strict=False) if one}
+    in_hand = [task for task in records.values() if task is not None]
+    unreadable = [id for id, task in records.items() if task is None]
     workers = workers_of(nodes if enough else storage_nodes(others, read[len(tasks) :]), in_hand)
-    return Sight(known, index.version, dict(zip(plain, found, strict=True)), in_hand, workers)
+    return Sight(known, index.version, dict(zip(plain, found, strict=True)), in_hand, unreadable, workers)
 
 
 def find_pool(coordinator: Coordinator, name: str) -> Pool:
@@ -136,6 +139,15 @@ def demand_idle(tasks: Iterable[Task], pool: str, volume: str) -> None:
             )
 
 
+def demand_known(volume: Volume, sight: Sight) -> None:
+    """Raise Refused if a task has a volume that nobody here knows more of than its id."""
+    if volume.task in sight.unreadable:
+        raise Refused(
+            f"volume {sight.pool.name}/{volume.name} is busy with task {volume.task}, whose record this version of pvc"
+            " cannot read; update pvc here, or repair that record with zkCli.sh"
+        )
+
+
 def demand_ready(volume: Volume, pool: str) -> None:
     """Raise Refused if a volume is not whole."""
     if why := why_not_whole(volume, pool):
@@ -145,14 +157,34 @@ def demand_ready(volume: Volume, pool: str) -> None:
 def all_users(coordinator: Coordinator) -> dict[tuple[str, str], list[Vm]]:
     """The VMs that have volumes, by pool and volume: their definitions name them, or they still run with what their
     definitions have lost. Raises Disconnected."""
-    vms, _ = all_vms(coordinator)
+    uuids = coordinator.children(core.VMS) or ()
+    read = coordinator.get_many([*map(core.vm, uuids), *map(core.vm_xml, uuids)])
+    known = [
+        (decoded(Vm, record.data, core.vm(uuid)) or _unreadable(uuid), xml)
+        for uuid, record, xml in zip(uuids, read, read[len(uuids) :], strict=False)
+        if record is not None
+    ]
     found: dict[tuple[str, str], list[Vm]] = {}
-    for vm, znode in zip(vms, coordinator.get_many([core.vm_xml(vm.uuid) for vm in vms]), strict=True):
-        named = set(() if znode is None else volumes_of(znode.data.decode(errors="replace")))
+    for vm, xml in sorted(known, key=lambda one: one[0].name):
+        named = set(() if xml is None else volumes_of(xml.data.decode(errors="replace")))
         lost = set(needed_volumes(vm.needs.get(SECTION, ()))) - named
         for one in named | (lost if lost and not _is_stopped(coordinator, vm) else set()):
             found.setdefault((one.pool, one.volume), []).append(vm)
     return found
+
+
+def unattended(coordinator: Coordinator, *, for_good: bool) -> list[Op]:
+    """What makes the transaction fail if a VM gets a volume meanwhile; to be read before the VMs. `for_good`: no VM is
+    to get it later: who is just giving it to one has to look again, too. Raises Disconnected."""
+    index = coordinator.get(core.VMS)  # rewritten by who defines a VM that needs a role, or gives one a disk
+    if index is None:
+        return []
+    return [Put(core.VMS, index.data, index.version) if for_good else Check(core.VMS, index.version)]
+
+
+def _unreadable(uuid: str) -> Vm:
+    """Stands for a VM of which only the definition can be read: it has its volumes all the same."""
+    return Vm(uuid, f"{uuid} (whose record cannot be read)", VmState.STOPPED, "", 0, 0)
 
 
 def _is_stopped(coordinator: Coordinator, vm: Vm) -> bool:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pvc.core import keys as core
-from pvc.core.coordination import Check, Coordinator, Delete, Op, Put
+from pvc.core.coordination import Coordinator, Delete, Op, Put
 from pvc.core.errors import PvcError
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
@@ -11,7 +10,7 @@ from pvc.plugins.storage.decide.pooloptions import same_place, why_no_pool
 from pvc.plugins.storage.records import Task, TaskKind, in_hand, read_pools
 from pvc.plugins.storage.requests.asking import Client, ask, committed, make_places, named_worker, worker
 from pvc.plugins.storage.requests.changing import demand_name
-from pvc.plugins.storage.requests.ledger import Refused, all_users, find_pool, read_workers
+from pvc.plugins.storage.requests.ledger import Refused, all_users, find_pool, read_workers, unattended
 
 LostConsent = Callable[[str, Sequence[str]], None]
 """Asked before a pool of that backend goes with these volumes; raises if the answer is no."""
@@ -96,14 +95,14 @@ def _why_not_lost(coordinator: Coordinator, name: str) -> str:
 
 def _demand_unused(coordinator: Coordinator, name: str) -> Sequence[Op]:
     """Raise Refused if a VM has a volume of a pool; what makes the transaction fail if one gets it meanwhile."""
-    index = coordinator.get(core.VMS)
+    guards = unattended(coordinator, for_good=True)
     for (pool, volume), vms in sorted(all_users(coordinator).items()):
         if pool == name:
             raise Refused(
                 f"volume {name}/{volume} is a disk of VM {vms[0].name}; take it from there first, with `pvc vm disk"
                 " remove`, or undefine the VM"
             )
-    return [] if index is None else [Check(core.VMS, index.version)]
+    return guards
 
 
 def _demand_new(coordinator: Coordinator, proposed: Pool, tasks: Sequence[Task]) -> None:

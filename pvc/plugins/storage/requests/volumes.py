@@ -159,8 +159,8 @@ def _demand_size(size: int) -> None:
 
 
 def _demand_unnamed(situation: Situation, volume: Volume, what: str) -> list[Op]:
-    """Raise Refused if VMs have a volume; what makes the transaction fail if one gets it meanwhile."""
-    vms, guards = situation.users(volume.name)
+    """Raise Refused if VMs have a volume; what sees to it that none gets it any more."""
+    vms, guards = situation.users(volume.name, for_good=True)
     if vms:
         names = ", ".join(vm.name for vm in vms)
         raise Refused(
