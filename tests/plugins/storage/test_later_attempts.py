@@ -136,7 +136,8 @@ def test_what_failed_is_not_over_before_it_is_seen_what_it_has_left(
     assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
 
 
-def test_what_cannot_be_seen_ends_when_its_pool_is_given_up(cluster: SimCluster) -> None:
+@pytest.mark.parametrize("node", ["lives", "is gone as well"])
+def test_what_cannot_be_seen_ends_when_its_pool_is_given_up(cluster: SimCluster, node: str) -> None:
     done(cluster, "create", volume="a", size=4096)
     cluster.storage.slow(1)
     task = ask_task(cluster, "rename", "hv1", pool="fast", volume="a", new="b")
@@ -144,9 +145,24 @@ def test_what_cannot_be_seen_ends_when_its_pool_is_given_up(cluster: SimCluster)
     cluster.storage.spoil(OFF)
     cluster.run(90)
     assert now(cluster, task).phase is TaskPhase.RUNNING
+    if node != "lives":
+        cluster.kill_daemon("hv1")
+        cluster.run(60)
     remove_lost(Client(cluster.client, cluster.client_process, "tester"), "fast", lambda _backend, _volumes: None)
     assert ended(cluster, task).phase is TaskPhase.FAILED
     assert volume(cluster, "a") is None
+
+
+def test_a_task_about_a_file_of_a_node_that_is_gone_ends_with_its_pool(cluster: SimCluster) -> None:
+    cluster.storage.slow(5)
+    task = ask_task(cluster, "import", "hv1", pool="fast", volume="a", path=FILE, bound=True)
+    assert cluster.run_until(lambda: now(cluster, task).phase is TaskPhase.RUNNING, 20)
+    cluster.kill_daemon("hv1")
+    cluster.storage.spoil(OFF)
+    cluster.run(90)
+    assert now(cluster, task).phase is TaskPhase.RUNNING
+    remove_lost(Client(cluster.client, cluster.client_process, "tester"), "fast", lambda _backend, _volumes: None)
+    assert ended(cluster, task).phase is TaskPhase.FAILED
 
 
 def test_a_task_that_has_changed_nothing_fails_at_once_where_the_storage_is_off(cluster: SimCluster) -> None:

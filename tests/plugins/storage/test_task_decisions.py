@@ -26,7 +26,7 @@ from pvc.plugins.storage.decide.tasks import (
 from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState
 
 TASK = Task("t", TaskKind.CREATE, "hv1", "tester", 100.0, pool="fast", volume="a", size=10)
-HERE = View("hv1", [TASK], free=4, usable={"fast"})
+HERE = View("hv1", [TASK], free=4, pools={"fast"}, usable={"fast"})
 THERE = replace(HERE, me="hv2", away={"hv1": 10.0}, patience=10.0)
 RUNNING = replace(TASK, phase=TaskPhase.RUNNING, attempts=1, doing="making the image")
 BOUND = replace(TASK, bound=True)
@@ -51,6 +51,11 @@ BOUND = replace(TASK, bound=True)
         ("others come first", replace(THERE, rank=1), False),
         ("others come first, and have not taken it", replace(THERE, rank=1, away={"hv1": 10.0 + SPREAD}), True),
         ("its node is away, and so is the pool", replace(THERE, usable=()), False),
+        ("its pool has been given up", replace(THERE, pools=(), usable=()), True),
+        ("so it has, and only its node could do it", replace(THERE, tasks=[BOUND], pools=(), usable=()), True),
+        ("so it has, but its node is there", replace(THERE, away={}, pools=(), usable=()), False),
+        ("it is bound, and of no pool", replace(THERE, tasks=[replace(BOUND, pool="")], pools=()), False),
+        ("its pool is yet to be by that node", replace(THERE, tasks=[replace(BOUND, kind=TaskKind.ADD_POOL)]), False),
         ("its pool is yet to be", replace(THERE, tasks=[replace(TASK, kind=TaskKind.ADD_POOL)], usable=()), True),
         ("it is of no pool", replace(THERE, tasks=[replace(TASK, kind=TaskKind.SET_FLAG, pool="")], usable=()), True),
         ("its ticket is left", replace(THERE, tasks=[RUNNING], taken={"t"}), False),

@@ -62,8 +62,10 @@ class View:
     """How many other nodes are before this one in taking over."""
     patience: float = 10.0
     """Seconds for which a node must be away before its tasks are taken over."""
+    pools: Collection[str] = ()
+    """Those that there are."""
     usable: Collection[str] = ()
-    """Pools that this node can use."""
+    """Those that this node can use."""
 
 
 def next_tasks(view: View) -> list[str]:
@@ -77,10 +79,12 @@ def _is_ours(task: Task, view: View) -> bool:
         return False
     if task.node == view.me or task.id in view.mine:
         return True
-    if task.bound and not task.cancel:
-        return False
-    if task.pool and task.kind is not TaskKind.ADD_POOL and task.pool not in view.usable:
-        return False
+    in_pool = bool(task.pool) and task.kind is not TaskKind.ADD_POOL
+    if not in_pool or task.pool in view.pools:  # else it ends without anything being done
+        if task.bound and not task.cancel:
+            return False
+        if in_pool and task.pool not in view.usable:
+            return False
     return view.away.get(task.node, 0.0) >= view.patience + view.rank * SPREAD
 
 

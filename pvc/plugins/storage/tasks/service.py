@@ -114,6 +114,7 @@ class TaskService:
             away={node: now - since for node, since in self._away_since.items()},
             rank=self._rank() if gone else 0,
             patience=self._context.config.zookeeper.session_timeout,
+            pools=self._mirror.children(keys.POOLS) or (),
             usable=self._watch.usable(),
         )
 
