@@ -19,7 +19,7 @@ from pvc.core.service import Jobs
 from pvc.core.storage import Backend, Feature, Pool, StorageError
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
-from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, strangers, to_be_cut
+from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, returned, strangers, to_be_cut
 from pvc.plugins.storage.decide.pools import published_in
 from pvc.plugins.storage.schema import SECTION
 
@@ -129,7 +129,7 @@ class Readmissions:
                 self._failed[end.key] = str(end.error)
                 self._context.log.warning("%s cannot be let in again yet: %s", end.key, end.error)
         if self._context.registered():
-            for one in due(self._nodes(), self._context.node, self._alive()):
+            for one in self._due():
                 self._jobs.start(f"{one.node} to pool {one.pool}", partial(self._readmit, one))
         return LOOK
 
@@ -143,6 +143,15 @@ class Readmissions:
             Finding(SECTION, Severity.WARNING, f"{what} cannot be let in again yet: {why}; {advice}")
             for what, why in sorted(self._failed.items())
         ]
+
+    def _due(self) -> list[Readmission]:
+        nodes = self._nodes()
+        if not returned(nodes):
+            return []
+        alive = self._alive()
+        self._mirror.prefetch(core.node_facts(name) for name in alive)
+        states = {name: published_in(read_facts(self._mirror, name)) for name in alive}
+        return due(nodes, self._context.node, alive, states)
 
     def _readmit(self, one: Readmission) -> None:
         znode = self._coordinator.get(keys.pool(one.pool))

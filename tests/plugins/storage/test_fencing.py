@@ -181,17 +181,44 @@ def test_a_node_that_is_back_is_let_in_again_and_is_in_service(site: Site) -> No
     assert site.storage.absent == set()
 
 
+def test_a_node_is_let_in_again_by_one_that_has_a_way_to_the_storage(site: Site) -> None:
+    site.cluster.client.commit([Create(keys.STORAGE), Create(keys.POOLS), Create(keys.pool("fast"), encode(FAST))])
+    site.record(fence=FENCE)
+    site.demand()
+    site.storage.spoil("no Ceph is set up here", node="hv2")
+    assert site.cluster.run_until(lambda: "fast" in told(site) and bool(told(site)["fast"].problem), 60)
+    fence = site.cluster.node("hv1").fence
+    assert fence is not None
+    site.record(fence=after_return(fence))
+    assert site.cluster.run_until(lambda: site.cluster.node("hv1").fence is None, 60)
+    assert site.storage.count("readmit", "hv3") == 1
+
+
 def test_the_first_node_that_no_storage_keeps_out_lets_others_in() -> None:
     back = Node("hv1", roles=("storage",), fence=replace(FENCE, cut={"fast": ("a",)}, returned=True))
     others = [Node("hv2", roles=("storage",)), Node("hv3", roles=("storage",)), Node("hv4")]
     wanted = [Readmission("hv1", "fast", ("a",))]
-    assert due([back, *others], "hv2", {"hv1", "hv2", "hv3", "hv4"}) == wanted
-    assert due([back, *others], "hv3", {"hv1", "hv2", "hv3", "hv4"}) == []
-    assert due([back, *others], "hv3", {"hv1", "hv3"}) == wanted
-    assert due([back, *others], "hv1", {"hv1"}) == wanted
+    everywhere = {name: {"fast": PoolState(2, 1)} for name in ("hv1", "hv2", "hv3")}
+    assert due([back, *others], "hv2", {"hv1", "hv2", "hv3", "hv4"}, everywhere) == wanted
+    assert due([back, *others], "hv3", {"hv1", "hv2", "hv3", "hv4"}, everywhere) == []
+    assert due([back, *others], "hv3", {"hv1", "hv3"}, everywhere) == wanted
+    assert due([back, *others], "hv1", {"hv1"}, everywhere) == wanted
     away = replace(back, fence=FENCE)
-    assert due([away, *others], "hv2", {"hv2"}) == []
+    assert due([away, *others], "hv2", {"hv2"}, everywhere) == []
     assert to_be_cut([back, away, *others]) == [away]
+
+
+@pytest.mark.parametrize("why", ["no Ceph is set up here", None])
+def test_who_can_use_the_pool_lets_others_in_before_who_cannot(why: str | None) -> None:
+    back = Node("hv1", roles=("storage",), fence=replace(FENCE, cut={"fast": ("a",)}, returned=True))
+    nodes = [back, Node("hv2", roles=("storage",)), Node("hv3", roles=("storage",))]
+    alive = {"hv1", "hv2", "hv3"}
+    wanted = [Readmission("hv1", "fast", ("a",))]
+    unable = {} if why is None else {"hv2": {"fast": PoolState(problem=why)}}
+    states = {"hv1": {"fast": PoolState(2, 1)}, "hv3": {"fast": PoolState(2, 1)}, **unable}
+    assert due(nodes, "hv3", alive, states) == wanted
+    assert due(nodes, "hv2", alive, states) == []
+    assert due(nodes, "hv2", alive, unable) == wanted  # nobody says that it can
 
 
 def test_a_node_has_the_addresses_that_the_storage_has_seen_else_its_own() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pvc.core.model import Node
-from pvc.plugins.storage.decide.pools import PoolState
+from pvc.plugins.storage.decide.pools import PoolState, why_not_usable
 from pvc.plugins.storage.schema import SECTION
 
 
@@ -33,15 +33,29 @@ def strangers(writers: Sequence[str] | None, known: Collection[str]) -> list[str
     return sorted({address for address in writers or () if address not in known})
 
 
-def due(nodes: Iterable[Node], me: str, alive: Collection[str]) -> list[Readmission]:
-    """The pools that this node has to have let others in again. The first that no storage keeps out does it: the one
-    that is kept out may not be heard; if there is no other, it tries itself."""
+def returned(nodes: Iterable[Node]) -> list[Node]:
+    """The nodes that were declared dead and are back, and that a storage may still keep out."""
+    return [node for node in nodes if node.fence is not None and node.fence.returned]
+
+
+def due(
+    nodes: Iterable[Node], me: str, alive: Collection[str], states: Mapping[str, Mapping[str, PoolState]]
+) -> list[Readmission]:
+    """The pools that this node has to have let others in again; `states`: by node, of pools, as it publishes them.
+
+    The first that no storage keeps out does it, of those that can use the pool if there are any: the one that is kept
+    out may not be heard; if there is no other, it tries itself.
+    """
     known = list(nodes)
-    can = [node for node in known if SECTION in node.roles and node.name in alive]
-    first = min((node.name for node in can if node.fence is None), default=None)
-    return [
+    others = [node.name for node in known if SECTION in node.roles and node.name in alive and node.fence is None]
+    wanted = [
         Readmission(node.name, pool, addresses)
-        for node in known
-        if node.fence is not None and node.fence.returned and me == (first or node.name)
-        for pool, addresses in node.fence.cut.items()
+        for node in returned(known)
+        for pool, addresses in (node.fence.cut.items() if node.fence else ())
     ]
+    return [one for one in wanted if me == _who(one, others, states)]
+
+
+def _who(one: Readmission, others: Sequence[str], states: Mapping[str, Mapping[str, PoolState]]) -> str:
+    able = [name for name in others if not why_not_usable(one.pool, states.get(name, {}))]
+    return min(able or others, default=one.node)
