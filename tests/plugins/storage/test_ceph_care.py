@@ -1,5 +1,9 @@
 """A simulated cluster with OSDs: what is published of Ceph, and what a flush does with it."""
 
+from typing import Any
+
+import pytest
+
 from pvc.core.coordination import Create
 from pvc.core.lookup import read_facts
 from pvc.core.model import NodeState, Phase
@@ -14,9 +18,9 @@ STORAGE = {"roles": {"storage": True}}
 NODES = {f"hv{number}": STORAGE for number in (1, 2, 3)}
 
 
-def ceph_cluster(seed: int = 0) -> SimCluster:
-    """Three nodes with an OSD each, up, and known to all."""
-    cluster = SimCluster(NODES, seed=seed)
+def ceph_cluster(seed: int = 0, **further: Any) -> SimCluster:
+    """Three nodes with an OSD each, up, and known to all; `further`: what else their configurations say."""
+    cluster = SimCluster({name: {**config, **further} for name, config in NODES.items()}, seed=seed)
     for name in NODES:
         cluster.osd_host(name).add_osd("/dev/sdb")
     cluster.start()
@@ -141,6 +145,34 @@ def test_a_flush_that_would_take_too_many_copies_is_refused_before_anything_move
             assert "without osd.0 too few copies" in ended.message and "pool vms" in ended.message
         assert cluster.where()["vm1"] == "hv1"
         assert cluster.ceph.flags == set()
+
+
+@pytest.mark.parametrize("queue", [True, False])
+def test_the_osds_of_a_flushed_node_count_as_gone_before_it_is_switched_off(queue: bool) -> None:
+    with ceph_cluster() as cluster:
+        cluster.ask("flush", "hv1")
+        assert cluster.finish("hv1").phase is Phase.DONE
+        cluster.run(35)
+        cluster.ask("flush", "hv2", queue=queue)
+        ended = cluster.finish("hv2")
+        assert ended.phase is Phase.FAILED
+        assert "without osd.1, and osd.0 of nodes that are flushed or being flushed, too few copies" in ended.message
+        cluster.ask("unflush", "hv1")
+        cluster.finish("hv1")
+        cluster.run(35)
+        cluster.ask("flush", "hv2", queue=queue)
+        assert cluster.finish("hv2").phase is Phase.DONE
+
+
+def test_of_two_nodes_that_are_flushed_at_once_not_both_are_said_to_be_free_to_be_switched_off() -> None:
+    with ceph_cluster(flushlock={"concurrent": 2}) as cluster:
+        for node in ("hv1", "hv2"):
+            cluster.define(f"of-{node}", node)
+        cluster.settle()
+        for node in ("hv1", "hv2"):
+            cluster.ask("flush", node)
+        phases = [cluster.finish(node).phase for node in ("hv1", "hv2")]
+        assert phases.count(Phase.DONE) < 2
 
 
 def test_an_osd_counts_as_gone_although_the_manager_has_not_heard_of_it_yet() -> None:

@@ -65,6 +65,9 @@ def test_a_refusal_names_pools_and_groups_and_no_more_than_a_few() -> None:
     assert why.startswith("without osd.3, osd.4 too few copies")
     assert "1.0, 2.0, 1.1, 2.1, 1.2 and 3 more of pool vms, pool pool 2" in why
     assert why_not_stop(Stoppable(True), {}, [1]) == ""
+    assert why_not_stop(answer, {}, [3], [1, 2]).startswith(
+        "without osd.3, and osd.1, osd.2 of nodes that are flushed or being flushed, too few copies"
+    )
 
 
 @pytest.mark.parametrize(

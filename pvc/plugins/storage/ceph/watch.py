@@ -7,7 +7,7 @@ from typing import Any
 
 from pvc.core.context import Context
 from pvc.core.lookup import all_nodes
-from pvc.core.model import Finding
+from pvc.core.model import Finding, NodeState
 from pvc.core.runtime import Signal
 from pvc.plugins.storage.ceph.asking import Answer, Question
 from pvc.plugins.storage.ceph.cluster import CephCluster, NoCeph, Osd, Survey, Use
@@ -17,6 +17,9 @@ from pvc.plugins.storage.ceph.osdhost import OsdHost
 from pvc.plugins.storage.ceph.published import CephState, published
 from pvc.plugins.storage.ceph.schedule import ABSENT, IDLE, SHORTEST, time_limit
 from pvc.plugins.storage.schema import Settings
+
+LEAVING = frozenset({NodeState.FLUSHING, NodeState.FLUSHED})
+"""Who flushes a node means to switch it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Look:
     """The OSDs of this node."""
     strangers: tuple[int, ...] = ()
     """The OSDs that are on no node of this cluster."""
+    leaving: tuple[int, ...] = ()
+    """The OSDs that are up on other nodes which are flushed or being flushed: they may be switched off any moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,14 @@ class CephEyes:
     def look(self) -> Look:
         """A fresh look at what the monitors know. Raises NoCeph, StorageError, Disconnected."""
         survey = self.cluster.survey()
-        nodes = {node.name: node.address for node in all_nodes(self._context.coordinator)[0]}
+        known = all_nodes(self._context.coordinator)[0]
+        nodes = {node.name: node.address for node in known}
         nodes[self._node] = self._context.config.address or ""
         owners = {osd.id: owner(osd, nodes) for osd in survey.osds}
         own = tuple(osd for osd in survey.osds if owners[osd.id] == self._node)
-        return Look(survey, own, tuple(id for id, name in owners.items() if not name))
+        empty = {node.name for node in known if node.state in LEAVING} - {self._node}
+        leaving = tuple(osd.id for osd in survey.osds if osd.up and owners[osd.id] in empty)
+        return Look(survey, own, tuple(id for id, name in owners.items() if not name), leaving)
 
     def details(self, look: Look) -> Details:
         """What the manager daemon says of that. Raises StorageError."""
@@ -67,7 +75,7 @@ class CephEyes:
             return ""
         # The manager hears of an OSD that went down seconds after the monitors: it is told by asking about it, too.
         down = [osd.id for osd in look.survey.osds if not osd.up]
-        return why_not_stop(self.cluster.ok_to_stop([*ids, *down]), look.survey.pools, ids)
+        return why_not_stop(self.cluster.ok_to_stop([*ids, *down, *look.leaving]), look.survey.pools, ids, look.leaving)
 
 
 class CephWatch:

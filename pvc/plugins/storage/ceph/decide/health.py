@@ -102,12 +102,14 @@ def silence(problem: str) -> Finding:
     return Finding(SECTION, Severity.CRITICAL, f"{problem}; VMs with disks on it may stand still")
 
 
-def why_not_stop(answer: Stoppable, pools: Mapping[int, str], ids: Sequence[int]) -> str:
+def why_not_stop(answer: Stoppable, pools: Mapping[int, str], ids: Sequence[int], leaving: Sequence[int] = ()) -> str:
     """Why the OSDs of a node may not be stopped, with the pools and placement groups that it would hit; empty: they
-    may."""
+    may. `leaving`: OSDs of other nodes that were counted as stopped, though they are up."""
     if answer.safe:
         return ""
-    named = ", ".join(f"osd.{id}" for id in ids)
+    named = _osds(ids)
+    if leaving:
+        named += f", and {_osds(leaving)} of nodes that are flushed or being flushed,"
     hit = dict.fromkeys(pools.get(_pool(group), f"pool {_pool(group)}") for group in answer.groups)
     where = f" of {_some([f'pool {name}' for name in hit])}" if hit else ""
     groups = f"placement groups {_some(answer.groups)}{where}" if answer.groups else answer.reason or "Ceph says no"
@@ -125,6 +127,10 @@ def _warning(text: str) -> Finding:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _osds(ids: Sequence[int]) -> str:
+    return ", ".join(f"osd.{id}" for id in ids)
 
 
 def _pool(group: str) -> int:
