@@ -31,6 +31,8 @@ class FakeCeph:
         self.fsid = FSID
         self.there = False
         """Whether nodes have a configuration of it."""
+        self.without: set[str] = set()
+        """Nodes that have none."""
         self.osds: dict[int, Osd] = {}
         self.flags: set[str] = set()
         self.checks: list[Check] = []
@@ -132,7 +134,7 @@ class FakeCephDoor:
         self._runtime = runtime
 
     def survey(self) -> Survey:
-        if not self._ceph.there:
+        if not self._ceph.there or self._node in self._ceph.without:
             raise NoCeph("this machine has no /etc/ceph/ceph.conf; see storage.ceph.conf")
         self._ceph.asked += 1
         self._reach()

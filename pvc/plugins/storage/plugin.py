@@ -66,7 +66,7 @@ class StoragePlugin:
         from pvc.plugins.storage.tasks.service import TaskService
 
         backends, pools, care = self._the_backends(context), self._the_pools(context), self._the_care(context)
-        tasks = TaskService(context, backends, pools, self._settings(context), care.performers)
+        tasks = TaskService(context, backends, pools, self._settings(context), care.work.performers(), care.work.able)
         others = (self._the_readmissions(context), self._the_leftovers(context), care.watch)
         return [self._the_service(context), pools, tasks, *others]
 

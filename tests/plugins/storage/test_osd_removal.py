@@ -11,7 +11,7 @@ from pvc.plugins.storage import keys
 from pvc.plugins.storage.ceph import requests
 from pvc.plugins.storage.ceph.osdhost import Device, LocalOsd
 from pvc.plugins.storage.records import ENDED, Task, TaskPhase, read_tasks
-from pvc.plugins.storage.requests.asking import Client
+from pvc.plugins.storage.requests.asking import Client, cancel
 from pvc.testing.cluster import SimCluster
 
 STORAGE = {"roles": {"storage": True}}
@@ -105,6 +105,25 @@ def test_a_device_that_has_come_to_hold_more_meanwhile_is_not_wiped(cluster: Sim
     assert task.phase is TaskPhase.DONE and 0 not in cluster.ceph.osds
     assert "was not wiped: /dev/sdb holds more than the OSD: /dev/sdb1" in task.message
     assert "`ceph-volume lvm zap --destroy /dev/sdb`" in task.message
+    assert len(on(cluster, "hv1", "/dev/sdb")) == 1
+
+
+@pytest.mark.parametrize("last", ["emptying", "empty"])
+def test_a_removal_that_is_cancelled_once_its_node_is_dead_is_taken_back_by_another(
+    cluster: SimCluster, last: str
+) -> None:
+    """By one that reaches Ceph, though others come before it; it stops no daemon and purges nothing."""
+    cluster.ceph.without.add("hv2")
+    cluster.start()
+    cluster.run(35)
+    task = asked(cluster, 0)
+    assert cluster.run_until(lambda: not cluster.ceph.osds[0].inside, 30)
+    cluster.kill_daemon("hv1")
+    cluster.run(30 if last == "empty" else 2)
+    cancel(Client(cluster.client, cluster.client_process, "tester"), task.id)
+    task = ended(cluster, task)
+    assert task.phase is TaskPhase.CANCELLED and task.node in ("hv3", "hv4")
+    assert cluster.ceph.osds[0].inside and cluster.ceph.osds[0].up
     assert len(on(cluster, "hv1", "/dev/sdb")) == 1
 
 

@@ -30,6 +30,8 @@ HERE = View("hv1", [TASK], free=4, pools={"fast"}, usable={"fast"})
 THERE = replace(HERE, me="hv2", away={"hv1": 10.0}, patience=10.0)
 RUNNING = replace(TASK, phase=TaskPhase.RUNNING, attempts=1, doing="making the image")
 BOUND = replace(TASK, bound=True)
+FLAG = replace(TASK, kind=TaskKind.SET_FLAG, pool="", volume="")
+OSD = replace(BOUND, kind=TaskKind.REMOVE_OSD, pool="", volume="")
 
 
 @pytest.mark.parametrize(
@@ -54,10 +56,17 @@ BOUND = replace(TASK, bound=True)
         ("its pool has been given up", replace(THERE, pools=(), usable=()), True),
         ("so it has, and only its node could do it", replace(THERE, tasks=[BOUND], pools=(), usable=()), True),
         ("so it has, but its node is there", replace(THERE, away={}, pools=(), usable=()), False),
-        ("it is bound, and of no pool", replace(THERE, tasks=[replace(BOUND, pool="")], pools=()), False),
+        ("it is bound, and of no pool", replace(THERE, tasks=[OSD], pools=(), kinds={OSD.kind}), False),
+        ("only its end is wanted", replace(THERE, tasks=[replace(OSD, cancel=True)], kinds={OSD.kind}), True),
+        (
+            "its end is wanted, and this node does not reach Ceph",
+            replace(THERE, tasks=[replace(OSD, cancel=True)]),
+            False,
+        ),
         ("its pool is yet to be by that node", replace(THERE, tasks=[replace(BOUND, kind=TaskKind.ADD_POOL)]), False),
         ("its pool is yet to be", replace(THERE, tasks=[replace(TASK, kind=TaskKind.ADD_POOL)], usable=()), True),
-        ("it is of no pool", replace(THERE, tasks=[replace(TASK, kind=TaskKind.SET_FLAG, pool="")], usable=()), True),
+        ("it is about Ceph", replace(THERE, tasks=[FLAG], usable=(), kinds={TaskKind.SET_FLAG}), True),
+        ("it is about Ceph, which this node does not reach", replace(THERE, tasks=[FLAG]), False),
         ("its ticket is left", replace(THERE, tasks=[RUNNING], taken={"t"}), False),
     ],
 )

@@ -1,16 +1,13 @@
 """What a node with the storage role does about Ceph, put together: one of each part, on one door."""
 
-from collections.abc import Mapping
-
 from pvc.core.context import Context
 from pvc.plugins.storage.ceph.cluster import CephCluster
 from pvc.plugins.storage.ceph.gate import StorageGate
 from pvc.plugins.storage.ceph.noout import NooutKeeper
 from pvc.plugins.storage.ceph.osdhost import OsdHost
-from pvc.plugins.storage.ceph.performers import OsdWork, Performer
+from pvc.plugins.storage.ceph.performers import OsdWork
 from pvc.plugins.storage.ceph.step import StorageStep
 from pvc.plugins.storage.ceph.watch import CephEyes, CephWatch
-from pvc.plugins.storage.records import TaskKind
 from pvc.plugins.storage.schema import CephSettings, Settings
 
 
@@ -22,7 +19,7 @@ class CephCare:
         self.watch = CephWatch(context, eyes, keeper, host, settings)
         self.gate = StorageGate(context, eyes, self.watch, settings)
         self.step = StorageStep(context, eyes, self.watch, keeper, settings)
-        self.performers: Mapping[TaskKind, Performer] = OsdWork(context, eyes, self.watch, host, keeper).performers()
+        self.work = OsdWork(context, eyes, self.watch, host, keeper)
 
 
 def system_doors(settings: CephSettings) -> tuple[CephCluster, OsdHost]:

@@ -1,7 +1,7 @@
 """Carries out tasks about OSDs and flags on the node that they are for. Each may be begun anew at any point: it looks
 where it stands. Runs in jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -65,6 +65,10 @@ class OsdWork:
         }
         return {kind: partial(self._seen, do) for kind, do in work.items()}
 
+    def able(self) -> Collection[TaskKind]:
+        """What this node can go on with for others: nothing where Ceph cannot be asked."""
+        return () if self._watch.look() is None else tuple(self.performers())
+
     def add(self, task: Task, attempt: Attempt) -> str:
         """Make an OSD of a device that holds nothing, and have it run. Raises StorageError."""
         device = self._host.device(task.path)
@@ -86,11 +90,15 @@ class OsdWork:
     def remove(self, task: Task, attempt: Attempt) -> str:
         """Have Ceph move what an OSD holds elsewhere, take the OSD out of the cluster, and wipe its device.
 
-        Cancelled as long as it still holds data it is taken back in. Raises StorageError.
+        Cancelled as long as it still holds data it is taken back in; also by another node, which cannot do more than
+        that, once its own is dead. Raises StorageError.
         """
         if (id := task.osd) is None:
             raise StorageError("the task names no OSD; ask for it again with this version of pvc")
         uuid = self._noted(task) if task.attempts > 1 and task.doing else self._begin(id, attempt)
+        if attempt.cancelled and self._is_elsewhere(uuid):
+            self._ceph.mark(id, True)
+            attempt(0, 1)  # which ends it
         remains = self._remains(id, uuid)
         drain = Drain(0, -1, self._runtime.monotonic())
         while True:
@@ -150,6 +158,11 @@ class OsdWork:
             )
         attempt.stage(EMPTYING, osd_uuid=osd.uuid)
         return osd.uuid
+
+    def _is_elsewhere(self, uuid: str) -> bool:
+        """Whether Ceph has that OSD, and not on this node."""
+        look = self._eyes.look()
+        return uuid in {osd.uuid for osd in look.survey.osds} - {osd.uuid for osd in look.own}
 
     def _noted(self, task: Task) -> str:
         """The UUID of the OSD that an earlier attempt has begun with: its number may be another one's by now.

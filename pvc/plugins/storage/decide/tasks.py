@@ -66,6 +66,8 @@ class View:
     """Those that there are."""
     usable: Collection[str] = ()
     """Those that this node can use."""
+    kinds: Collection[TaskKind] = ()
+    """What it can go on with of that which is about no pool."""
 
 
 def next_tasks(view: View) -> list[str]:
@@ -79,13 +81,16 @@ def _is_ours(task: Task, view: View) -> bool:
         return False
     if task.node == view.me or task.id in view.mine:
         return True
-    in_pool = bool(task.pool) and task.kind is not TaskKind.ADD_POOL
-    if not in_pool or task.pool in view.pools:  # else it ends without anything being done
-        if task.bound and not task.cancel:
-            return False
-        if in_pool and task.pool not in view.usable:
-            return False
+    given_up = task.kind in OF_VOLUMES and task.pool not in view.pools
+    if not given_up and ((task.bound and not task.cancel) or not _is_able(task, view)):
+        return False  # what is of a pool that was given up ends without anything being done
     return view.away.get(task.node, 0.0) >= view.patience + view.rank * SPREAD
+
+
+def _is_able(task: Task, view: View) -> bool:
+    if task.kind in OF_VOLUMES:
+        return task.pool in view.usable
+    return task.kind is TaskKind.ADD_POOL or task.kind in view.kinds
 
 
 def begun(task: Task, me: str, now: float, doing: str = "", volume: Volume | None = None) -> Task:

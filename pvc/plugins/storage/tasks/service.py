@@ -3,7 +3,7 @@
 The record in the tree says what is wanted and how far it is, the ticket who is at it: a restart changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from pvc.core import keys as core
@@ -47,8 +47,10 @@ class TaskService:
         watch: PoolWatch,
         settings: Settings,
         performers: Mapping[TaskKind, Performer] | None = None,
+        able: Callable[[], Collection[TaskKind]] = tuple,
     ) -> None:
-        """`performers`: who carries out the kinds of tasks that are about no volume."""
+        """`performers`: who carries out the kinds of tasks that are about no volume; `able`: which of these this node
+        can go on with for others now."""
         self.wake: Signal = context.runtime.signal()
         self._context = context
         self._log = context.log
@@ -57,6 +59,7 @@ class TaskService:
         self._watch = watch
         self._settings = settings
         self._performers = performers or {}
+        self._able = able
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._list = TaskList(context.node, context.coordinator, context.runtime, self._mirror)
         self._history = History(context.coordinator)
@@ -116,6 +119,7 @@ class TaskService:
             patience=self._context.config.zookeeper.session_timeout,
             pools=self._mirror.children(keys.POOLS) or (),
             usable=self._watch.usable(),
+            kinds=self._able(),
         )
 
     def _tickets(self, ids: list[str]) -> tuple[set[str], set[str]]:
