@@ -1,5 +1,7 @@
 """A simulated cluster with OSDs: what is published of Ceph, and what a flush does with it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +10,8 @@ from pvc.core.coordination import Create
 from pvc.core.lookup import read_facts
 from pvc.core.model import NodeState, Phase
 from pvc.core.records import encode
-from pvc.plugins.storage.ceph.cluster import NOOUT, Check
-from pvc.plugins.storage.ceph.noout import Noout
+from pvc.plugins.storage.ceph.cluster import NOOUT, CephCluster, Check
+from pvc.plugins.storage.ceph.noout import Noout, NooutKeeper
 from pvc.plugins.storage.ceph.published import OsdState, osds_in, state_in
 from pvc.plugins.storage.keys import NOOUT as RECORD
 from pvc.testing.cluster import SimCluster
@@ -252,6 +254,60 @@ def test_what_a_flush_has_left_is_tidied_up_once_the_node_is_in_service() -> Non
         cluster.ceph.flags.add(NOOUT)
         cluster.run(35)
         assert cluster.ceph.flags == set() and cluster.client.get(RECORD) is None
+
+
+class Interrupted:
+    """Ceph as one node asks it, where something happens once, just after a question or a change of a flag."""
+
+    def __init__(self, cluster: CephCluster, call: str, meanwhile: Callable[[], None]) -> None:
+        self._cluster, self._call, self._left = cluster, call, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*words: Any) -> Any:
+            answer = getattr(self._cluster, name)(*words)
+            if name == self._call and self._left:
+                self._left.pop()()
+            return answer
+
+        return call
+
+
+def keeper(cluster: SimCluster, node: str, door: Any = None) -> NooutKeeper:
+    """That of a node, in the hands of the test."""
+    daemon = cluster.nodes[node].daemon
+    assert daemon is not None
+    return NooutKeeper(replace(daemon.context, coordinator=cluster.client), door or cluster.ceph.door(node))
+
+
+def test_who_needs_noout_while_the_last_other_gives_it_up_has_it() -> None:
+    with ceph_cluster() as cluster:
+        commit = cluster.client.commit
+        keeper(cluster, "hv1").take(commit)
+        door: Any = Interrupted(cluster.ceph.door("hv2"), "survey", lambda: keeper(cluster, "hv1").release(commit))
+        keeper(cluster, "hv2", door).take(commit)
+        assert cluster.ceph.flags == {NOOUT} and keeper(cluster, "hv2").held()
+        door = Interrupted(cluster.ceph.door("hv2"), "set_flag", lambda: keeper(cluster, "hv1").take(commit))
+        keeper(cluster, "hv2", door).release(commit)
+        assert cluster.ceph.flags == {NOOUT} and keeper(cluster, "hv1").held()
+        assert not keeper(cluster, "hv2").held()
+
+
+def test_who_dies_while_it_gives_noout_up_leaves_it_to_who_came_meanwhile() -> None:
+    class Dead(Exception):
+        pass
+
+    def die() -> None:
+        keeper(cluster, "hv2").take(cluster.client.commit)
+        cluster.ceph.flags.discard(NOOUT)  # this was asked for before
+        raise Dead
+
+    with ceph_cluster() as cluster:
+        keeper(cluster, "hv1").take(cluster.client.commit)
+        door: Any = Interrupted(cluster.ceph.door("hv1"), "set_flag", die)
+        with pytest.raises(Dead):
+            keeper(cluster, "hv1", door).release(cluster.client.commit)
+        keeper(cluster, "hv1").release(cluster.client.commit)
+        assert cluster.ceph.flags == {NOOUT} and keeper(cluster, "hv2").held() and not keeper(cluster, "hv1").held()
 
 
 def test_a_daemon_that_restarts_in_a_flush_sets_noout_once_more_and_nobody_is_left_with_it() -> None:

@@ -43,8 +43,11 @@ class NooutKeeper:
     def take(self, commit: Commit) -> None:
         """See to it that the flag is set. Raises StorageError, and what `commit` raises but Conflict."""
         for _ in range(TRIES):
+            before = self._read()
             is_set = NOOUT in self._cluster.survey().flags
             found = self._read()
+            if found != before:  # who has changed that may have changed the flag since it was looked at
+                continue
             if found is None and is_set:
                 self._log.info("ceph: noout is set already, and is left to whom has set it")
                 return
@@ -60,18 +63,13 @@ class NooutKeeper:
 
     def release(self, commit: Commit) -> None:
         """See to it that the flag is not set for this node any more. Raises as `take`."""
-        unset = False
         for _ in range(TRIES):
             found = self._read()
             if found is None or self._me not in found[0].nodes:
                 return
             others = tuple(node for node in found[0].nodes if node != self._me)
-            if others and unset:  # one came while it was unset
-                self._cluster.set_flag(NOOUT, True)
-                unset = False
-            if not others and not unset:
-                self._cluster.set_flag(NOOUT, False)
-                unset = True
+            # With others: one may have come since it was unset, by this daemon or by its life before.
+            self._cluster.set_flag(NOOUT, bool(others))
             try:
                 if others:
                     commit([Put(keys.NOOUT, encode(Noout(others)), found[1])])
