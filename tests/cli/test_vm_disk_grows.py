@@ -212,7 +212,7 @@ def test_no_vm_starts_with_a_volume_that_becomes_smaller(site: Site, keyboard: K
     said = keyboard.begin(*RESIZE, "512M", "--shrink", "--yes")
     assert site.run_until(lambda: bool(site.client.children("/storage/tasks")), 20)
     start = keyboard.type("vm", "start", "guest")
-    assert start.code == 1 and "fast/a: a change to a smaller size is under way" in start.err
+    assert start.code == 1 and "fast/a: a change of its size is under way" in start.err
     site.stock.slow(0)
     assert site.run_until(said.has_ended, 60) and said.code == 0
     assert keyboard.type("vm", "start", "guest").code == 0

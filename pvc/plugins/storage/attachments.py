@@ -33,9 +33,10 @@ from pvc.plugins.storage.decide.attachment import (
     why_not_now,
     with_sources,
 )
+from pvc.plugins.storage.decide.pooloptions import is_at_rest
 from pvc.plugins.storage.fencing import Admission, HasWriter
 from pvc.plugins.storage.neighbours import published_in
-from pvc.plugins.storage.records import Task, Volume, decoded, read_pools, stills
+from pvc.plugins.storage.records import ENDED, Task, Volume, decoded, read_pools, stills
 from pvc.plugins.storage.schema import SECTION
 
 T = TypeVar("T")
@@ -186,12 +187,17 @@ def _paths(names: Iterable[VolumeName]) -> list[str]:
 def _look(source: Coordinator | Mirror, name: VolumeName, vms: Sequence[Vm]) -> Found:
     volume = _record(source, Volume, keys.volume(name.pool, name.volume))
     task = None if volume is None or volume.task is None else _record(source, Task, keys.task(volume.task))
+    pool = _record(source, Pool, keys.pool(name.pool))
     return Found(
-        _record(source, Pool, keys.pool(name.pool)),
+        pool,
         volume,
-        None if task is None or volume is None or not stills(task, volume) else task.kind,
+        None if task is None or volume is None or not _is_stilled(task, volume, pool) else task.kind,
         ", ".join(vm.name for vm in users_of(name, vms) if not is_rid_of(source, vm, name)),
     )
+
+
+def _is_stilled(task: Task, volume: Volume, pool: Pool | None) -> bool:
+    return stills(task, volume) or (pool is not None and task.phase not in ENDED and is_at_rest(task.kind, pool))
 
 
 def is_rid_of(source: Coordinator | Mirror, vm: Vm, name: VolumeName) -> bool:

@@ -161,7 +161,7 @@ class Task:
 
 
 def stills(task: Task, volume: Volume) -> bool:
-    """Whether no VM may run on a volume, nor start with it, because of a task about it.
+    """Whether no VM may run on a volume, nor start with it, because of a task about it, wherever it is kept.
 
     One that makes it smaller takes from under a VM what that has just seen; what is copied must not change meanwhile.
     """

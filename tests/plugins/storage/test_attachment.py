@@ -155,7 +155,7 @@ def test_what_makes_no_sense_is_told_kept_as_a_need_and_never_rewritten(disks: l
         (
             Found(Pool("fast", "x"), Volume("a", 1, VolumeState.READY), TaskKind.RESIZE),
             "",
-            "a change to a smaller size is under way",
+            "a change of its size is under way",
         ),
         (Found(Pool("fast", "x"), Volume("a", 1, VolumeState.READY)), "", ""),
     ],

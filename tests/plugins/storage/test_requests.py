@@ -13,6 +13,8 @@ from pvc.core.model import ActualState, VmActual
 from pvc.core.records import decode, encode
 from pvc.core.storage import Pool
 from pvc.plugins.storage import keys
+from pvc.plugins.storage.attachments import look
+from pvc.plugins.storage.decide.attachment import VolumeName
 from pvc.plugins.storage.decide.pools import PoolState
 from pvc.plugins.storage.records import Snapshot, Task, TaskKind, TaskPhase, Volume, VolumeState, in_hand, read_tasks
 from pvc.plugins.storage.requests import asking
@@ -597,6 +599,27 @@ def test_a_node_is_told_of_each_task_that_it_is_asked_for_and_no_other_is() -> N
         told = ledger.tree.get(keys.asked("stor1"))
         assert told is not None and decode(Task, told.data, "told") == task
     assert ledger.tree.get(keys.asked("stor2")) is None
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind"),
+    [
+        (lambda c, where: requests.resize(c, where, 11 * GIB, shrink=False), TaskKind.RESIZE),
+        (lambda c, where: snapshotrequests.add(c, where, "dusk"), TaskKind.SNAPSHOT),
+        (lambda c, where: snapshotrequests.remove(c, where, "noon"), TaskKind.UNSNAPSHOT),
+    ],
+)
+def test_what_is_done_to_files_at_rest_keeps_a_vm_from_starting_until_it_has_ended(
+    ledger: Ledger, ask: Callable[[Client, Where], Task], kind: TaskKind
+) -> None:
+    ledger.pool("rbd", "ceph")
+    ledger.volume("disk", "rbd", snapshots=(NOON,))
+    names = [VolumeName(pool, "disk") for pool in ("vms", "rbd")]
+    tasks = [ask(ledger.client(), Where(name.pool, name.volume)) for name in names]
+    assert [found.stilled_by for found in look(ledger.tree, names).values()] == [kind, None]
+    for task in tasks:
+        cancel(ledger.client(), task.id)
+    assert [found.stilled_by for found in look(ledger.tree, names).values()] == [None, None]
 
 
 def test_tasks_that_have_ended_are_in_hand_no_more() -> None:

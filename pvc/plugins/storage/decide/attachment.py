@@ -257,7 +257,9 @@ def _in_words(task: TaskKind) -> str:
         TaskKind.REMOVE: "its removal",
         TaskKind.RENAME: "its renaming",
         TaskKind.ROLL_BACK: "a roll-back to one of its snapshots",
-        TaskKind.RESIZE: "a change to a smaller size",
+        TaskKind.RESIZE: "a change of its size",
+        TaskKind.SNAPSHOT: "a snapshot of it",
+        TaskKind.UNSNAPSHOT: "the removal of one of its snapshots",
         TaskKind.CLONE: "a copy of it",
         TaskKind.EXPORT: "its export",
     }.get(task, "a change of it")

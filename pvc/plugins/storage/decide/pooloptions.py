@@ -6,11 +6,21 @@ from difflib import get_close_matches
 
 from pvc.core.storage import Pool
 from pvc.plugins.storage.decide.names import is_text
+from pvc.plugins.storage.records import TaskKind
 
 DIRECTORY = "directory"
 CEPH = "ceph"
 
+AT_REST_IN_FILES = frozenset({TaskKind.RESIZE, TaskKind.SNAPSHOT, TaskKind.UNSNAPSHOT})
+"""What can be done to a file only while no program has it open."""
+
 _OPTIONS: Mapping[str, tuple[str, ...]] = {DIRECTORY: ("path", "format", "mount"), CEPH: ("pool", "user")}
+
+
+def is_at_rest(kind: TaskKind, pool: Pool) -> bool:
+    """Whether no VM may run on a volume of a pool, nor start with it, while this is done to it there; what is so in
+    every pool is no matter of this."""
+    return pool.backend == DIRECTORY and kind in AT_REST_IN_FILES
 
 
 def why_no_pool(pool: Pool) -> str:

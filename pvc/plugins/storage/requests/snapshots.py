@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pvc.core.coordination import Op
-from pvc.plugins.storage.decide.pooloptions import DIRECTORY
+from pvc.plugins.storage.decide.pooloptions import is_at_rest
 from pvc.plugins.storage.records import Task, TaskKind, Volume
 from pvc.plugins.storage.requests.asking import Client
 from pvc.plugins.storage.requests.changing import Consent, Situation, Where, asked_of, changed, demand_name, granted
@@ -17,7 +17,7 @@ def add(client: Client, where: Where, name: str) -> Task:
     def check(situation: Situation, volume: Volume) -> Sequence[Op]:
         if name in [one.name for one in volume.snapshots]:
             raise Refused(f"volume {where} has a snapshot {name} already; choose another name")
-        if situation.pool.backend != DIRECTORY:
+        if not is_at_rest(TaskKind.SNAPSHOT, situation.pool):
             return []
         if volume.format == "raw":
             raise Refused(f"volume {where} is a raw file, which keeps no snapshots; clone it, or use qcow2")
@@ -38,7 +38,7 @@ def remove(client: Client, where: Where, name: str, *, consent: Consent = grante
                 f"snapshot {name} of volume {where} cannot be removed: {', '.join(linked)} share its data as clones;"
                 " remove them first"
             )
-        if situation.pool.backend == DIRECTORY:
+        if is_at_rest(TaskKind.UNSNAPSHOT, situation.pool):
             return situation.still(volume.name, f"snapshot {name} of volume {where}, a file, cannot be removed")
         return []
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pvc.core.coordination import Op
 from pvc.plugins.storage.decide.attachment import VolumeName
-from pvc.plugins.storage.decide.pooloptions import DIRECTORY, first_format
+from pvc.plugins.storage.decide.pooloptions import first_format, is_at_rest
 from pvc.plugins.storage.decide.sizes import exactly, why_no_size
 from pvc.plugins.storage.records import Task, TaskKind, Volume
 from pvc.plugins.storage.requests.asking import Client
@@ -68,7 +68,7 @@ def resize(client: Client, where: Where, size: int, *, shrink: bool, consent: Co
                 f"volume {where} has {exactly(volume.size)}, more than {exactly(size)}: what lies beyond would be"
                 " lost; say --shrink if the file system in it is smaller already"
             )
-        if size < volume.size or situation.pool.backend == DIRECTORY:
+        if size < volume.size or is_at_rest(TaskKind.RESIZE, situation.pool):
             return situation.still(volume.name, f"volume {where} cannot be given {exactly(size)}")
         return []
 
