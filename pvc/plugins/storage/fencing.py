@@ -34,7 +34,8 @@ class HasWriter(PvcError):
 
 
 class Admission:
-    """Asked before a VM starts with volumes. Called from jobs, as it asks the storage."""
+    """Asked before a VM starts with volumes, and before work that nobody may write beside. Called from jobs, as it asks
+    the storage."""
 
     def __init__(self, context: Context, backends: Backends) -> None:
         self._context = context
@@ -49,16 +50,25 @@ class Admission:
         Raises HasWriter, StorageError, Conflict, Disconnected.
         """
         wanted = list(volumes)
-        dead = to_be_cut(all_nodes(self._coordinator)[0]) if wanted else []
         for pool in {pool.name: pool for pool, _ in wanted}.values():
             backend = self._backends.get(pool)
             if Feature.CUTS_OFF not in backend.features:
                 continue
             # What is left of a guest that died here is no writer: the lease is this node's, and its guest is gone.
-            cut = [address for node in dead for address in self._cut_off(node.name, pool.name, backend)]
-            known = [*backend.addresses(), *cut]
+            known = [*backend.addresses(), *self.keep_out(pool)]
             for volume in (name for other, name in wanted if other.name == pool.name):
                 self._demand_alone(pool.name, volume, backend.writers(volume), known)
+
+    def keep_out(self, pool: Pool) -> list[str]:
+        """Keep the nodes that were declared dead out of a pool, if it can do that; their addresses there.
+
+        Raises StorageError, Conflict, Disconnected.
+        """
+        backend = self._backends.get(pool)
+        if Feature.CUTS_OFF not in backend.features:
+            return []
+        dead = to_be_cut(all_nodes(self._coordinator)[0])
+        return [address for node in dead for address in self._cut_off(node.name, pool.name, backend)]
 
     def _demand_alone(self, pool: str, volume: str, writers: Sequence[str] | None, known: Sequence[str]) -> None:
         if others := strangers(writers, known):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,11 @@ from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.fencing import Readmission, addresses_of, due, strangers, to_be_cut
 from pvc.plugins.storage.decide.pools import PoolState, published_in
 from pvc.plugins.storage.fencing import Admission, HasWriter
+from pvc.plugins.storage.records import TaskPhase
 from pvc.testing.cluster import SimCluster
+from pvc.testing.ledger import ask_task
 from pvc.testing.storage import FakeBackend
+from tests.plugins.storage.asked import done, ended, known
 
 FENCE = Fence("f", "root@here", 1.0)
 FAST = Pool("fast", "fake")
@@ -97,6 +101,52 @@ def test_it_is_written_before_the_storage_is_asked_so_that_it_is_undone_one_day(
     assert fence is not None and "fast" in fence.cut
     site.demand()
     assert site.storage.absent == {"host-of-hv1"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "about", "cut"),
+    [
+        ("roll back", {"snapshot": "s"}, True),
+        ("clone", {"new": "copy"}, True),
+        ("clone", {"new": "copy", "snapshot": "s"}, False),
+        ("resize", {"size": 1 << 19}, True),
+        ("resize", {"size": 1 << 21}, False),
+        ("snapshot", {"snapshot": "t"}, False),
+        ("remove", {}, True),
+    ],
+)
+def test_what_nobody_may_write_beside_is_done_once_who_was_declared_dead_is_kept_out(
+    site: Site, kind: str, about: dict[str, Any], cut: bool
+) -> None:
+    cluster = site.cluster
+    done(cluster, "add pool", "hv2")
+    cluster.run(1)
+    done(cluster, "create", "hv2", volume="a", size=1 << 20)
+    done(cluster, "snapshot", "hv2", volume="a", snapshot="s")
+    site.record(fence=FENCE)
+    site.storage.fail_once("cut_off", StorageUnusable("the monitors do not answer"))
+    task = done(cluster, kind, "hv2", volume="a", **about)
+    assert (task.phase is TaskPhase.FAILED) is cut
+    if cut:
+        assert "monitors do not answer" in task.message and known(cluster, "a").size == 1 << 20
+        assert done(cluster, kind, "hv2", volume="a", **about).phase is TaskPhase.DONE
+        assert site.storage.absent == {"host-of-hv1"}
+
+
+def test_half_a_roll_back_is_not_over_because_who_was_declared_dead_cannot_be_kept_out_now(site: Site) -> None:
+    cluster = site.cluster
+    done(cluster, "add pool", "hv2")
+    cluster.run(1)
+    done(cluster, "create", "hv2", volume="a", size=1 << 20)
+    done(cluster, "snapshot", "hv2", volume="a", snapshot="s")
+    site.record(fence=FENCE)
+    site.storage.slow(2)
+    task = ask_task(cluster, "roll back", "hv2", pool="fast", volume="a", snapshot="s")
+    assert cluster.run_until(lambda: site.storage.count("roll_back") > 0, 20)
+    cluster.kill_daemon("hv2")
+    site.storage.fail_once("cut_off", StorageUnusable("the monitors do not answer"))
+    over = ended(cluster, task)
+    assert (over.phase, over.attempts) == (TaskPhase.DONE, 3)
 
 
 def test_a_node_of_which_another_address_becomes_known_is_kept_out_by_that_as_well(site: Site) -> None:

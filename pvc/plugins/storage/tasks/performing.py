@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pvc.core.coordination import CoordinationError
 from pvc.core.errors import PvcError
@@ -32,7 +33,7 @@ from pvc.plugins.storage.decide.tasks import (
     made_by,
     need,
 )
-from pvc.plugins.storage.records import Task, TaskKind, TaskPhase
+from pvc.plugins.storage.records import Task, TaskKind, TaskPhase, stills
 from pvc.plugins.storage.tasks.holding import Cancelled, Hold, Lost
 
 Performer = Callable[[Task, Hold], str]
@@ -51,10 +52,20 @@ REFUSALS = (ImageExists, ImageInUse, Unsupported, BadPool)
 """What a backend raises before it has changed anything in that call."""
 
 
-def carry_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Performer], log: logging.Logger) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a node has to carry out tasks with."""
+
+    backends: Backends
+    performers: Mapping[TaskKind, Performer]
+    keep_out: Callable[[Pool], object]
+    """Sees to it that no node that was declared dead writes to a pool. Raises StorageError, CoordinationError."""
+
+
+def carry_out(hold: Hold, means: Means, log: logging.Logger) -> Outcome:
     """How a task has ended. Raises Lost, Unseen, CoordinationError: nothing is known then, it is to be begun anew."""
     try:
-        return _carried_out(hold, backends, performers)
+        return _carried_out(hold, means)
     except (Lost, Unseen, CoordinationError):
         raise
     except Cancelled:
@@ -80,19 +91,19 @@ def _is_dated(task: Task, backend: Backend) -> bool:
     return task.kind in DATED and Feature.DATED in backend.features
 
 
-def _carried_out(hold: Hold, backends: Backends, performers: Mapping[TaskKind, Performer]) -> Outcome:
+def _carried_out(hold: Hold, means: Means) -> Outcome:
     task = hold.task
     if task.kind in OF_VOLUMES:
         if hold.pool is None:
             raise StorageError(f"there is no pool {task.pool} any more; add it again, or choose another one")
-        return _on_volume(hold, backends.get(hold.pool))
+        return _on_volume(hold, hold.pool, means)
     if hold.cancelled and not hold.touched:
         raise Cancelled
     if task.kind is TaskKind.ADD_POOL:
-        return Outcome(TaskPhase.DONE, _tried(task, backends))
-    if task.kind not in performers:
+        return Outcome(TaskPhase.DONE, _tried(task, means.backends))
+    if task.kind not in means.performers:
         raise StorageError(f"node {task.node} knows nothing of {task.kind.value}; ask another one, or update pvc on it")
-    return Outcome(TaskPhase.DONE, performers[task.kind](task, hold))
+    return Outcome(TaskPhase.DONE, means.performers[task.kind](task, hold))
 
 
 def _tried(task: Task, backends: Backends) -> str:
@@ -102,8 +113,8 @@ def _tried(task: Task, backends: Backends) -> str:
     return f"pool {task.proposed.name} can be used"
 
 
-def _on_volume(hold: Hold, backend: Backend) -> Outcome:
-    task = hold.task
+def _on_volume(hold: Hold, pool: Pool, means: Means) -> Outcome:
+    task, backend = hold.task, means.backends.get(pool)
     dated = _is_dated(task, backend)
     earlier = hold.touched  # by an earlier attempt, as this one has done nothing yet
     unseen = dated and task.attempts == 1  # it cannot have made anything, and who makes something says if it is there
@@ -121,6 +132,8 @@ def _on_volume(hold: Hold, backend: Backend) -> Outcome:
     if hold.to_stop:
         text = ON_THE_WAY if earlier and task.kind is TaskKind.REMOVE else CANCELLED
         return Outcome(TaskPhase.CANCELLED, text, images, untouched=not earlier)
+    if hold.volume is not None and stills(task, hold.volume):
+        _keep_out(hold, pool, means)
     if task.kind is not TaskKind.EXPORT:
         hold.stage(_DOING[task.kind])
     if task.kind is TaskKind.ROLL_BACK:
@@ -148,6 +161,17 @@ def _first_look(backend: Backend, hold: Hold) -> Mapping[str, Image | None]:
         raise  # also after an earlier attempt: this is what has become of it, and waiting does not mend it
     except StorageError as error:
         if hold.touched and hold.task.kind in ALTERS:
+            raise _unseen(hold.task, error) from error
+        raise
+
+
+def _keep_out(hold: Hold, pool: Pool, means: Means) -> None:
+    """Nobody who was declared dead is to write to what is just read, cut off or rolled back. Raises StorageError, and
+    Unseen if an earlier attempt may have changed something."""
+    try:
+        means.keep_out(pool)
+    except StorageError as error:
+        if hold.touched and hold.task.kind in CHANGES:
             raise _unseen(hold.task, error) from error
         raise
 

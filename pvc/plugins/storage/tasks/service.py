@@ -15,13 +15,14 @@ from pvc.core.service import Jobs
 from pvc.plugins.storage import keys
 from pvc.plugins.storage.backends import Backends
 from pvc.plugins.storage.decide.tasks import View, next_tasks
+from pvc.plugins.storage.fencing import Admission
 from pvc.plugins.storage.neighbours import serves
 from pvc.plugins.storage.poolwatch import PoolWatch
 from pvc.plugins.storage.records import Task, TaskKind
 from pvc.plugins.storage.schema import Settings
 from pvc.plugins.storage.tasks.history import History
 from pvc.plugins.storage.tasks.holding import Hold, Lost, begin
-from pvc.plugins.storage.tasks.performing import Performer, Unseen, begins_with, carry_out
+from pvc.plugins.storage.tasks.performing import Means, Performer, Unseen, begins_with, carry_out
 from pvc.plugins.storage.tasks.tasklist import OTHERS, TaskList
 
 SOON = 0.1
@@ -58,7 +59,7 @@ class TaskService:
         self._backends = backends
         self._watch = watch
         self._settings = settings
-        self._performers = performers or {}
+        self._means = Means(backends, performers or {}, Admission(context, backends).keep_out)
         self._able = able
         self._mirror = Mirror(context.coordinator, context.runtime, self.wake)
         self._list = TaskList(context.node, context.coordinator, context.runtime, self._mirror)
@@ -154,7 +155,7 @@ class TaskService:
 
     def _work(self, hold: Hold) -> None:
         try:
-            outcome = carry_out(hold, self._backends, self._performers, self._log)
+            outcome = carry_out(hold, self._means, self._log)
         except Unseen as why:
             hold.tell(str(why))
             raise
