@@ -68,6 +68,8 @@ def cancel(coordinator: Coordinator, node: str, how: Cancel, by: str) -> Operati
         if current is None or current[0].phase in FINAL:
             return None
         operation, znode = current
+        if operation.cancel is Cancel.NOW:  # nothing lowers that
+            return operation
         asked = replace(operation, cancel=how, cancelled_by=by)
         try:
             coordinator.commit([Put(keys.node_operation(node), encode(asked), znode.version)])

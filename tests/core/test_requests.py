@@ -125,6 +125,14 @@ def test_a_cancel_is_written_into_the_active_operation(site: Site, how: Cancel) 
     assert site.operation() == replace(FLUSH, cancel=how, cancelled_by="eve")
 
 
+def test_a_cancel_that_asks_for_less_does_not_take_back_one_that_asked_for_more(site: Site) -> None:
+    request(site.client, FLUSH)
+    cancel(site.client, "hv1", Cancel.AFTER_CURRENT, "eve")
+    now = cancel(site.client, "hv1", Cancel.NOW, "eve")
+    assert cancel(site.client, "hv1", Cancel.AFTER_CURRENT, "adam") == now == site.operation()
+    assert site.operation().cancel is Cancel.NOW
+
+
 def test_there_is_nothing_to_cancel_before_and_after_an_operation(site: Site) -> None:
     assert cancel(site.client, "hv1", Cancel.NOW, "eve") is None
     request(site.client, FLUSH)
