@@ -26,7 +26,7 @@ from pvc.core.model import (
     Outcome,
     Phase,
 )
-from pvc.core.records import decode, encode
+from pvc.core.records import Garbage, decode, encode
 from pvc.core.runtime import Runtime, Signal
 from pvc.core.states import move
 from pvc.core.turns import Entered, FlushStep, Gate, Progress, Refused, Turn, TurnLost, Waiting
@@ -84,7 +84,11 @@ class OperationService:
         if not self._registered():
             return 1.0
         self._look_afresh_sometimes()
-        record = self._read()
+        try:
+            record = self._read()
+        except Garbage:  # whatever it was has no turn any more: others need not wait for a repair
+            self._leave_gates(None)
+            raise
         self._leave_gates(record)
         self._forecasts.answer(self._foresee)
         if record is None or record.operation.phase in FINAL:

@@ -12,7 +12,7 @@ from pvc.core.forecast import Forecast
 from pvc.core.forecasting import Question
 from pvc.core.model import FINAL, Cancel, Node, NodeState, Operation, OperationKind, Outcome, OutcomeState, Phase
 from pvc.core.operations import OperationService
-from pvc.core.records import decode, encode
+from pvc.core.records import Garbage, decode, encode
 from pvc.core.requests import cancel, read_operation, request
 from pvc.core.tree import tree_ops
 from pvc.core.turns import Entered, FlushStep, Gate, Progress, Refused, Turn, Waiting
@@ -520,6 +520,19 @@ def test_a_new_operation_means_that_the_gates_of_the_old_one_are_left(site: Site
     site.client.commit([Put(keys.node_operation("hv1"), encode(replace(FLUSH, id="op2")))])
     service.step()
     assert left == ["op1"]
+
+
+def test_the_gates_are_left_if_the_operation_cannot_be_read_any_more(site: Site) -> None:
+    gate = site.gate()
+    service = site.service([gate], [site.steps(Progress(pause=1.0))])
+    site.ask()
+    service.step()
+    service.step()
+    assert "leave gate" not in site.journal
+    site.client.commit([Put(keys.node_operation("hv1"), b"{}")])
+    with pytest.raises(Garbage):
+        service.step()
+    assert site.journal[-1] == "leave gate"
 
 
 def test_a_restarted_daemon_leaves_gates_that_only_its_predecessor_went_to(site: Site) -> None:
