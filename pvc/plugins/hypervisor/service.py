@@ -185,6 +185,8 @@ class VmService:
             return LOOK
         self._tell_unusable(seen)
         self._tell_halted(seen)
+        if seen.records is None or seen.records.actual.node != self._me:
+            self._errors.pop(seen.uuid, None)  # it was about a lease that is over: no later move fails by it
         try:
             action = decide.next_action(self._view(seen, node_state))
             if not isinstance(action, decide.Wait | decide.Forget) and self._is_outdated(seen):

@@ -1,15 +1,15 @@
 """The service that looks after one node's VMs, in a simulated cluster."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pvc.core import keys
-from pvc.core.coordination import Put
+from pvc.core.coordination import Disconnected, Op, Put
 from pvc.core.hookspecs import hookimpl
-from pvc.core.model import ActualState, NodeFacts, Severity, VmState
+from pvc.core.model import ActualState, NodeFacts, Severity, VmActual, VmState
 from pvc.core.observers import VmChange, VmEvent
 from pvc.core.records import decode
 from pvc.plugins.hypervisor import requests
@@ -307,6 +307,30 @@ def test_a_move_does_not_fail_for_the_reason_of_the_one_before_it(site: Site) ->
     requests.send(site.client, site.vm("vm1"), "hv2", keep_home=False)
     site.run(20)
     assert (site.actual("vm1").failed_move, site.where()) == ("", {"vm1": "hv2"})
+
+
+def test_a_move_does_not_fail_because_an_earlier_one_that_went_well_was_not_heard_of(site: Site) -> None:
+    """The answer to the write that says where the VM has arrived is lost; it comes home, and goes again."""
+    vm = site.define("vm1", "hv1")
+    site.settle()
+    session = site.nodes["hv1"].sessions[0]
+    commit, lost = session.commit, [True]
+
+    def commit_unheard(ops: Sequence[Op]) -> tuple[str, ...]:
+        answer = commit(ops)
+        arrived = [op for op in ops if isinstance(op, Put) and op.path == keys.vm_actual(vm.uuid)]
+        if lost and arrived and decode(VmActual, arrived[0].data, "actual").node == "hv2":
+            lost.pop()
+            raise Disconnected("no answer")
+        return answer
+
+    session.commit = commit_unheard  # type: ignore[method-assign]
+    for target in ("hv2", "hv1", "hv2"):
+        requests.send(site.client, site.vm("vm1"), target, keep_home=False)
+        assert site.run_until(lambda target=target: site.actual("vm1").node == target, 60)  # type: ignore[misc]
+        site.settle()
+        assert (site.actual("vm1").failed_move, site.where()) == ("", {"vm1": target})
+    assert not lost
 
 
 def test_a_guest_that_is_to_arrive_for_ever_is_reported_and_left_alone(site: Site) -> None:
