@@ -1,5 +1,6 @@
 """`pvc node fence` on a simulated cluster: a dead node's VMs run elsewhere, and what comes back does no harm."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -147,6 +148,30 @@ def test_a_vm_whose_source_died_while_it_moved_is_the_business_of_its_target(key
     assert keyboard.type("node", "fence", "hv1", "--yes").code == 0
     assert cluster.run_until(lambda: cluster.vm_runs("vm1"))
     assert cluster.where()["vm1"] == "hv2" and not cluster.fabric.twice
+
+
+@pytest.mark.parametrize("called_back", [False, True])
+def test_who_declares_a_node_dead_hears_whether_what_was_on_its_way_runs(keyboard: Keyboard, called_back: bool) -> None:
+    cluster = keyboard.cluster
+    keyboard.begin("vm", "move", "vm1", "hv2")
+    assert cluster.run_until(lambda: cluster.actual("vm1").state is ActualState.MIGRATING)
+    if called_back:
+        cluster.client.commit([Put(keys.vm(cluster.vm("vm1").uuid), encode(replace(cluster.vm("vm1"), node="hv1")))])
+    dead(keyboard)
+    said = keyboard.type("node", "fence", "hv1", "--yes")
+    assert said.code == 0 and "2 of 2 VMs run elsewhere" in said.out, said.err
+    assert runs_once_each(keyboard) and cluster.vm_runs("vm1")
+
+
+@pytest.mark.parametrize("record", [keys.vm_actual, keys.vm])
+def test_a_vm_whose_record_cannot_be_read_keeps_no_other_down(keyboard: Keyboard, record: Callable[[str], str]) -> None:
+    cluster = keyboard.cluster
+    uuid = cluster.vm("vm1").uuid
+    dead(keyboard)
+    cluster.client.commit([Put(record(uuid), b"x")])
+    said = keyboard.type("node", "fence", "hv1", "--yes")
+    assert said.code == FAILED and uuid in said.err and "repair their records" in said.err
+    assert cluster.vm_runs("vm4")
 
 
 def test_a_vm_that_was_to_be_stopped_stays_stopped(keyboard: Keyboard) -> None:

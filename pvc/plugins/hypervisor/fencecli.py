@@ -1,6 +1,7 @@
 """`pvc node fence`: declares a node dead and starts its VMs elsewhere. Talks to the tree only."""
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from pvc.core.coordination import Coordinator
 from pvc.core.lookup import find_node
 from pvc.core.mirror import Mirror
 from pvc.core.model import ActualState, Vm, VmState
+from pvc.core.records import Garbage
 from pvc.core.waiting import wait_for
 from pvc.plugins.hypervisor.fencing import Freed, StillAlive, declare, free, vms_of
 from pvc.plugins.hypervisor.records import read_vm
@@ -39,12 +41,16 @@ def add_commands(cli: CommandLine) -> None:
         find_node(coordinator, name)
         if coordinator.get(keys.node_session(name)) is not None:
             raise StillAlive(name)
-        vms = vms_of(coordinator, name)
+        vms, unreadable = vms_of(coordinator, name)
         cli.confirm(f"{_told(vms)} If the host of {name} is not off, they may run twice. Declare {name} dead?", yes=yes)
         declare(coordinator, cli.runtime, name, cli.user, reason)
         cli.say(f"{name} is declared dead; it takes no VM until it is back and nothing of before runs there")
-        freed = [_free(cli, name, vm) for vm in vms]
+        freed = [one for vm in vms if (one := _free(cli, name, vm, unreadable)) is not None]
         _end(cli, name, freed, timeout if wait else None)
+        if unreadable:
+            for garbage in unreadable:
+                cli.note(f"pvc: {garbage}")
+            cli.fail(f"whether {name} has these VMs is not known; repair their records, then {_again(name)}", FAILED)
 
 
 def _told(vms: Sequence[Vm]) -> str:
@@ -58,8 +64,16 @@ def _placement(cli: CommandLine) -> PlacementSettings:
     return settings_from(cli.config.section("hypervisor")).placement
 
 
-def _free(cli: CommandLine, name: str, vm: Vm) -> Freed:
-    freed = free(cli.connect(), cli.runtime, name, vm, _placement(cli), cli.verdicts)
+def _again(name: str) -> str:
+    return f"`pvc node fence {name}` goes on with what is left"
+
+
+def _free(cli: CommandLine, name: str, vm: Vm, unreadable: list[Garbage]) -> Freed | None:
+    try:
+        freed = free(cli.connect(), cli.runtime, name, vm, _placement(cli), cli.verdicts)
+    except Garbage as garbage:
+        unreadable.append(garbage)
+        return None
     cli.say(f"{freed.vm.name}: {f'is to start on {freed.runs_on}' if freed.runs_on else freed.why}")
     return freed
 
@@ -67,9 +81,10 @@ def _free(cli: CommandLine, name: str, vm: Vm) -> Freed:
 def _end(cli: CommandLine, name: str, freed: Sequence[Freed], timeout: float | None) -> None:
     """Wait for what is to start; ends the command with a code if not all that should run does."""
     coordinator = cli.connect()
-    starting = [one.vm for one in freed if one.runs_on]
-    homeless = [one.vm.name for one in freed if not one.runs_on and _should_run(coordinator, one.vm)]
-    again = f"`pvc node fence {name}` goes on with what is left"
+    prospects = [(one.vm, _prospect(coordinator, one)) for one in freed]
+    starting = [vm for vm, prospect in prospects if prospect is Prospect.COMES]
+    homeless = [vm.name for vm, prospect in prospects if prospect is Prospect.STAYS_DOWN]
+    astray = [vm.name for vm, prospect in prospects if prospect is Prospect.UNKNOWN]
     if starting and timeout is not None:
         try:
             failed = wait_for(coordinator, cli.runtime, lambda mirror: _failed(mirror, starting), timeout)
@@ -80,10 +95,12 @@ def _end(cli: CommandLine, name: str, freed: Sequence[Freed], timeout: float | N
         for why in failed:
             cli.note(f"pvc: {why}")
         if failed:
-            cli.fail(f"{len(failed)} of {len(starting)} VMs do not run; {again}", FAILED)
+            cli.fail(f"{len(failed)} of {len(starting)} VMs do not run; {_again(name)}", FAILED)
         cli.say(f"{len(starting)} of {len(starting)} VMs run elsewhere")
     if homeless:
         cli.fail(f"stay down: {', '.join(homeless)}; make room and run `pvc vm start`", FAILED)
+    if astray:
+        cli.fail(f"where {', '.join(astray)} runs is not known; find out, then `pvc vm start`", FAILED)
 
 
 def _failed(mirror: Mirror, vms: Sequence[Vm]) -> list[str] | None:
@@ -100,6 +117,21 @@ def _failed(mirror: Mirror, vms: Sequence[Vm]) -> list[str] | None:
     return failed
 
 
-def _should_run(coordinator: Coordinator, vm: Vm) -> bool:
-    records = read_vm(coordinator, vm.uuid)
-    return records is not None and records.vm.state is VmState.RUNNING and records.actual.node is None
+class Prospect(Enum):
+    """What can be said of a VM once its lease is free or left to others."""
+
+    COMES = "comes"
+    """Some node is to start it, or to say that it arrived."""
+    STAYS_DOWN = "stays down"
+    UNKNOWN = "unknown"
+    NOT_WANTED = "not wanted"
+    """It is not to run."""
+
+
+def _prospect(coordinator: Coordinator, freed: Freed) -> Prospect:
+    records = read_vm(coordinator, freed.vm.uuid)
+    if records is None or records.vm.state is not VmState.RUNNING:
+        return Prospect.NOT_WANTED
+    if records.actual.state is ActualState.ASTRAY:
+        return Prospect.UNKNOWN
+    return Prospect.COMES if freed.runs_on or records.actual.node is not None else Prospect.STAYS_DOWN

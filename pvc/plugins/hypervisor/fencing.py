@@ -8,7 +8,7 @@ from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, D
 from pvc.core.errors import PvcError
 from pvc.core.lookup import all_vms, find_node
 from pvc.core.model import Fence, Node, Vm, VmActual, VmState
-from pvc.core.records import encode
+from pvc.core.records import Garbage, encode
 from pvc.core.runtime import Runtime
 from pvc.plugins.hypervisor.decide.fencing import Left, in_place_of
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
@@ -52,11 +52,20 @@ def declare(coordinator: Coordinator, runtime: Runtime, name: str, by: str, reas
     raise AssertionError("unreachable")
 
 
-def vms_of(coordinator: Coordinator, name: str) -> list[Vm]:
-    """The VMs whose lease the node holds, that were on their way to it, or that it is to start. Raises Garbage,
-    Disconnected."""
-    known = [read_vm(coordinator, vm.uuid) for vm in all_vms(coordinator)[0]]
-    return [records.vm for records in known if records is not None and _is_touched(name, records)]
+def vms_of(coordinator: Coordinator, name: str) -> tuple[list[Vm], list[Garbage]]:
+    """The VMs whose lease the node holds, that were on their way to it, or that it is to start; and the records of VMs
+    that cannot be read, so that nobody knows that of them. Raises Disconnected."""
+    vms, unreadable = all_vms(coordinator)
+    touched = []
+    for vm in vms:
+        try:
+            records = read_vm(coordinator, vm.uuid)
+        except Garbage as garbage:
+            unreadable.append(garbage)
+            continue
+        if records is not None and _is_touched(name, records):
+            touched.append(records.vm)
+    return touched, unreadable
 
 
 def free(
@@ -69,7 +78,7 @@ def free(
 ) -> Freed:
     """Take the lease of one VM from a node that was declared dead, and choose where it runs now if it is to run.
 
-    Raises StillAlive, Refused if the node is not declared dead (any more), Conflict, Disconnected.
+    Raises StillAlive, Refused if the node is not declared dead (any more), Garbage, Conflict, Disconnected.
     """
     for left in reversed(range(TRIES)):
         node, version = _read(coordinator, name)
@@ -83,8 +92,8 @@ def free(
         what = in_place_of(name, records.actual, runtime.now(), f"{name} was declared dead by {node.fence.by}")
         if isinstance(what, Left):
             return Freed(records.vm, None, what.why)
-        wanted, freed = _placed(coordinator, records.vm, what, placement, judge)
-        ops = [*records.put(vm=wanted, actual=what), *_index(coordinator, freed, what)]
+        wanted, freed, promise = _placed(coordinator, name, records.vm, what, placement, judge)
+        ops = [*promise, *records.put(vm=wanted, actual=what), *_index(coordinator, freed, what)]
         try:
             _commit(coordinator, name, [Check(keys.node(name), version), *ops])
             return freed
@@ -101,19 +110,23 @@ def _is_touched(name: str, records: VmRecords) -> bool:
 
 
 def _placed(
-    coordinator: Coordinator, vm: Vm, actual: VmActual, placement: PlacementSettings, judge: Judge
-) -> tuple[Vm, Freed]:
-    """The wanted state without the dead node, and what is to be told of it."""
-    if actual.target is not None:
-        return vm, Freed(vm, None, f"was on its way to {actual.target}, which says whether it arrived")
-    if vm.state is not VmState.RUNNING:
-        return vm, Freed(vm, None, "was to be stopped, and is")
+    coordinator: Coordinator, dead: str, vm: Vm, actual: VmActual, placement: PlacementSettings, judge: Judge
+) -> tuple[Vm, Freed, Sequence[Op]]:
+    """The wanted state without the dead node, what is to be told of it, and what promises the VM to a node."""
     fresh = replace(vm, generation=vm.generation + 1, guards=())
+    if actual.target is not None:
+        if (
+            vm.node == dead and vm.state is VmState.RUNNING
+        ):  # it was called back, and the dead node would have to start it
+            vm = replace(fresh, node=actual.target)
+        return vm, Freed(vm, None, f"was on its way to {actual.target}, which says whether it arrived"), ()
+    if vm.state is not VmState.RUNNING:
+        return vm, Freed(vm, None, "was to be stopped, and is"), ()
     try:
-        placed = startable(coordinator, fresh, placement, judge)
+        placed, promise = startable(coordinator, fresh, placement, judge)
     except Refused as refused:
-        return fresh, Freed(fresh, None, str(refused))
-    return placed, Freed(placed, placed.node)
+        return fresh, Freed(fresh, None, str(refused)), ()
+    return placed, Freed(placed, placed.node), promise
 
 
 def _index(coordinator: Coordinator, freed: Freed, actual: VmActual) -> list[Op]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pvc.core import keys
 from pvc.core.coordination import Check, Clash, Conflict, Coordinator, Create, Op, Put
 from pvc.core.mirror import Mirror
-from pvc.core.model import Vm, VmActual, VmDoubt
+from pvc.core.model import Vm, VmActual, VmDoubt, VmState
 from pvc.core.records import Garbage, decode, encode
 
 
@@ -75,7 +75,10 @@ def read_promises(source: Coordinator | Mirror, node: str) -> tuple[Promises, in
 
 def _is_wanted(source: Coordinator | Mirror, uuid: str, node: str) -> bool:
     znode = source.get(keys.vm(uuid))
-    return znode is not None and decode(Vm, znode.data, keys.vm(uuid)).node == node
+    if znode is None:
+        return False
+    vm = decode(Vm, znode.data, keys.vm(uuid))
+    return vm.node == node and vm.state is VmState.RUNNING
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,8 @@ from pvc.plugins.hypervisor.decide.planner import Selector, Wanted, lay_out, sel
 from pvc.plugins.hypervisor.records import VmRecords, index_ops, read_vm
 from pvc.plugins.hypervisor.settings import PlacementSettings
 
-TRIES = 10
-"""How often a request is repeated when a daemon writes at the same moment."""
-DEFINE_TRIES = 100
-"""The same when other VMs are defined at the same moment: of those that are, one is done each time."""
+TRIES = 100
+"""How often a request is repeated when others write at the same moment: of those that do, one is done each time."""
 BATCH = 200
 """Nodes of the tree that one transaction deletes."""
 
@@ -76,7 +74,7 @@ def define(
         options=options or {},
         needs=needs or {},
     )
-    for left in reversed(range(DEFINE_TRIES)):
+    for left in reversed(range(TRIES)):
         guards = _definition_guards(coordinator, vm)
         _demand_own_macs(coordinator, definition)
         placed = _placed(coordinator, vm, node, placement, judge)
@@ -106,7 +104,7 @@ def _placed(coordinator: Coordinator, vm: Vm, node: str | None, placement: Place
         verdict = judge(vm, (node,)).get(node)
         if verdict is not None and verdict.veto and verdict.everywhere:
             raise Refused(f"{vm.name} cannot run anywhere: a node {verdict.veto}")
-    placed = replace(vm, node=node or _best(coordinator, vm, placement, judge))
+    placed = replace(vm, node=node or _best(coordinator, vm, placement, judge).name)
     _demand_roles(coordinator, placed.node, vm.needs)
     return placed
 
@@ -152,9 +150,10 @@ def start(coordinator: Coordinator, vm: Vm, placement: PlacementSettings = ANY_R
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
         wanted = replace(old, state=VmState.RUNNING, stop_now=False, generation=old.generation + 1)
+        promise: Sequence[Op] = ()
         if records.actual.node is None:
-            wanted = startable(coordinator, wanted, placement, judge)
-        return [*records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
+            wanted, promise = startable(coordinator, wanted, placement, judge)
+        return [*promise, *records.put(vm=wanted), *index_ops(coordinator, wanted.node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
 
@@ -235,16 +234,15 @@ def send(
 
     def ops(records: VmRecords) -> tuple[list[Op], Vm]:
         old = records.vm
-        node = target or _best(coordinator, old, placement, judge, excluded=records.actual.node or old.node)
+        node = target or _best(coordinator, old, placement, judge, excluded=records.actual.node or old.node).name
         where = records.actual.node or old.node
         if node == where and old.node == where and (keep_home or old.home is None):
             raise Refused(f"{old.name} is on {node} already")
         candidate = _target(coordinator, old, node, judge)
         home = (old.home or where) if keep_home else None
         wanted = replace(old, node=node, home=None if home == node else home, displaced_by=None, guards=())
-        check = Check(keys.node(node), candidate.version)
-        promise = promise_op(candidate, old)
-        return [check, promise, *records.put(vm=wanted), *index_ops(coordinator, node, vm.uuid)], wanted
+        promise = _promise(candidate, old)
+        return [*promise, *records.put(vm=wanted), *index_ops(coordinator, node, vm.uuid)], wanted
 
     return _repeat(coordinator, vm, ops)
 
@@ -280,12 +278,19 @@ def _rewrite(coordinator: Coordinator, vm: Vm, change: "Callable[[Vm], Vm]") -> 
     return _repeat(coordinator, vm, ops)
 
 
-def startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings, judge: Judge) -> Vm:
-    """The VM assigned to a node that takes it now, its own if possible. Raises Refused."""
+def startable(coordinator: Coordinator, vm: Vm, placement: PlacementSettings, judge: Judge) -> tuple[Vm, Sequence[Op]]:
+    """The VM assigned to a node that takes it now, its own if possible, and what promises it to that node: of two who
+    start VMs at once, one looks again. Raises Refused."""
     own = read_candidate(coordinator, vm.node)
     if own is not None and refusal(vm, own, verdict=judge(vm, (own.name,)).get(own.name)) is None:
-        return vm
-    return replace(vm, node=_best(coordinator, vm, placement, judge, verb="start"), home=vm.home or vm.node)
+        return vm, _promise(own, vm)
+    best = _best(coordinator, vm, placement, judge, verb="start")
+    return replace(vm, node=best.name, home=vm.home or vm.node), _promise(best, vm)
+
+
+def _promise(target: Candidate, vm: Vm) -> list[Op]:
+    """What fails if the node is in another state than when it was read, or anything was promised to it since."""
+    return [Check(keys.node(target.name), target.version), promise_op(target, vm)]
 
 
 def _best(
@@ -295,7 +300,7 @@ def _best(
     judge: Judge,
     excluded: str | None = None,
     verb: str = "take",
-) -> str:
+) -> Candidate:
     """The node that a VM goes to when nobody names one. Raises Refused with what speaks against each."""
     against = {excluded: Objection("is where it is")} if excluded else {}
     candidates = read_candidates(coordinator)
@@ -303,7 +308,7 @@ def _best(
     wanted = Wanted(vm, selector_of(vm, placement.selector), against, verdicts)
     layout = lay_out([wanted], candidates, head_room=placement.head_room)
     if layout.placed:
-        return layout.placed[0].node
+        return next(candidate for candidate in candidates if candidate.name == layout.placed[0].node)
     reasons = "; ".join(f"{name} {objection}" for name, objection in sorted(layout.unplaced[vm.uuid].items()))
     raise Refused(f"no node can {verb} {vm.name}: {reasons or 'there is none'}")
 

@@ -33,7 +33,7 @@ class Site(SimCluster):
 
     def _committed(self, _session: str, ops: Sequence[Op], _created: tuple[str, ...]) -> None:
         for op in ops:
-            if isinstance(op, Put) and op.path.startswith(keys.node_vms("hv1")):
+            if isinstance(op, Put) and op.path.startswith(f"{keys.node_vms('hv1')}/"):
                 self.reports.append((self.world.time, op.data))
 
     def stubborn(self, name: str = "vm1", **how: Any) -> str:

@@ -24,6 +24,7 @@ from pvc.core.model import (
 from pvc.core.records import decode, encode
 from pvc.core.tree import tree_ops
 from pvc.plugins.hypervisor import requests
+from pvc.plugins.hypervisor.cluster import read_candidate
 from pvc.plugins.hypervisor.decide.definition import Definition, read_definition
 from pvc.plugins.hypervisor.records import read_vm
 from pvc.plugins.hypervisor.requests import Refused
@@ -253,6 +254,54 @@ def test_send_home_goes_home_and_is_refused_at_home(site: Site) -> None:
     assert (home.node, home.home) == ("hv1", None)
     with pytest.raises(Refused, match="web is at home on hv1"):
         requests.send_home(site.client, home)
+
+
+def test_who_starts_vms_one_after_the_other_gives_no_node_more_than_it_has(site: Site) -> None:
+    """No daemon has told of the first when the next is started."""
+    vms = [requests.define(site.client, definition(f"v{n}", UUID[:-1] + f"{n}", 1500), "hv1") for n in range(1, 5)]
+    placed = [requests.start(site.client, vm).node for vm in vms[:3]]
+    assert sorted(placed) == ["hv2", "hv2", "hv3"]
+    with pytest.raises(Refused, match="no node can start v4"):
+        requests.start(site.client, vms[3])
+
+
+def test_of_two_who_start_vms_at_once_one_looks_again(site: Site) -> None:
+    one, other = (
+        requests.define(site.client, definition(f"v{n}", UUID[:-1] + f"{n}", 1500), "hv3", nodes=("hv3",))
+        for n in (1, 2)
+    )
+
+    class Overtaken(FakeCoordinator):
+        begun = False
+
+        def commit(self, ops: Sequence[Op]) -> tuple[str, ...]:
+            if not self.begun:
+                self.begun = True
+                requests.start(site.client, one)
+            return super().commit(ops)
+
+    with pytest.raises(Refused, match="no node can start v2"):
+        requests.start(Overtaken(site.ensemble, "overtaken"), other)
+
+
+def test_a_start_does_not_overlook_that_its_node_was_flushed(site: Site) -> None:
+    vm = site.define()
+    flushed = Node("hv1", NodeState.FLUSHED, roles=("hypervisor",))
+    busy = Interrupted(site, 1, [Put(keys.node("hv1"), encode(flushed))])
+    assert requests.start(busy, vm).node == "hv2"
+
+
+def test_a_vm_that_is_stopped_holds_no_room_where_it_was_sent(site: Site) -> None:
+    vm = site.define()
+    requests.send(site.client, vm, "hv3", keep_home=False)
+    candidate = read_candidate(site.client, "hv3")
+    assert candidate is not None and candidate.vms == {}
+    requests.start(site.client, site.vm())
+    candidate = read_candidate(site.client, "hv3")
+    assert candidate is not None and candidate.vms == {UUID: 512}
+    requests.stop(site.client, site.vm(), now=True)
+    candidate = read_candidate(site.client, "hv3")
+    assert candidate is not None and candidate.vms == {}
 
 
 class Interrupted(FakeCoordinator):
