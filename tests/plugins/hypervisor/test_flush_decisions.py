@@ -60,6 +60,13 @@ STAGES: list[tuple[str, Item, Stage]] = [
     ("stopped, would be started elsewhere", item(vm(node=OTHER), STOPPED, node=None), Stage.AWAY),
     ("runs elsewhere", item(vm(node=OTHER), node=OTHER), Stage.AWAY),
     ("runs elsewhere, on its way here by order only", item(node=OTHER), Stage.AWAY),
+    ("is to be shut down elsewhere for us", item(vm(policy=Policy.SHUTDOWN), node=OTHER), Stage.CHANGING),
+    ("shuts down elsewhere for us", item(vm(policy=Policy.SHUTDOWN), STOPPING, node=OTHER), Stage.CHANGING),
+    ("is down elsewhere for us", item(state=FAILED, node=OTHER), Stage.CHANGING),
+    ("ran on a node that is dead, and is to come here", item(node=OTHER, alive=False), Stage.CHANGING),
+    ("shuts down elsewhere for good", item(vm(state=VmState.STOPPED), STOPPING, node=OTHER), Stage.AWAY),
+    ("shuts down elsewhere for another", item(vm(node=THIRD), STOPPING, node=OTHER), Stage.AWAY),
+    ("departed for another before it was to come here", item(state=DEPARTED, node=OTHER, target=THIRD), Stage.AWAY),
     ("arrives", item(state=MIGRATING, node=OTHER, target=ME, seen=GuestState.INCOMING), Stage.CHANGING),
     ("about to arrive", item(state=MIGRATING, node=OTHER, target=ME), Stage.CHANGING),
     (

@@ -41,6 +41,10 @@ class Item:
     """Whether the daemon of the node that holds the lease answers."""
 
 
+_DOWN_OR_UP = frozenset({ActualState.RUNNING, ActualState.STOPPING, ActualState.STARTING, ActualState.FAILED})
+"""States of a VM that no migration has in hand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Have a VM go to a node."""
@@ -79,6 +83,8 @@ def stage(me: str, item: Item) -> Stage:
             return Stage.HERE
         return Stage.CHANGING
     if actual.target == me and (item.guest is not None or item.source_alive):
+        return Stage.CHANGING
+    if _is_given_up_for(me, item):
         return Stage.CHANGING
     if item.guest is not None and (actual.node is None or item.guest.state is not GuestState.LEAVING):
         return Stage.CHANGING  # whatever the records say: a node with a guest is not empty
@@ -215,7 +221,7 @@ def followed(me: str, item: Item, before: Outcome | None, limits: Limits, now: f
     if before is None:
         if here is Stage.AWAY:
             return None
-        source = item.actual.node if _arrives(me, item) else me
+        source = item.actual.node if _arrives(me, item) or _is_given_up_for(me, item) else me
         before = Outcome(item.vm.name, OutcomeState.WAITING, source=source, since=now, memory=item.vm.memory)
     if here is Stage.AWAY:
         return _gone(me, item, before, now)
@@ -251,9 +257,19 @@ def _arrives(me: str, item: Item) -> bool:
     return actual.state is ActualState.MIGRATING and actual.target == me != actual.node and item.source_alive
 
 
+def _is_given_up_for(me: str, item: Item) -> bool:
+    """Whether the node that holds the lease gives it up for `me` to start the VM, without asking whether it can: it
+    shuts the VM down as its policy says, has it down, or is dead and will find it down."""
+    vm, actual = item.vm, item.actual
+    if vm.node != me or vm.state is not VmState.RUNNING or actual.node in (None, me) or actual.state not in _DOWN_OR_UP:
+        return False
+    moves = actual.state is ActualState.RUNNING and vm.policy is not Policy.SHUTDOWN
+    return not (moves and item.source_alive)  # a live move asks
+
+
 def incoming(me: str, items: Sequence[Item]) -> list[Item]:
     """The VMs on their way to `me` whose moves are still wanted."""
-    return [item for item in items if _arrives(me, item) and item.vm.node == me]
+    return [item for item in items if item.vm.node == me and (_arrives(me, item) or _is_given_up_for(me, item))]
 
 
 def _gone(me: str, item: Item, before: Outcome, now: float) -> Outcome:
