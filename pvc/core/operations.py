@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pvc.core import keys
-from pvc.core.coordination import Check, Conflict, Coordinator, Create, Delete, Op, Put
+from pvc.core.coordination import Check, Conflict, CoordinationError, Coordinator, Create, Delete, Op, Put
 from pvc.core.decide.operation import Begin, End, Wait, admission, during, ending, state_after
 from pvc.core.forecast import Forecast, Objection, joined
 from pvc.core.forecasting import ForecastDesk
@@ -35,6 +35,8 @@ IDLE = 30.0
 """Seconds between looks when there is no operation."""
 QUEUED = 5.0
 """Seconds between looks at closed gates; their watches come first."""
+GIVEN_UP = 60.0
+"""Seconds for which a step may fail in an operation that is to end, before it ends without that step."""
 HISTORY_KEPT = 500
 """Finished operations that the cluster remembers."""
 
@@ -79,6 +81,8 @@ class OperationService:
         self._tried = 0
         """How many gates the operation at them may have entered, counted from the first."""
         self._last_look = 0.0
+        self._failing_since: float | None = None
+        """Since when a step fails in an operation that is to end, in monotonic seconds."""
 
     def step(self) -> float:
         if not self._registered():
@@ -180,7 +184,7 @@ class OperationService:
             stopping=late or operation.cancel is not Cancel.NO,
             abort=operation.cancel is Cancel.NOW,
         )
-        progress = self._run_steps(turn)
+        progress = self._run_or_give_up(turn)
         if progress.finished:
             end = ending(operation, self._runtime.now(), progress.outcomes, progress.left)
             self._finish(record, end, progress, guards)
@@ -192,6 +196,25 @@ class OperationService:
                 move(self._log, self._thing(operation), operation.phase, new.phase, PHASE_MOVES, "planned")
             self._write(record, new, guards)
         return progress.pause
+
+    def _run_or_give_up(self, turn: Turn) -> Progress:
+        """As `_run_steps`. A step that fails is tried again, but not for ever once the operation is to end."""
+        now = self._runtime.monotonic()
+        try:
+            progress = self._run_steps(turn)
+        except CoordinationError:
+            raise
+        except Exception as error:
+            if not turn.stopping:
+                self._failing_since = None
+                raise
+            since = self._failing_since = now if self._failing_since is None else self._failing_since
+            if now - since < GIVEN_UP:
+                raise
+            self._log.exception("%s: a step fails again and again", self._thing(turn.operation))
+            progress = Progress(dict(turn.operation.outcomes), finished=True, left=(str(error),))
+        self._failing_since = None
+        return progress
 
     def _run_steps(self, turn: Turn) -> Progress:
         """Step the first part that has not finished; the whole is finished when all parts are, in one look."""
@@ -241,6 +264,7 @@ class OperationService:
         move(self._log, self._thing(operation), operation.phase, phase, PHASE_MOVES, message)
         history = Create(keys.history_prefix(), encode(new), sequence=True)
         self._at_gates = operation
+        self._failing_since = None
         self._guarded(guards, [*node_ops, self._put(record, new), history])
         self._leave_gates(None)
         self._prune_history()

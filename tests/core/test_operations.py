@@ -409,6 +409,58 @@ def test_a_deadline_stops_new_moves_and_ends_incomplete(site: Site) -> None:
     assert "before its deadline" in ended.message
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_step_that_fails_again_and_again_does_not_keep_an_operation_from_its_end(site: Site, late: bool) -> None:
+    def fail(_turn: Turn) -> None:
+        raise RuntimeError("the step is broken")
+
+    def step_fails() -> None:
+        with pytest.raises(RuntimeError):
+            service.step()
+
+    step, gate = site.steps(Progress(MOVING)), site.gate()
+    service = site.service([gate], [step])
+    site.ask(replace(FLUSH, deadline=site.world.start + 500))
+    service.step()
+    service.step()
+    step.meanwhile = fail
+    step_fails()
+    site.world.run_for(300)
+    step_fails()  # it is to go on, so it is tried again
+    if late:
+        site.world.run_for(300)
+    else:
+        cancel(site.client, "hv1", Cancel.NOW, "eve")
+    step_fails()
+    site.world.run_for(30)
+    step_fails()
+    site.world.run_for(31)
+    ended = site.run(service)
+    assert ended.phase is (Phase.INCOMPLETE if late else Phase.CANCELLED)
+    assert not late or "the step is broken" in ended.message
+    assert site.journal[-1] == "leave gate"
+
+
+def test_a_step_that_recovers_is_not_given_up(site: Site) -> None:
+    def fail(_turn: Turn) -> None:
+        raise RuntimeError("not now")
+
+    step = site.steps(Progress(MOVING))
+    service = site.service([], [step])
+    site.ask()
+    service.step()
+    service.step()
+    cancel(site.client, "hv1", Cancel.NOW, "eve")
+    for _ in range(3):
+        step.meanwhile = fail
+        with pytest.raises(RuntimeError):
+            service.step()
+        site.world.run_for(45)
+        step.meanwhile = lambda _turn: None
+        service.step()
+    assert site.operation().phase is Phase.MOVING
+
+
 def test_a_deadline_that_passes_at_a_gate_fails_the_operation(site: Site) -> None:
     gate = site.gate()
     gate.answer = Waiting("hv2 is first", 1)
