@@ -21,8 +21,9 @@ TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 def follow(processes: Processes, command: Sequence[str], size: int, report: Report, unstarted: str) -> Finished:
     """Run a program to its end; what it wrote is all in `stdout`, line by line. `size`: bytes, all there is to do.
 
-    What `report` raises ends the program, and is raised. The report that all is done is left to the caller. Raises
-    StorageUnusable, which says `unstarted` first, if the program cannot be started.
+    What `report` raises ends the program, and is raised. The report that all is done is left to the caller: a program
+    that says so has yet to close what it wrote. Raises StorageUnusable, which says `unstarted` first, if the program
+    cannot be started.
     """
     report(0, size)
     with tempfile.TemporaryDirectory(prefix="pvc-") as directory:
@@ -33,7 +34,7 @@ def follow(processes: Processes, command: Sequence[str], size: int, report: Repo
             raise StorageUnusable(f"{unstarted}: {failed}") from failed
         try:
             while (code := running.wait(GLANCE)) is None:
-                report(int(size * part_done(output.read_bytes())), size)
+                report(max(0, min(int(size * part_done(output.read_bytes())), size - 1)), size)
         finally:
             _end(running)
         return Finished(code, output.read_text(errors="replace"), "")
