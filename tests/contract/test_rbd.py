@@ -38,20 +38,6 @@ def ignore(done: int, total: int) -> None:
     """A report that nobody reads."""
 
 
-def test_a_load_that_is_stopped_on_its_way_leaves_nothing_although_ceph_takes_qemu_for_alive(rbd: Rbd) -> None:
-    path = rbd.file("a", 128 << 20)
-    Path(path).write_bytes(bytes(range(1, 129)) * (1 << 20))
-
-    def stop_once_qemu_writes(done: int, total: int) -> None:
-        parts = [name for name in rbd.check("rbd", "ls", rbd.ceph.pool).split() if rbd.watchers(name)]
-        if parts:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        rbd.backend.load(path, "disk", stop_once_qemu_writes)
-    assert rbd.check("rbd", "ls", rbd.ceph.pool) == ""
-
-
 class Shifted(ThreadRuntime):
     """A clock that is fast by so many seconds."""
 
@@ -65,12 +51,13 @@ class Shifted(ThreadRuntime):
 DAYS = 2e5
 
 
-class Interrupted(SystemProcesses):
-    """Has something done while what it has started stands still, with what it makes open."""
+class Held(SystemProcesses):
+    """What it starts stands still, once it has open what it makes of an image."""
 
-    def __init__(self, rbd: Rbd, meanwhile: Callable[[], None]) -> None:
+    def __init__(self, rbd: Rbd, image: str) -> None:
+        self.held: Running | None = None
         self._rbd = rbd
-        self._meanwhile = meanwhile
+        self._image = image
 
     def start(
         self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
@@ -80,12 +67,29 @@ class Interrupted(SystemProcesses):
         def stopped() -> str | None:
             """It is stopped before it is looked at: what runs on may have closed the image by then."""
             running.signal(signal.SIGSTOP)
-            if earlier_parts(watched(self._rbd), "long"):
+            if watched(self._rbd, earlier_parts(images_in(self._rbd), self._image)):
                 return None
             running.signal(signal.SIGCONT)
+            assert running.poll() is None, "it has ended, and nobody has seen it have its image open"
             return "nobody has what is made open"
 
-        wait_until(ThreadRuntime(), DEADLINE, stopped, pause=0.01)
+        # Between two looks it has time enough to get to its work, whatever it has to wait for.
+        wait_until(ThreadRuntime(), DEADLINE, stopped, pause=0.1)
+        self.held = running
+        return running
+
+
+class Interrupted(Held):
+    """Has something done while what it has started stands still, with what it makes open."""
+
+    def __init__(self, rbd: Rbd, image: str, meanwhile: Callable[[], None]) -> None:
+        super().__init__(rbd, image)
+        self._meanwhile = meanwhile
+
+    def start(
+        self, command: Sequence[str], *, output: Path, env: Mapping[str, str] | None = None, new_session: bool = True
+    ) -> Running:
+        running = super().start(command, output=output, env=env, new_session=new_session)
         try:
             self._meanwhile()
         finally:
@@ -93,10 +97,10 @@ class Interrupted(SystemProcesses):
         return running
 
 
-def watched(rbd: Rbd) -> list[str]:
-    """The images that somebody has open. One that is just being made has a name before it can be asked for that."""
+def watched(rbd: Rbd, names: Sequence[str]) -> list[str]:
+    """The images of these that somebody has open. One that is just being made has a name before it can be asked."""
     found = []
-    for name in images_in(rbd):
+    for name in names:
         with suppress(NoSuchImage):
             found += [name] if rbd.watchers(name) else []
     return found
@@ -118,6 +122,21 @@ def make_part(rbd: Rbd, image: str, ahead: float = 0.0) -> str:
     name = part_of(image, ThreadRuntime().now() + ahead, ThreadRuntime().new_id())
     rbd.check("rbd", "create", "--size", "1M", f"{rbd.ceph.pool}/{name}")
     return name
+
+
+def test_a_load_that_is_stopped_on_its_way_leaves_nothing_although_ceph_takes_qemu_for_alive(rbd: Rbd) -> None:
+    path = rbd.file("a", 128 << 20)
+    Path(path).write_bytes(bytes(range(1, 129)) * (1 << 20))
+    processes = Held(rbd, "disk")
+
+    def stop_once_qemu_writes(done: int, total: int) -> None:
+        if processes.held:
+            processes.held.signal(signal.SIGCONT)  # else it could not end when it is asked to
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        made_by_clock(rbd, 0, processes).load(path, "disk", stop_once_qemu_writes)
+    assert rbd.check("rbd", "ls", rbd.ceph.pool) == ""
 
 
 def test_what_a_crash_left_goes_when_the_image_is_made_after_all(rbd: Rbd) -> None:
@@ -172,7 +191,7 @@ def test_work_that_has_the_image_open_for_more_than_a_day_is_not_broken_off_by_a
     def make_another() -> None:
         made_by_clock(rbd, DAYS).load(rbd.file("b", 1 << 20), "other", ignore)
 
-    work_that_is_long(rbd, made_by_clock(rbd, 0, Interrupted(rbd, make_another)), kind, ignore)
+    work_that_is_long(rbd, made_by_clock(rbd, 0, Interrupted(rbd, "long", make_another)), kind, ignore)
     assert rbd.read("long") == "\x01"
 
 
@@ -182,7 +201,7 @@ def test_work_that_began_days_ago_loses_nothing_at_any_moment(rbd: Rbd, kind: st
     moments: list[list[str]] = []
 
     def make_another(done: int, total: int) -> None:
-        moments.append(watched(rbd))
+        moments.append(watched(rbd, images_in(rbd)))
         rbd.backend.load(rbd.file("b", 1 << 20), f"other{len(moments)}", ignore)
 
     work_that_is_long(rbd, made_by_clock(rbd, -DAYS), kind, make_another)
@@ -238,11 +257,23 @@ def test_an_rbd_rm_that_is_killed_while_it_removes_data_is_gone_on_with(rbd: Rbd
     """Not earlier: of a client killed in the milliseconds in which it opens an image Ceph 16 may keep the watch."""
     path = rbd.file("a", 16 << 20)
     Path(path).write_bytes(b"a" * (16 << 20))
-    rbd.check("rbd", "import", "--no-progress", "--object-size", "64K", path, f"{rbd.ceph.pool}/disk")
+    rbd.check("rbd", "import", "--no-progress", "--object-size", "16K", path, f"{rbd.ceph.pool}/disk")
     slowly = ["rbd", "--conf", str(rbd.ceph.conf), "--rbd-concurrent-management-ops", "1"]
     data = data_of(rbd, "disk")
+    whole = objects(rbd, data)
     running = rbd.processes.start([*slowly, "rm", f"{rbd.ceph.pool}/disk"], output=Path(rbd.new_path()))
-    wait_until(ThreadRuntime(), DEADLINE, lambda: None if 0 < objects(rbd, data) < 250 else "it has all its data")
+
+    def halfway() -> str | None:
+        """It is stopped before it is looked at: what runs on may have removed the rest by then."""
+        running.signal(signal.SIGSTOP)
+        left = objects(rbd, data)
+        if 0 < left < whole:
+            return None
+        running.signal(signal.SIGCONT)
+        assert left, "it has removed all the data, and nobody has seen it at that"
+        return "it has all its data"
+
+    wait_until(ThreadRuntime(), DEADLINE, halfway, pause=0.1)
     running.signal(signal.SIGKILL)
     assert running.wait(DEADLINE) == -signal.SIGKILL
     with pytest.raises(DamagedImage, match="half removed"):
