@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -14,11 +15,14 @@ import pytest
 from pvc.core.storage import HypervisorSecret
 from pvc.core.threads import ThreadRuntime
 from pvc.lab.cluster import Lab, missing_tools
+from pvc.lab.deadline import wait_until
 from pvc.lab.shape import Shape
 from pvc.lab.vm import vm_id
-from pvc.plugins.hypervisor.host import Hypervisor, MigrationOptions
+from pvc.plugins.hypervisor.host import Hypervisor, MigrationOptions, NoSuchGuest
 from pvc.plugins.hypervisor.secretxml import element
 from pvc.testing.hypervisor import FakeFabric
+from pvc.testing.migration import MigrationPhase
+from tests.contract.clusters import PATIENCE
 
 BUSY_BANDWIDTH = 20
 """MiB/s at which a busy guest is copied: it dirties its memory about four times as fast."""
@@ -57,6 +61,12 @@ class HostPair(Protocol):
     def definition(self, name: str, *, busy: bool = False, powers_off: bool = False, clings: bool = False) -> str:
         """A guest that idles; `busy`: its migration never converges; `powers_off`: as `let_power_off` says; `clings`:
         it never lets go of a device."""
+
+    def wait_until_busy(self, name: str) -> None:
+        """Return once a guest here that was defined as busy changes its memory: until then its migration converges."""
+
+    def lingering(self, name: str) -> AbstractContextManager[None]:
+        """As long as the block lasts a migration of that guest is not over once it has switched, if that can be had."""
 
     def let_power_off(self, name: str) -> None:
         """Have a guest defined with `powers_off` power itself off soon."""
@@ -116,6 +126,17 @@ class FakePair:
             self._fabric.keeps_devices(self.uuid(name))
         return f"<domain type='qemu'><name>{name}</name><uuid>{self.uuid(name)}</uuid></domain>"
 
+    def wait_until_busy(self, name: str) -> None:
+        pass  # it is from the start
+
+    @contextmanager
+    def lingering(self, name: str) -> Iterator[None]:
+        pause = self._fabric.pause_at(self.uuid(name), MigrationPhase.SWITCHED)
+        try:
+            yield
+        finally:
+            pause.go_on()
+
     def let_power_off(self, name: str) -> None:
         self._fabric.guest_powers_off(self.uuid(name))
 
@@ -169,6 +190,18 @@ class LibvirtPair:
     def definition(self, name: str, *, busy: bool = False, powers_off: bool = False, clings: bool = False) -> str:
         return self._written(name, busy, powers_off).read_text()  # the tiny kernel hears of no device that is to go
 
+    def wait_until_busy(self, name: str) -> None:
+        """It says a line when it has filled its memory, just before it begins to change it."""
+        log = self._lab.console_directory("hv1") / _log_file(name)
+
+        def missing() -> str | None:
+            return None if f"\n{name} 000001 " in log.read_text() else f"{name} is not busy"
+
+        wait_until(ThreadRuntime(), PATIENCE, missing, log=log)
+
+    def lingering(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()  # as long as its bandwidth says
+
     def let_power_off(self, name: str) -> None:
         pass  # it does so by itself
 
@@ -212,12 +245,21 @@ class LibvirtPair:
         self._lab.up()
         for hypervisor in (self.here, self.there):
             for uuid in hypervisor.guests():
-                hypervisor.destroy(uuid)
+                with suppress(NoSuchGuest):  # it was on its way out
+                    hypervisor.destroy(uuid)
             hypervisor.close()
 
     def _written(self, name: str, busy: bool = False, powers_off: bool = False) -> Path:
-        arguments = "rate=0" + (" fill=40 dirty=20000" if busy else "") + (" stop=1" if powers_off else "")
-        return self._lab.write_vm(name, arguments=arguments, memory=64 if busy else None)
+        arguments = "rate=0" + (" fill=40 burst=1 dirty=20000" if busy else "") + (" stop=1" if powers_off else "")
+        path = self._lab.write_vm(name, arguments=arguments, memory=64 if busy else None)
+        log = f"<serial type='pty'><log file='/var/log/libvirt/{_log_file(name)}' append='off'/>"
+        path.write_text(path.read_text().replace("<serial type='pty'>", log))
+        return path
+
+
+def _log_file(name: str) -> str:
+    """What a guest's console says, in its host's directory of logs."""
+    return f"{name}.log"
 
 
 @pytest.fixture(scope="session")

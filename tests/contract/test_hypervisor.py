@@ -33,6 +33,8 @@ CARD = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/></in
 Events = Told[GuestEvent | None]
 
 MIB = 1 << 20
+SLOW_BANDWIDTH = 5
+"""MiB/s at which a guest takes long enough to be looked at on its way."""
 
 
 def disk_of(path: str, format: str) -> str:
@@ -83,9 +85,9 @@ class Migration:
         except HypervisorError as error:
             self.error = error
 
-    def end(self) -> HypervisorError | None:
+    def end(self, patience: float = PATIENCE) -> HypervisorError | None:
         """Wait for the end; what it raised."""
-        assert self._task.join(PATIENCE)
+        assert self._task.join(patience)
         return self.error
 
 
@@ -94,6 +96,7 @@ def migrating(pair: HostPair, name: str, how: MigrationOptions) -> Iterator[Migr
     """A busy guest whose memory is being copied to the other host."""
     pair.here.start(pair.definition(name, busy=True))
     uuid = pair.uuid(name)
+    pair.wait_until_busy(name)
     migration = Migration(pair, uuid, how)
     wait_until(lambda: moving(pair.here, uuid) and arriving(pair.there, uuid))
     yield migration
@@ -419,15 +422,18 @@ class TestMigration:
 
         def both_say_so() -> bool:
             progress = pair.here.progress(uuid)
-            guest = pair.there.guests()[uuid]
-            return progress is not None and progress.post_copy and guest.filling and guest.state is GuestState.RUNNING
+            here, there = pair.here.guests().get(uuid), pair.there.guests().get(uuid)
+            leaving = here == Guest(uuid, "vm1", GuestState.LEAVING, moving=True)
+            filling = there is not None and there.filling and there.state is GuestState.RUNNING
+            return progress is not None and progress.post_copy and leaving and filling
 
-        with migrating(pair, "vm1", options(pair, busy=True, post_copy=True)) as migration:
+        slowly = replace(options(pair, busy=True, post_copy=True), bandwidth=SLOW_BANDWIDTH)
+        with migrating(pair, "vm1", slowly) as migration:
             assert not both_say_so()
-            pair.here.switch_to_post_copy(uuid)
-            wait_until(both_say_so)
-            assert pair.here.guests()[uuid] == Guest(uuid, "vm1", GuestState.LEAVING, moving=True)
-            assert migration.end() is None
+            with pair.lingering("vm1"):
+                pair.here.switch_to_post_copy(uuid)
+                wait_until(both_say_so)
+            assert migration.end(4 * PATIENCE) is None
         assert pair.there.guests() == {uuid: Guest(uuid, "vm1", GuestState.RUNNING, moving=False, filling=False)}
 
     def test_auto_converge_says_how_much_it_slows_a_guest_down(self, pair: HostPair) -> None:
@@ -472,7 +478,7 @@ class TestMigration:
                 assert pair.here.progress(uuid) is not None
                 longest = max(longest, RUNTIME.monotonic() - begun)
             pair.here.abort_migration(uuid)
-        assert longest < 3.0  # libvirt before 10.0 overlooks calls for five seconds on a connection that is in use
+        assert longest < 4.5  # libvirt before 10.0 overlooks calls for five seconds on a connection that is in use
 
     def test_a_migration_ends_when_the_guest_is_destroyed(self, pair: HostPair) -> None:
         uuid = pair.uuid("vm1")
@@ -512,7 +518,7 @@ class TestHypervisorThatGoesAway:
             assert isinstance(migration.end(), HypervisorGone)
         pair.revive_here()
         wait_until(lambda: answers(pair.here))
-        wait_until(lambda: pair.here.guests()[uuid] == Guest(uuid, "vm1", GuestState.RUNNING, moving=False))
+        wait_until(lambda: pair.here.guests().get(uuid) == Guest(uuid, "vm1", GuestState.RUNNING, moving=False))
         wait_until(lambda: pair.there.guests() == {})
 
 
