@@ -3,6 +3,7 @@ that hangs delays nothing else."""
 
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -44,6 +45,8 @@ pytestmark = pytest.mark.ceph
 RUNTIME = ThreadRuntime()
 RUN = SystemProcesses()
 PATIENCE = 120.0
+TASK_PATIENCE = 600.0
+"""A task takes several steps, each of which pvc itself gives minutes."""
 SIZE = 3 << 30
 SESSION_TIMEOUT = 4.0
 OSD_ID = 3
@@ -81,9 +84,9 @@ class Elsewhere:
         return RUN.start([*self._enter, *command], output=output, env=env, new_session=new_session)
 
 
-def until(so: Callable[[], bool], what: Callable[[], object]) -> None:
+def until(so: Callable[[], bool], what: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until it is so."""
-    end = RUNTIME.monotonic() + PATIENCE
+    end = RUNTIME.monotonic() + seconds
     while not so():
         assert RUNTIME.monotonic() < end, what()
         RUNTIME.sleep(0.1)
@@ -198,7 +201,7 @@ class Host:
             assert found is not None
             return found
 
-        until(lambda: now().phase in ENDED, now)
+        until(lambda: now().phase in ENDED, now, TASK_PATIENCE)
         return now()
 
 
@@ -266,8 +269,10 @@ def test_a_monitor_that_hangs_is_critical_and_the_daemon_goes_on(ceph: MiniCeph)
     try:
         with Host(*doors(ceph, None, 2.0), 2.0).running() as host:
             session = host.admin.get(core.node_session("hv4"))
-            (finding,) = read_facts(host.admin, "hv4").findings
-            assert finding.severity is Severity.CRITICAL and "Ceph does not answer within 2 s" in finding.text
+            findings = read_facts(host.admin, "hv4").findings
+            told = [one.text for one in findings if one.source == "storage" and one.severity is Severity.CRITICAL]
+            # By Ceph's own program, by pvc for it, or by pvc once it has ended the program.
+            assert any(re.match(r"Ceph .*(does not answer|did not end) within \d s", text) for text in told), findings
             later = RUNTIME.monotonic() + 2 * SESSION_TIMEOUT
             until(lambda: RUNTIME.monotonic() > later, lambda: "time stands still")
             now = host.admin.get(core.node_session("hv4"))
