@@ -15,6 +15,8 @@ from pvc.testing.zookeeper import ZooKeeperServer
 
 PATIENCE = 30.0
 """Seconds that a test waits for something that must happen."""
+TIMEOUT = 10.0
+"""Seconds that a session lives on unheard: no pause of a busy machine ends it. The server allows no more."""
 
 T = TypeVar("T")
 
@@ -67,7 +69,8 @@ class Session(Protocol):
 class Cluster(Protocol):
     """Servers that sessions can be opened with."""
 
-    def connect(self, name: str) -> Session: ...
+    def connect(self, name: str, *, brief: bool = False) -> Session:
+        """`brief`: the session does not live on for long when nobody hears of it."""
 
     def stop(self) -> None: ...
 
@@ -92,9 +95,11 @@ class FakeSession:
 
 class FakeCluster:
     def __init__(self) -> None:
-        self.ensemble = FakeEnsemble(ThreadRuntime(), expire_after=0.3)
+        self.ensemble = FakeEnsemble(ThreadRuntime(), expire_after=30.0)
 
-    def connect(self, name: str) -> FakeSession:
+    def connect(self, name: str, *, brief: bool = False) -> FakeSession:
+        if brief:
+            self.ensemble.expire_after = 0.3  # the others of a test are never cut for long
         return FakeSession(self.ensemble.connect(name))
 
     def stop(self) -> None:
@@ -135,17 +140,16 @@ class RealCluster:
         self._root = f"/test-{self._runtime.new_id()}"
         self._sessions: list[RealSession] = []
         log = logging.getLogger("test")
-        initialise(self.settings(server.port), [], runtime=self._runtime, name="test", log=log)
+        initialise(self.settings(server.port, TIMEOUT), [], runtime=self._runtime, name="test", log=log)
 
-    def settings(self, port: int) -> ZooKeeperSettings:
-        return ZooKeeperSettings(hosts=(f"127.0.0.1:{port}",), root=self._root, session_timeout=4.0)
+    def settings(self, port: int, timeout: float) -> ZooKeeperSettings:
+        return ZooKeeperSettings(hosts=(f"127.0.0.1:{port}",), root=self._root, session_timeout=timeout)
 
-    def connect(self, name: str) -> RealSession:
+    def connect(self, name: str, *, brief: bool = False) -> RealSession:
         relay = Relay(self._runtime, self._server.port)
+        settings = self.settings(relay.port, 4.0 if brief else TIMEOUT)
         try:
-            coordinator = connect(
-                self.settings(relay.port), runtime=self._runtime, name=name, log=logging.getLogger("test")
-            )
+            coordinator = connect(settings, runtime=self._runtime, name=name, log=logging.getLogger("test"))
         except BaseException:
             relay.close()
             raise
