@@ -140,6 +140,8 @@ def _global(plan: Plan) -> str:
         "osd pool default pg num": plan.groups,
         "osd pool default pgp num": plan.groups,
         "osd pool default pg autoscale mode": "off",
+        # Milliseconds: a busy machine's pings are slow, and would be warned of for minutes after.
+        "mon warn on slow ping time": 60000,
     }
     return _section("global", values)
 
