@@ -12,7 +12,7 @@ from pvc.core.threads import ThreadRuntime
 from pvc.lab.cluster import Lab
 from pvc.lab.deadline import wait_until
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 NODES = ("hv1", "hv2", "hv3")
 
 
