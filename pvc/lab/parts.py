@@ -107,7 +107,7 @@ class Parts:
         inside = pidfile.inside(init)
         found = {}
         for record in sorted((self._state.path / host.name / "run" / "qemu").glob("*.pid")):
-            number = record.read_text().strip()
+            number = pidfile.text_of(record).strip()  # libvirt removes it once its QEMU has ended
             if record.stem != "driver" and number.isdigit() and int(number) in inside:
                 found[record.stem] = inside[int(number)]
         return found

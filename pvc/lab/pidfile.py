@@ -30,7 +30,7 @@ def from_stat(line: str) -> tuple[Process, str] | None:
 
 def recorded(path: Path) -> Process | None:
     """The process that a record names; None without a record."""
-    parsed = from_stat(_text(path))
+    parsed = from_stat(text_of(path))
     return parsed[0] if parsed else None
 
 
@@ -38,7 +38,7 @@ def state(process: Process | None) -> str | None:
     """The state letter of a process, such as S or T; None if it has ended (a zombie has)."""
     if process is None:
         return None
-    parsed = from_stat(_text(Path(f"/proc/{process.pid}/stat")))
+    parsed = from_stat(text_of(Path(f"/proc/{process.pid}/stat")))
     if parsed is None or parsed[0] != process or parsed[1] in "ZX":
         return None
     return parsed[1]
@@ -68,11 +68,19 @@ def inside(init: Process) -> dict[int, Process]:
     for directory in Path("/proc").glob("[0-9]*"):
         if space is None or _namespace(directory) != space:
             continue
-        numbers = [line.split() for line in _text(directory / "status").splitlines() if line.startswith("NSpid:")]
+        numbers = [line.split() for line in text_of(directory / "status").splitlines() if line.startswith("NSpid:")]
         process = recorded(directory / "stat")
         if numbers and process and state(process):
             found[int(numbers[0][-1])] = process
     return found
+
+
+def text_of(path: Path) -> str:
+    """What is in a record or a file of a process; empty if it, or the process, is gone."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _namespace(directory: Path) -> str | None:
@@ -80,10 +88,3 @@ def _namespace(directory: Path) -> str | None:
         return str((directory / "ns" / "pid").readlink())
     except OSError:
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
