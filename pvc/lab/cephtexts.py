@@ -134,6 +134,8 @@ def _global(plan: Plan) -> str:
         "osd heartbeat interval": 1,
         "osd heartbeat grace": f"{plan.grace:g}",
         "osd client watch timeout": f"{plan.watch:g}",
+        # At each tick clients say that they still watch.
+        "objecter tick interval": f"{min(5.0, plan.watch / 3):g}",
         "osd crush chooseleaf type": 1,
         "osd pool default size": plan.copies,
         "osd pool default min size": max(1, plan.copies - 1),
