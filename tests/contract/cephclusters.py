@@ -5,6 +5,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,40 +15,55 @@ from pvc.core.threads import ThreadRuntime
 from pvc.lab.ceph import MiniCeph, missing_for_ceph
 
 MONITOR_PORT = 6789
+CLAIM_PORT = 6788
+"""Bound on an address, it keeps other runs of these tests away from it."""
 
 
-def unused_address() -> str:
-    """An address of loopback on which no monitor listens. Not 127.0.0.1: clients come from there."""
+@contextmanager
+def claimed_address() -> Iterator[str]:
+    """An address of loopback on which no monitor listens, and that nobody else claims as long as the block lasts.
+
+    Not 127.0.0.1: clients come from there.
+    """
     for last in range(20, 250):
         address = f"127.0.19.{last}"
-        with socket.socket() as probe:
-            try:
-                probe.bind((address, MONITOR_PORT))
-            except OSError:
-                continue
-        return address
-    raise AssertionError("each of 230 addresses has a monitor")
+        with socket.socket() as claim:
+            if _binds(claim, address, CLAIM_PORT):
+                with socket.socket() as probe:
+                    free = _binds(probe, address, MONITOR_PORT)
+                if free:
+                    yield address
+                    return
+    raise AssertionError("each of 230 addresses has a monitor, or is claimed")
+
+
+def _binds(made: socket.socket, address: str, port: int) -> bool:
+    try:
+        made.bind((address, port))
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
-def free_loopback() -> str:
+def free_loopback() -> Iterator[str]:
     _require_ceph()
-    return unused_address()
+    with claimed_address() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def session_ceph() -> Iterator[MiniCeph]:
     _require_ceph()
     directory = Path(tempfile.mkdtemp(prefix="pvc-ceph-", dir="/tmp"))  # sockets in it need short paths
-    made = MiniCeph(
-        directory, processes=SystemProcesses(), runtime=ThreadRuntime(), address=unused_address(), grace=3.0
-    )
-    try:
-        made.start()
-        yield made
-    finally:
-        made.wipe()
-        shutil.rmtree(directory, ignore_errors=True)
+    with claimed_address() as address:
+        made = MiniCeph(directory, processes=SystemProcesses(), runtime=ThreadRuntime(), address=address, grace=3.0)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.wipe()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
