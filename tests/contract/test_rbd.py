@@ -161,6 +161,34 @@ def test_an_old_part_that_cannot_be_removed_is_no_matter_of_who_makes_another_im
     assert images_in(rbd) == sorted(["disk", part])
 
 
+class Completing(SystemProcesses):
+    """Has something done when the images of a pool are listed for the second time."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+        self._listed = 0
+
+    def run(
+        self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
+    ) -> Finished:
+        if command[0] == "rbd" and "ls" in command:
+            self._listed += 1
+            if self._listed == 2:
+                self._meanwhile()
+        return super().run(command, timeout=timeout, env=env, stdin=stdin)
+
+
+def test_a_part_that_is_just_being_made_is_not_taken_for_half_removed_by_a_clock_that_is_fast(rbd: Rbd) -> None:
+    part = make_part(rbd, "dusk", -DAYS)
+    name, path = f"rbd_id.{part}", rbd.new_path()
+    rbd.check("rados", "--pool", rbd.ceph.pool, "get", name, path)
+    remove_half(rbd, part)
+    processes = Completing(lambda: rbd.check("rados", "--pool", rbd.ceph.pool, "put", name, path))
+    made_by_clock(rbd, 0, processes).load(rbd.file("a", SIZE), "disk", ignore)
+    assert images_in(rbd) == sorted(["disk", part])
+    assert rbd.watchers(part) == ()
+
+
 def test_an_old_part_that_somebody_has_open_is_left_alone_with_who_has_it_open(rbd: Rbd) -> None:
     part = make_part(rbd, "dusk")
     with rbd.opened(part):

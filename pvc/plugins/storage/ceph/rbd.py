@@ -379,11 +379,14 @@ class RbdBackend:
                 self._destroy(part)
 
     def _is_left(self, part: str, now: float) -> bool:
-        try:
-            watchers = self.watchers(part)
-            return is_left(watchers, self._ask("info", part), now)
-        except NoSuchImage:  # it has its own name by now, or is half removed
-            return True
+        for _ in range(2):  # what is just being made has a name before it can be asked for
+            try:
+                watchers = self.watchers(part)
+                return is_left(watchers, self._ask("info", part), now)
+            except NoSuchImage:
+                if part not in self._names():  # it has its own name by now
+                    return False
+        return True  # half removed
 
     def _remove_rest(self, image: str) -> None:
         """Go on where an `rbd rm` was killed. This is no refusal, whoever has it open: half of it is gone."""
