@@ -414,7 +414,7 @@ def test_a_ceph_that_hangs_costs_a_deadline_and_no_more(rbd: Rbd) -> None:
     rbd.ceph.signal_daemon("mon.a", "STOP")
     try:
         for attempt in (backend.look, lambda: backend.inspect("disk"), lambda: backend.remove("disk")):
-            with pytest.raises(StorageUnusable, match="did not end within"):
+            with pytest.raises(StorageUnusable, match="did not end within 3 s"):
                 attempt()
     finally:
         rbd.ceph.signal_daemon("mon.a", "CONT")
@@ -561,11 +561,11 @@ def test_a_machine_that_is_cut_off_writes_nothing_more_though_it_lives(site: Sit
 
 
 def test_a_machine_counts_as_cut_off_only_once_every_osd_has_heard(site: Site, disk: str) -> None:
-    hasty = opener(site.on["h1"], ThreadRuntime(), CephSettings(conf=str(site.ceph.conf), deadline=1.0))
+    hasty = opener(site.on["h1"], ThreadRuntime(), CephSettings(conf=str(site.ceph.conf), deadline=5.0))
     site.ceph.ceph("osd", "set", "nodown")
     site.ceph.signal_daemon("osd.1", "STOP")
     try:
-        with pytest.raises(StorageUnusable, match=r"osd\.1 may not know|did not end within"):
+        with pytest.raises(StorageUnusable, match=r"osd\.1 may not know|tell osd\.\* status .* did not end within"):
             hasty(Pool("vms", "ceph")).cut_off(["10.99.0.2"])
     finally:
         site.ceph.signal_daemon("osd.1", "CONT")
