@@ -16,7 +16,7 @@ from tests.lab.store import MIB, Recorder, Store, store
 pytestmark = [pytest.mark.lab, pytest.mark.ceph]
 
 HEALTH = ("ceph", "--connect-timeout", "2", "health")
-SILENT = "does not answer within"
+SILENT = "Ceph does not answer within"
 FULL = "raise the quota of the pool"
 
 
@@ -144,6 +144,7 @@ def test_while_the_monitor_is_stopped_vms_go_on_and_nodes_stay_alive(lake: Store
         assert health(lake) == ""
         recorder.wait_for()
         lake.wait("it is shown", lambda: SILENT in lake.findings("hv1"))
+        lake.wait("the pool's finding is there", lambda: "pool fast cannot be used" in lake.findings("hv1"))
         recorder.wait_for()
         assert all(row["alive"] for row in lake.ask("node", "list"))
     finally:
@@ -182,6 +183,7 @@ def test_a_full_pool_is_shown_and_its_vms_go_on_by_themselves_when_there_is_room
             return looks[-3:] == [looks[-1]] * 3
 
         lake.wait("the VM stands still for as long as it takes to write 40 records", stands_still, pause=1.0)
+        assert FULL in lake.findings("hv1")
     finally:
         lake.lab.run(["ceph", "osd", "pool", "set-quota", "vms", "max_bytes", "0"])
     recorder.wait_for()

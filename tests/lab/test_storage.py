@@ -65,10 +65,17 @@ def test_all_hosts_see_the_shared_directory_and_it_outlives_a_node(shop: Store) 
     assert shop.lab.run(["sh", "-c", "echo kept > /mnt/shared/note"], "hv2").code == 0
     shop.lab.kill("node", "hv2")
     assert shop.lab.run(["cat", "/mnt/shared/note"], "hv1").stdout == "kept\n"
+    before = shop.node("hv2")["facts_at"]
     shop.lab.start("node", "hv2")
     assert shop.lab.run(["cat", "/mnt/shared/note"], "hv2").stdout == "kept\n"
     shop.wait_alive("hv2")
-    shop.wait("it is usable again", lambda: not any(row["problem"] for row in shop.ask("directory", "list")))
+    shop.wait("it has looked again", lambda: shop.node("hv2")["facts_at"] != before)
+
+    def usable() -> bool:
+        problems = {row["node"]: row["problem"] for row in shop.ask("directory", "list")}
+        return problems == {"hv1": None, "hv2": None}
+
+    shop.wait("it is usable again", usable)
 
 
 def test_a_volume_is_an_image_of_its_pool_and_is_listed(market: Store) -> None:
