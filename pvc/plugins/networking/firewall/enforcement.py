@@ -25,7 +25,9 @@ class Firewall:
         """How the table was read afterwards."""
         self._findings: tuple[Finding, ...] = ()
         self._good: dict[str, Acl] = {}
-        """The last rules of each network that were put in force."""
+        """The last rules of each network's own that were put in force."""
+        self._objected: frozenset[str] = frozenset()
+        """The networks for which others are in force instead."""
 
     def settle(self, wanted: Wanted) -> list[Finding]:
         """Put in force what is wanted and mend what others have changed; what an administrator should know of it.
@@ -35,7 +37,7 @@ class Firewall:
         """
         try:
             there = self._kernel.read()
-            if wanted == self._wanted and there == self._left:
+            if wanted == self._wanted and there == self._left and not self._can_do_better(wanted):
                 return list(self._findings)
             tampered = self._wanted is not None and there != self._left
             findings = self._put_in_force(wanted, bool(there))
@@ -51,6 +53,14 @@ class Firewall:
         """Whether the last call could do what was wanted, but for what its findings say of single networks."""
         return self._wanted is not None
 
+    def _can_do_better(self, wanted: Wanted) -> bool:
+        """Whether the kernel takes by now what it did not take when this was put in force."""
+        if not self._objected:
+            return False
+        abilities = self._kernel.abilities()
+        objected = [network for network in wanted.networks if network.name in self._objected]
+        return any(not self._objection(network, abilities, ask=True) for network in objected)
+
     def _tampered(self) -> Finding:
         text = "somebody else had changed the table `bridge pvc` of nftables; it is as wanted again: find out who did"
         self._log.warning("firewall: %s", text)
@@ -58,34 +68,39 @@ class Firewall:
 
     def _put_in_force(self, wanted: Wanted, there: bool) -> list[Finding]:
         abilities = self._kernel.abilities() if wanted.networks else Abilities()
-        networks, findings = self._sound(wanted.networks, abilities, ask=False)
+        networks, objections = self._sound(wanted.networks, abilities, ask=False)
         rules = ruleset(replace(wanted, networks=networks), abilities)
         if rules.chains or there:
             try:
                 self._kernel.apply(rules)
             except RulesetRefused:
-                networks, findings = self._sound(wanted.networks, abilities, ask=True)
-                if not findings:
+                networks, objections = self._sound(wanted.networks, abilities, ask=True)
+                if not objections:
                     raise
                 self._kernel.apply(ruleset(replace(wanted, networks=networks), abilities))
-        self._good = {network.name: network.acl for network in networks}
-        return [*findings, *_shortcomings(networks, abilities)]
+        own = {network.name: network.acl for network in networks if network.name not in objections}
+        before = {name: acl for name, acl in self._good.items() if name in objections}
+        self._good, self._objected = {**before, **own}, frozenset(objections)
+        return [*objections.values(), *_shortcomings(networks, abilities)]
 
     def _sound(
         self, networks: tuple[FilteredNetwork, ...], abilities: Abilities, *, ask: bool
-    ) -> tuple[tuple[FilteredNetwork, ...], list[Finding]]:
-        """The networks, with other rules where their own cannot be put in force: one must not hold up the others."""
-        sound, findings = [], []
+    ) -> tuple[tuple[FilteredNetwork, ...], dict[str, Finding]]:
+        """The networks, with other rules where their own cannot be put in force: one must not hold up the others.
+
+        And what to say of those, by name.
+        """
+        sound, objections = [], {}
         for network in networks:
             if why := self._objection(network, abilities, ask=ask):
                 known = network.name in self._good
                 network = replace(network, acl=self._good.get(network.name, CLOSED))
                 instead = "the rules before stay in force" if known else "nothing passes to and from its VMs"
-                findings.append(
-                    _critical(f"the rules of network {network.name} cannot be put in force, {instead}: {why}")
+                objections[network.name] = _critical(
+                    f"the rules of network {network.name} cannot be put in force, {instead}: {why}"
                 )
             sound.append(network)
-        return tuple(sound), findings
+        return tuple(sound), objections
 
     def _objection(self, network: FilteredNetwork, abilities: Abilities, *, ask: bool) -> str:
         """Why a network's rules cannot be put in force; empty: they can. `ask`: the kernel too."""

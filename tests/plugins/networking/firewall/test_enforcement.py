@@ -7,7 +7,7 @@ import pytest
 
 from pvc.core.model import Severity
 from pvc.plugins.networking.firewall.enforcement import Firewall
-from pvc.plugins.networking.firewall.packetfilter import Abilities, Ruleset
+from pvc.plugins.networking.firewall.packetfilter import Abilities, Ruleset, RulesetRefused
 from pvc.plugins.networking.firewall.rules import Acl, Action, Protocol, Rule, Side
 from pvc.plugins.networking.firewall.wanted import FilteredNetwork, Port, Wanted
 from pvc.testing.packetfilter import FakePacketFilter
@@ -96,6 +96,41 @@ def test_rules_that_cannot_be_read_close_a_network_that_had_none_before() -> Non
     assert 'counter drop comment "a in 0"' in lines(kernel, "in-a")
     assert 'counter drop comment "a out 0"' in lines(kernel, "out-a")
     assert lines(kernel, "out-b")
+
+
+class Hiccup(FakePacketFilter):
+    """A kernel that refuses the next things it is asked for, whatever they are, and then is as others."""
+
+    refusals = 0
+
+    def check(self, ruleset: Ruleset) -> None:
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise RulesetRefused("nft refuses: Resource temporarily unavailable")
+        super().check(ruleset)
+
+
+def test_rules_that_were_refused_once_are_put_in_force_with_the_next_look() -> None:
+    kernel = Hiccup()
+    kernel.refusals = 2  # all rules together, and those of a
+    firewall = Firewall(kernel)
+    (finding,) = firewall.settle(BOTH)
+    assert "network a cannot" in finding.text and 'counter drop comment "a out 0"' in lines(kernel, "out-a")
+    assert firewall.settle(BOTH) == []
+    assert 'counter drop comment "a in 0"' in lines(kernel, "in-a") and not lines(kernel, "out-a")
+    firewall.settle(BOTH)
+    assert kernel.applied == 2
+
+
+def test_a_network_that_was_closed_is_not_said_to_have_the_rules_before() -> None:
+    kernel = FakePacketFilter()
+    kernel.refused = ("l4proto sctp",)
+    firewall = Firewall(kernel)
+    refused = replace(A, acl=Acl(Side(Action.DROP, (Rule(Action.ACCEPT, Protocol.SCTP),))))
+    for other in (B, replace(B, acl=Acl())):
+        (finding,) = firewall.settle(Wanted((refused, other)))
+        assert "nothing passes to and from its VMs" in finding.text
+    assert kernel.applied == 2
 
 
 def test_a_port_in_two_networks_leaves_all_as_it_was() -> None:
