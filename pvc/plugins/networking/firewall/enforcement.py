@@ -28,6 +28,8 @@ class Firewall:
         """The last rules of each network's own that were put in force."""
         self._objected: frozenset[str] = frozenset()
         """The networks for which others are in force instead."""
+        self._missed: Abilities | None = None
+        """What the kernel could do when the rules asked for more; None: it could do what they asked for."""
 
     def settle(self, wanted: Wanted) -> list[Finding]:
         """Put in force what is wanted and mend what others have changed; what an administrator should know of it.
@@ -55,9 +57,11 @@ class Firewall:
 
     def _can_do_better(self, wanted: Wanted) -> bool:
         """Whether the kernel takes by now what it did not take when this was put in force."""
-        if not self._objected:
+        if not self._objected and self._missed is None:
             return False
         abilities = self._kernel.abilities()
+        if self._missed is not None and _gains(self._missed, abilities):
+            return True
         objected = [network for network in wanted.networks if network.name in self._objected]
         return any(not self._objection(network, abilities, ask=True) for network in objected)
 
@@ -81,7 +85,9 @@ class Firewall:
         own = {network.name: network.acl for network in networks if network.name not in objections}
         before = {name: acl for name, acl in self._good.items() if name in objections}
         self._good, self._objected = {**before, **own}, frozenset(objections)
-        return [*objections.values(), *_shortcomings(networks, abilities)]
+        shortcomings = _shortcomings(networks, abilities)
+        self._missed = abilities if shortcomings else None
+        return [*objections.values(), *shortcomings]
 
     def _sound(
         self, networks: tuple[FilteredNetwork, ...], abilities: Abilities, *, ask: bool
@@ -111,6 +117,11 @@ class Firewall:
         except (Unrenderable, RulesetRefused) as error:
             return str(error)
         return ""
+
+
+def _gains(before: Abilities, now: Abilities) -> bool:
+    """Whether a kernel can do anything that it could not."""
+    return (now.state and not before.state) or (now.reject and not before.reject)
 
 
 def _shortcomings(networks: tuple[FilteredNetwork, ...], abilities: Abilities) -> list[Finding]:

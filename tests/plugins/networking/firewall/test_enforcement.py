@@ -150,3 +150,21 @@ def test_what_the_kernel_lacks_is_told_where_it_matters() -> None:
     assert [each.severity for each in found] == [Severity.WARNING, Severity.WARNING]
     assert "networks a, b answers" in found[0].text and "networks b it drops" in found[1].text
     assert Firewall(kernel).settle(Wanted((replace(A, acl=Acl()),))) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "statement"), [(Abilities(reject=True), "ct state"), (Abilities(state=True), "counter reject")]
+)
+def test_what_the_kernel_has_learned_since_it_was_told_is_used_with_the_next_look(
+    before: Abilities, statement: str
+) -> None:
+    kernel = FakePacketFilter(before)
+    firewall = Firewall(kernel)
+    wanted = Wanted((replace(A, acl=Acl(outgoing=Side(Action.DROP, (Rule(Action.REJECT),)))),))
+    assert len(firewall.settle(wanted)) == 1 and statement not in lines(kernel, "out-a")
+    kernel.able = Abilities()
+    assert len(firewall.settle(wanted)) == 1 and kernel.applied == 1, "nothing is taken away for what it cannot now"
+    kernel.able = Abilities(state=True, reject=True)
+    assert firewall.settle(wanted) == [] and statement in lines(kernel, "out-a")
+    firewall.settle(wanted)
+    assert kernel.applied == 2
