@@ -43,6 +43,8 @@ MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
         (replace(LAN, ipv4="10.0.0.0/33"), "'10.0.0.0/33' is no subnet: write it as 192.0.2.0/24"),
         (replace(LAN, ipv4="10.1.0.7/24"), "10.1.0.7/24 is an address in a subnet: the subnet is 10.1.0.0/24"),
         (replace(LAN, ipv4="2001:db8::/64"), "2001:db8::/64 is no IPv4 subnet"),
+        (replace(LAN, ipv6="fd00::%x/64"), "'fd00::%x/64' is no subnet: write it as 2001:db8::/64"),
+        (replace(LAN, ipv6="fd00::/64", ipv6_gateway="fd00::1%x"), "the gateway 'fd00::1%x' is no address"),
         (replace(LAN, ipv4="10.1.0.0/31"), "too small for a network"),
         (replace(LAN, ipv4="224.0.0.0/8"), "cannot be the subnet of a network of VMs"),
         (replace(LAN, ipv4="10.0.0.128/25"), "subnet 10.0.0.128/25 overlaps 10.0.0.0/24 of network old"),

@@ -105,6 +105,8 @@ def _addressed(version: int, subnet: str | None, gateway: str | None) -> Iterato
 def _subnet(text: str, version: int) -> Subnet | str:
     """The subnet, or what is wrong with it."""
     try:
+        if "%" in text:
+            raise ValueError
         loose = ip_network(text, strict=False)
     except ValueError:
         return f"{text!r} is no subnet: write it as {'192.0.2.0/24' if version == 4 else '2001:db8::/64'}"
@@ -128,6 +130,8 @@ def _written(text: str) -> Subnet | None:
 
 def _gateway(text: str, subnet: Subnet) -> Iterator[str]:
     try:
+        if "%" in text:
+            raise ValueError
         gateway: IPv4Address | IPv6Address = ip_address(text)
     except ValueError:
         yield f"the gateway {text!r} is no address"

@@ -83,6 +83,8 @@ def test_a_gateway_with_everything_is_not_refused_nor_beside_itself() -> None:
         (up(ipv4_gateway="192.0.2.10"), "the upstream gateway 192.0.2.10 is our own address there"),
         (up(ipv4_gateway="router"), "the upstream gateway 'router' is no IPv4 address"),
         (up(ipv4_gateway="169.254.0.1"), "169.254.0.1 is no address of a host in 192.0.2.0/24"),
+        (up(ipv6_gateway="fe80::1%eth1"), "the upstream gateway 'fe80::1%eth1' is no IPv6 address"),
+        (up(ipv6="2001:db8::10%eth1/64"), "'2001:db8::10%eth1/64' is no IPv6 address with the length of its prefix"),
         (up(ipv6_gateway="192.0.2.1"), "the upstream gateway '192.0.2.1' is no IPv6 address"),
         (up(ipv4=None), "the upstream gateway 192.0.2.1 needs an IPv4 address of our own there"),
         (replace(LAN, upstream=Upstream("out")), "an upstream needs an address of the gateway there"),

@@ -125,6 +125,7 @@ def test_without_addresses_a_vm_keeps_those_it_has_or_gets_some(client: FakeCoor
         ("vm1", "10.1.0.1", "10.1.0.1 is the gateway's"),
         ("vm1", "fd00:1::", "fd00:1:: is no address of a host in fd00:1::/64"),
         ("vm1", "here", "'here' is no IP address"),
+        ("vm1", "fd00:1::5%x", "'fd00:1::5%x' is no IP address"),
         ("vm1", "10.1.0.7 10.1.0.8", "10.1.0.7 and 10.1.0.8: at most one IPv4 address"),
         ("vm1", "10.1.0.9", "10.1.0.9 is reserved for nobody known (52:54:00:00:00:99); `pvc network reservation rem"),
         ("vm1", "10.1.0.98", "10.1.0.98 belongs to gone (52:54:00:00:00:98); `pvc network lease release lan 52:54:00:"),

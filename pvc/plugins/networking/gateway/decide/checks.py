@@ -107,7 +107,7 @@ def _upstream_address(version: int, text: str | None, address: Interface | None,
         if via is not None:
             yield f"the upstream gateway {via} needs an IPv{version} address of our own there"
         return
-    if address is None or "/" not in text:
+    if address is None or "/" not in text or "%" in text:
         example = "192.0.2.10/24" if version == 4 else "2001:db8::10/64"
         yield f"{text!r} is no IPv{version} address with the length of its prefix: write it as {example}"
         return
@@ -116,7 +116,7 @@ def _upstream_address(version: int, text: str | None, address: Interface | None,
     if via is None:
         return
     gateway = number_of(via, version)
-    if gateway is None:
+    if gateway is None or "%" in via:
         yield f"the upstream gateway {via!r} is no IPv{version} address"
     elif gateway == int(address.ip):
         yield f"the upstream gateway {via} is our own address there"

@@ -81,6 +81,8 @@ def _parsed(texts: Sequence[str]) -> tuple[dict[int, Address], list[str]]:
     wrong = []
     for text in texts:
         try:
+            if "%" in text:
+                raise ValueError
             address = ip_address(text)
         except ValueError:
             wrong.append(f"{text!r} is no IP address")
