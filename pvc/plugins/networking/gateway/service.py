@@ -318,8 +318,9 @@ class GatewayService:
         self._log.info("gateway %s: stays here, for %s %s", name, old.next, why)
 
     def _release(self, name: str, case: Case) -> None:
-        self._silence(name)
-        self._coordinator.commit([Delete(keys.gateway_ticket(name))])
+        self._silence(name)  # which may take long: whoever has taken it meanwhile has written the record
+        as_read = Check(keys.gateway(name), case.version or 0)
+        self._coordinator.commit([as_read, Delete(keys.gateway_ticket(name))])
         self.tenure.leave(name)
         note(self._log, f"gateway {name}", self._me, "none", "the network has no gateway any more")
 

@@ -211,6 +211,24 @@ def test_a_gateway_goes_with_its_network_and_with_its_address(cluster: SimCluste
     assert at_once(cluster, lambda: not any(node.routers.routers for node in cluster.nodes.values()))
 
 
+def test_who_took_a_gateway_while_another_was_giving_it_back_keeps_it(cluster: SimCluster) -> None:
+    slow = cluster.nodes["hv1"].routers
+    slow.slow["lan"] = 5.0
+    modify(cluster.client, "lan", {"ipv4_gateway": None})
+    assert cluster.run_until(lambda: not slow.settled[-1].active, 5)
+    cluster.client.commit(
+        [
+            Put(keys.gateway("lan"), encode(Gateway("elsewhere"))),
+            Delete(keys.gateway_ticket("lan")),
+            Create(keys.gateway_ticket("lan"), ephemeral=True),
+        ]
+    )
+    cluster.run(10)
+    ticket = cluster.client.get(keys.gateway_ticket("lan"))
+    assert ticket is not None and ticket.owner == cluster.client.session_id
+    assert not slow.routers
+
+
 def test_the_network_between_gateways_is_nobodys_to_see(cluster: SimCluster) -> None:
     znode = cluster.client.get(core.node_facts("hv1"))
     assert znode is not None and b"_transit" not in znode.data
