@@ -263,10 +263,12 @@ class GatewayService:
 
     def _renew(self, name: str, case: Case) -> None:
         assert case.ticket is not None and case.version is not None
-        ops = [Check(core.node_session(self._me)), Check(keys.gateway(name), case.version)]
+        record: list[Op] = [Check(keys.gateway(name), case.version)]
+        if case.standing.record.patience:  # asked for until somebody comes back, which is now
+            record = self._put(name, case, replace(case.standing.record, patience=0.0))
         old = Delete(keys.gateway_ticket(name), case.ticket.version)
         sent = self._runtime.monotonic()
-        self._coordinator.commit([*ops, old, self._ticket(name)])
+        self._coordinator.commit([Check(core.node_session(self._me)), *record, old, self._ticket(name)])
         self.tenure.join(name, self._session, sent)
         self._log.info("gateway %s: its ticket is renewed", name)
 

@@ -252,6 +252,18 @@ def test_who_has_not_heard_that_patience_was_asked_for_takes_nothing(cluster: Si
     comes_to(cluster, "hv2")
 
 
+def test_patience_that_was_asked_for_ends_with_the_daemon_that_comes_back(cluster: SimCluster) -> None:
+    cluster.kill_daemon("hv1")  # after it has asked, and before its session was closed
+    cluster.client.commit([Put(keys.gateway("lan"), encode(replace(record(cluster), patience=10.0)))])
+    before = cluster.client.get(keys.gateway_ticket("lan"))
+    cluster.start_daemon("hv1")
+    cluster.run(5)
+    ticket = cluster.client.get(keys.gateway_ticket("lan"))
+    assert ticket is not None and before is not None and ticket.owner != before.owner
+    assert record(cluster) == Gateway("hv1", since=record(cluster).since, home="hv1")
+    assert cluster.gateways.acting("lan") == ["hv1"]
+
+
 def test_of_two_candidates_at_once_one_has_it_and_the_other_looks_again(cluster: SimCluster) -> None:
     slow = cluster.nodes["hv2"].sessions[0]
     cluster.power_off("hv1")
