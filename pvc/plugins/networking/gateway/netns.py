@@ -308,16 +308,24 @@ class NamespaceRouters:
         }
 
     def _fail_closed(self) -> None:
-        """Switch all routers off, unless the kernel still counts from a call that went well.
+        """Switch all routers off, unless the kernel still counts from a call that went well. Raises RouterError.
 
         By a program, since this may be any thread."""
         if self._switch.sure():
             return
-        up = [name for name, state in self._ports().items() if state]
-        if up:
+        if up := self._up():
             text = "".join(f"link set {name} down\n" for name in up)
-            self._processes.run(["ip", "-force", "-batch", "-"], timeout=PATIENCE, stdin=text)
+            trouble = "nothing would silence the routers here, and their legs cannot be switched off"
+            try:
+                done = self._processes.run(["ip", "-force", "-batch", "-"], timeout=PATIENCE, stdin=text)
+            except CommandFailed as error:
+                raise RouterError(f"{trouble}: {error}") from error
+            if done.code != 0 and (left := self._up()):  # it goes on after an error, as where one has just gone
+                raise RouterError(f"{trouble}: {' '.join(left)} stay up: {done.stderr.strip()[:500]}")
             self._log.error("routers: nothing would silence them, so their legs are down: %s", " ".join(up))
+
+    def _up(self) -> list[str]:
+        return [name for name, state in self._ports().items() if state]
 
 
 def _legs(router: Router) -> dict[str, Leg]:
