@@ -43,6 +43,9 @@ class WatchedRouters:
     def look(self) -> Mapping[str, RouterState]:
         return self._routers.look()
 
+    def glance(self) -> Mapping[str, RouterState]:
+        return self._routers.glance()
+
     def settle(self, router: Router) -> None:
         self._runtime.sleep(self._takes())
         self._routers.settle(router)

@@ -23,7 +23,7 @@ class FakeRouters:
         self.held: list[tuple[frozenset[str], float]] = []
         """All calls of `hold`."""
         self.looks = 0
-        """How often somebody has looked."""
+        """How often whoever keeps them has looked."""
         self.unavailable = ""
         """Why nothing can be asked or done; empty: it can."""
         self.failing: dict[str, str] = {}
@@ -35,6 +35,9 @@ class FakeRouters:
 
     def look(self) -> Mapping[str, RouterState]:
         self.looks += 1
+        return self.glance()
+
+    def glance(self) -> Mapping[str, RouterState]:
         self._ask()
         return {
             network: RouterState(router.active, self._is_held(network), self._problems.get(network, ""))

@@ -64,6 +64,10 @@ class RoutersInside:
         with self._spaces.inside(self._machine):
             return self._door.look()
 
+    def glance(self) -> Mapping[str, RouterState]:
+        with self._spaces.inside(self._machine):
+            return self._door.glance()
+
     def settle(self, router: Router) -> None:
         with self._spaces.inside(self._machine):
             self._door.settle(router)

@@ -60,6 +60,7 @@ def test_those_are_held_that_were_named_last_and_only_for_their_time(routers: Ro
     assert {name for name, state in routers.look().items() if state.held} == {"a", "b"}
     routers.hold(["b"], 60.0)
     assert {name for name, state in routers.look().items() if state.held} == {"b"}
+    assert routers.glance() == routers.look()
     routers.hold(["b"], 0.05)
     until(lambda: not routers.look()["b"].held, "it is held for ever")
     assert routers.look()["b"].active

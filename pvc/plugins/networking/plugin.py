@@ -190,7 +190,7 @@ class NetworkingPlugin:
     def _look_at_routers(self) -> "Mapping[str, RouterState]":
         """By a door of its own: each is for one thread."""
         with closing(self._open_routers()) as routers:
-            return routers.look()
+            return routers.glance()
 
     def _the_firewall(self, context: Context) -> "FirewallService":
         if self._firewall is None:

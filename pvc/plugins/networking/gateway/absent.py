@@ -14,6 +14,9 @@ class AbsentRouters:
     def look(self) -> Mapping[str, RouterState]:
         raise RouterError(self._why)
 
+    def glance(self) -> Mapping[str, RouterState]:
+        raise RouterError(self._why)
+
     def settle(self, router: Router) -> None:
         raise RouterError(self._why)
 

@@ -87,12 +87,19 @@ class NamespaceRouters:
         """What this process has settled, and nobody is known to have changed since."""
 
     def look(self) -> Mapping[str, RouterState]:
+        return self._states(self._guard)
+
+    def glance(self) -> Mapping[str, RouterState]:
+        return self._states(lambda _ports: ("", self._switch.held()))
+
+    def _states(self, guard: Callable[[Mapping[str, bool]], tuple[str, frozenset[str]]]) -> Mapping[str, RouterState]:
+        """`guard`: what does not work of the dead man's switch, and the networks that are held."""
         ports = self._ports()
         kept = {path.name for path in self._directory.iterdir()} if self._directory.is_dir() else set()
         networks = kept | {name[4:] for name in ports}
         if not networks:
             return {}
-        trouble, held = self._guard(ports)
+        trouble, held = guard(ports)
         there = self._namespaces.names()
         return {
             network: RouterState(

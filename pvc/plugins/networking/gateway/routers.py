@@ -98,7 +98,13 @@ class Routers(Protocol):
     """The routers of one machine. All calls from one thread, but `hold` from any."""
 
     def look(self) -> Mapping[str, RouterState]:
-        """The routers that there are, by network; whoever made them: they outlive the daemon. Raises RouterError."""
+        """The routers that there are, by network; whoever made them: they outlive the daemon. Raises RouterError.
+
+        What silences them is put right, and where it cannot be they are switched off: for who keeps them, and no other.
+        """
+
+    def glance(self) -> Mapping[str, RouterState]:
+        """As `look`, but everything stays as it is. Raises RouterError."""
 
     def settle(self, router: Router) -> None:
         """Make the router as it is wanted, or change only what is not so: packets under way and connections do not

@@ -42,7 +42,7 @@ class Parts:
     counts: Callable[[], Mapping[str, Count]] | None = None
     """As of PacketFilter."""
     routers: Callable[[], Mapping[str, RouterState]] | None = None
-    """As of Routers' `look`."""
+    """As of Routers' `glance`."""
     hosts: Callable[[str], Collection[Host]] | None = None
     """What DHCP of a network's router on this node was given."""
 

@@ -17,6 +17,8 @@ class Machine:
 
     def __init__(self) -> None:
         self.up = {"pvg-a": True, "pvg-b": True}
+        self.fed: list[str] = []
+        """What programs were given to do."""
         self.stuck: set[str] = set()
         """The ports that cannot be switched."""
         self.gone: set[str] = set()
@@ -27,6 +29,7 @@ class Machine:
     def run(
         self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> Finished:
+        self.fed.append(stdin or "")
         if command[0] == "nft":
             return Finished(1, "", "out of memory")
         assert tuple(command) == ("ip", "-force", "-batch", "-") and stdin is not None
@@ -40,6 +43,8 @@ class Machine:
         return Finished(int(bool(self.stuck or self.gone)), "", "Command failed -:1")
 
     def check(self, command: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None) -> str:
+        if command[0] == "nft":
+            raise CommandFailed("nft list ended with code 1: out of memory")
         assert tuple(command[:4]) == ("ip", "-json", "link", "show")
         return json.dumps([{"ifname": port, "flags": ["UP"] if state else []} for port, state in self.up.items()])
 
@@ -67,6 +72,16 @@ def test_routers_that_cannot_be_held_nor_switched_off_are_an_error_of_theirs(
     for ask in (routers.look, lambda: routers.hold(["a"], 1.0)):
         with pytest.raises(RouterError, match=r"their legs cannot be switched off: ip .* did not end within 20 s"):
             ask()
+
+
+def test_whoever_only_glances_at_routers_that_nothing_would_silence_leaves_them_alone(
+    machine: Machine, routers: NamespaceRouters
+) -> None:
+    with pytest.raises(RouterError, match="out of memory"):
+        routers.glance()
+    assert machine.up == {"pvg-a": True, "pvg-b": True} and machine.fed == []
+    assert "its legs are switched off" in routers.look()["a"].problem
+    assert machine.up == {"pvg-a": False, "pvg-b": False} and machine.fed
 
 
 def test_legs_that_stay_up_though_they_were_switched_off_are_not_said_to_be_down(

@@ -101,6 +101,18 @@ def test_a_way_that_is_whole_has_nothing_but_ok_and_leaves_nothing_in_the_tree(c
     assert all(cluster.client.get(keys.node_trace(node)) is None for node in cluster.nodes)
 
 
+def test_a_trace_mends_and_switches_nothing_of_routers(cluster: SimCluster) -> None:
+    def looks() -> dict[str, int]:
+        return {name: node.routers.looks for name, node in cluster.nodes.items()}
+
+    first = looks()
+    assert cluster.run_until(lambda: all(count > first[name] for name, count in looks().items()), 60)
+    cluster.run(1)  # the next look of those that keep them is far
+    before = looks()
+    assert wrong(traced(cluster, Wish("a"))) == []
+    assert looks() == before
+
+
 def test_a_missing_and_a_wrong_forwarding_entry_are_named_with_their_nodes(cluster: SimCluster) -> None:
     hv2, hv3 = cluster.nodes["hv2"].dataplane, cluster.nodes["hv3"].dataplane
     hv2.apply(Withdraw("pvx-lan", Entry(MAC, "10.0.0.1")))
