@@ -15,6 +15,8 @@ PATIENCE = 10.0
 """Seconds to start: it has been seen to take 0.03."""
 LAST_WORDS = 2.0
 """Seconds to end when it is asked to, before it is killed."""
+LAST_KILL = 3 * LAST_WORDS
+"""Seconds after which one that does not end even then is given up: the kernel has not let go of it."""
 TICK = 0.002
 
 
@@ -27,11 +29,14 @@ class Dnsmasq:
         runtime: Runtime,
         directory: Path,
         inside: Callable[[], AbstractContextManager[None]],
+        proc: Path = Path("/proc"),
     ) -> None:
+        """`inside` enters its router's namespace; `proc` has the processes of the machine."""
         self._processes = processes
         self._runtime = runtime
         self._directory = directory
         self._inside = inside
+        self._proc = proc
 
     @property
     def _configuration(self) -> Path:
@@ -68,10 +73,14 @@ class Dnsmasq:
     def end(self) -> None:
         """End it; nothing happens if there is none. Raises RouterError."""
         pid = self._pid()
-        until = self._runtime.monotonic() + LAST_WORDS
+        begun = self._runtime.monotonic()
+        until = begun + LAST_WORDS
         _signal(pid, SIGTERM)
         while self._pid() == pid != 0:
-            if self._runtime.monotonic() > until:
+            now = self._runtime.monotonic()
+            if now > begun + LAST_KILL:
+                raise RouterError(f"dnsmasq (process {pid}) has been killed and does not end; `dmesg` may tell why")
+            if now > until:
                 _signal(pid, SIGKILL)
                 until += LAST_WORDS
             self._runtime.sleep(TICK)
@@ -103,7 +112,7 @@ class Dnsmasq:
         said = _read(self._directory / "dnsmasq.pid").strip()
         if not said.isdigit():
             return 0
-        about = Path("/proc", said)
+        about = self._proc / said
         with suppress(OSError):
             command = about.joinpath("cmdline").read_bytes().split(b"\0")  # of a zombie: empty
             if f"--conf-file={self._configuration}".encode() in command:
