@@ -1,6 +1,6 @@
 """The records of networks and of the MAC addresses on them, and how they are read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -168,6 +168,12 @@ def read_ports(source: Coordinator | Mirror, network: str) -> dict[str, Ports]:
         if ports is not None:
             found[node] = ports
     return found
+
+
+def unread_ports(source: Coordinator | Mirror, network: str, read: Collection[str]) -> list[str]:
+    """The nodes with a record of the MAC addresses on a network that are not among `read`. Raises Disconnected."""
+    nodes = [node for node in source.children(keys.ports(network)) or () if node not in read]
+    return [node for node in nodes if source.get(keys.node_ports(network, node)) is not None]
 
 
 def read_traffic(coordinator: Coordinator, network: str) -> dict[str, Traffic]:

@@ -37,7 +37,7 @@ from pvc.plugins.networking.gateway.leases import LeaseBook
 from pvc.plugins.networking.gateway.routers import Host, Router, RouterError, Routers
 from pvc.plugins.networking.gateway.tenure import Tenure
 from pvc.plugins.networking.networks import NetworkService
-from pvc.plugins.networking.records import Gateway, Network, Ready, decoded, read_networks, read_ports
+from pvc.plugins.networking.records import Gateway, Network, Ready, decoded, read_networks, read_ports, unread_ports
 from pvc.plugins.networking.schema import SECTION
 
 LOOK = 15.0
@@ -361,9 +361,10 @@ class GatewayService:
         nodes = read_ports(self._mirror, name)
         for ports in nodes.values():
             macs.update({mac: ports.names.get(mac) or macs.get(mac, "") for mac in ports.macs})
-        new = allocate(network, self._leases.of(name), macs, self._runtime.now())
+        unread = unread_ports(self._mirror, name, nodes)
+        new = allocate(network, self._leases.of(name), macs, self._runtime.now(), complete=not unread)
         if not new:
-            self._tell_of_addresses(name, findings(network, self._leases.of(name), macs, nodes))
+            self._tell_of_addresses(name, findings(network, self._leases.of(name), macs, nodes, unread))
         if new and self._leases.write(name, new, znode.version):
             self.wake.set()  # the router is to know them
             return True

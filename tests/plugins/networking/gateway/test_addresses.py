@@ -154,6 +154,15 @@ def test_a_network_that_is_full_says_for_whom_and_what_to_do() -> None:
     assert shortages(LAN, leases, dict.fromkeys(leases, "")) == []
 
 
+def test_no_address_is_given_away_while_it_is_not_known_whose_vm_is_there() -> None:
+    leases = given_to(LAN, {}, 1, 2, 3, 4, 5)
+    assert allocate(LAN, leases, macs(6), 2.0, complete=False) == {}
+    assert len(allocate(LAN, leases, macs(6), 2.0, most=3)) > 1
+    assert allocate(LAN, leases, macs(1), 2.0, most=3, complete=False) == {}
+    full, unread = (finding.text for finding in findings(LAN, leases, macs(6), {}, ["hv3"]))
+    assert "network lan is full" in full and "cannot be read of hv3" in unread
+
+
 def test_a_network_without_dhcp_or_gateway_gives_nothing() -> None:
     assert allocate(replace(DUAL, dhcp=False), {}, macs(1), 1.0) == {}
     assert allocate(replace(LAN, ipv4_gateway=None), {}, macs(1), 1.0) == {}

@@ -9,6 +9,7 @@ from pvc.core import keys as core
 from pvc.core.coordination import Create, Delete, Op, Put
 from pvc.core.records import decode, encode
 from pvc.plugins.networking import keys
+from pvc.plugins.networking.gateway.book import read_leases
 from pvc.plugins.networking.gateway.routers import Host, Leg, Route, Router
 from pvc.plugins.networking.records import Gateway, Network, NetworkKind, Upstream
 from pvc.plugins.networking.requests import add, modify, remove
@@ -96,6 +97,25 @@ def test_a_network_without_an_address_left_is_a_finding_of_its_gateways_node(clu
         return [node for node in cluster.nodes if any("tiny is full" in one.text for one in cluster.health(node))]
 
     assert cluster.run_until(lambda: full() == cluster.gateways.acting("tiny") != [], 30)
+
+
+def test_a_vm_keeps_its_address_though_nobody_can_read_that_it_is_there(cluster: SimCluster) -> None:
+    tiny = Network("tiny", NetworkKind.MANAGED, ipv4="10.9.0.0/30", ipv4_gateway="10.9.0.1")
+    add(cluster.client, tiny)
+    cluster.define("one", "hv3", networks={"tiny": MAC})
+    cluster.settle()
+    assert cluster.run_until(lambda: MAC in read_leases(cluster.client, "tiny"), 30)
+    had = read_leases(cluster.client, "tiny")
+    cluster.kill_daemon("hv3")  # the VM runs on; what its node said of it is spoilt
+    cluster.client.commit([Put(keys.node_ports("tiny", "hv3"), b"{")])
+    cluster.define("two", "hv2", networks={"tiny": OTHER})
+
+    def told() -> bool:
+        (holder,) = cluster.gateways.acting("tiny") or [""]
+        return holder != "" and any("cannot be read of hv3" in one.text for one in cluster.health(holder))
+
+    assert cluster.run_until(told, 60)
+    assert read_leases(cluster.client, "tiny") == had
 
 
 def test_what_is_sent_to_the_gateway_goes_to_its_node_and_to_all_while_it_moves(cluster: SimCluster) -> None:

@@ -3,7 +3,7 @@
 The gateway's holder asks, and writes down the answer before it tells any VM.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,12 +19,19 @@ NAMED = 5
 
 
 def allocate(
-    network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], now: float, most: int = MOST
+    network: Network,
+    leases: Mapping[str, Lease],
+    macs: Mapping[str, str],
+    now: float,
+    most: int = MOST,
+    *,
+    complete: bool = True,
 ) -> dict[str, Lease]:
     """The leases that are new or other than before, by MAC address; one without any address is to be deleted.
 
     `macs`: the MAC addresses on the network now, each with the name of its VM. `now`: seconds since the epoch. Applying
     the answer from its first entry on never gives one address to two, even if it is done in parts. `most`: leases.
+    `complete`: nobody else is on the network. If that is not known, no lease makes room for another.
     """
     if not network.dhcp:
         return {}
@@ -35,8 +42,9 @@ def allocate(
             draft.lease = replace(draft.lease, name=name)
     known = pools(network)
     for version in (4, 6):
-        _settle(version, known.get(version), drafts, macs, now)
-    _forget(drafts, macs, most)
+        _settle(version, known.get(version), drafts, macs, now, complete=complete)
+    if complete:
+        _forget(drafts, macs, most)
     changed = {mac: draft.lease for mac, draft in drafts.items() if draft.lease != leases.get(mac)}
     wanted = {mac: lease for mac, lease in changed.items() if mac in leases or has_address(lease)}
     return dict(sorted(wanted.items(), key=lambda each: (drafts[each[0]].gains, each[0])))
@@ -68,13 +76,17 @@ def astray(network: Network, leases: Mapping[str, Lease]) -> list[str]:
     return found
 
 
-def shortages(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str]) -> list[str]:
+def shortages(
+    network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], *, complete: bool = True
+) -> list[str]:
     """For each version of IP of which `allocate` has none left for a VM that is here: what to do."""
     found = []
     for version, pool in pools(network).items() if network.dhcp else ():
         without = [mac for mac in macs if mac not in leases or address_of(leases[mac], version) is None]
         taken = {_number(lease, version) for lease in leases.values()}
-        if not without or pool.choose("", taken) is not None or _reusable(version, pool, leases, macs):
+        if not without or pool.choose("", taken) is not None:
+            continue
+        if complete and _reusable(version, pool, leases, macs):
             continue
         names = [macs[mac] or mac for mac in sorted(without)]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -88,10 +100,20 @@ def shortages(network: Network, leases: Mapping[str, Lease], macs: Mapping[str, 
 
 
 def findings(
-    network: Network, leases: Mapping[str, Lease], macs: Mapping[str, str], ports: Mapping[str, Ports]
+    network: Network,
+    leases: Mapping[str, Lease],
+    macs: Mapping[str, str],
+    ports: Mapping[str, Ports],
+    unread: Sequence[str] = (),
 ) -> list[Finding]:
-    """What is wrong with a network's addresses, for the node that has its gateway. `ports`: by node."""
-    texts = shortages(network, leases, macs)
+    """What is wrong with a network's addresses, for the node that has its gateway. `ports`: by node; `unread`: the
+    nodes of which nobody knows."""
+    texts = shortages(network, leases, macs, complete=not unread)
+    if unread:
+        texts.append(
+            f"network {network.name}: which VMs are on it cannot be read of {', '.join(sorted(unread)[:NAMED])}, so no"
+            " address of a VM that is gone is given to another; see that the daemon runs there: it writes it anew"
+        )
     if lost := astray(network, leases):
         texts.append(f"network {network.name}: reservations that cannot be kept: {'; '.join(lost[:NAMED])}")
     for mac, names in list(shared(ports).items())[:NAMED]:
@@ -121,7 +143,9 @@ class _Draft:
     """It gets an address that may have been another's, so it is written after that one."""
 
 
-def _settle(version: int, pool: Pool | None, drafts: dict[str, _Draft], macs: Mapping[str, str], now: float) -> None:
+def _settle(
+    version: int, pool: Pool | None, drafts: dict[str, _Draft], macs: Mapping[str, str], now: float, *, complete: bool
+) -> None:
     """Give each VM that is here an address of this version of IP, if there is one."""
     taken = _kept(version, pool, drafts, macs)
     if pool is None:
@@ -138,7 +162,7 @@ def _settle(version: int, pool: Pool | None, drafts: dict[str, _Draft], macs: Ma
         else:
             if lapsed is None:
                 leases = {mac: draft.lease for mac, draft in drafts.items()}
-                lapsed = iter(_reusable(version, pool, leases, macs))
+                lapsed = iter(_reusable(version, pool, leases, macs) if complete else ())
             number = _reused(version, drafts, lapsed)
         if number is None:
             continue
