@@ -84,7 +84,7 @@ def pvc_text(shape: Shape, host: Host) -> str:
     sections: dict[str, object] = {
         "node": host.name,
         "address": host.address,
-        "zookeeper": {"hosts": list(shape.zookeeper_hosts()), "session_timeout": 4},
+        "zookeeper": {"hosts": list(shape.zookeeper_hosts()), "session_timeout": shape.session_timeout},
         "roles": dict.fromkeys(shape.roles(host), True),
         "plugins": {"flushlock": True, "consolelog": True},
         "hypervisor": hypervisor,

@@ -73,6 +73,8 @@ class Shape:
     """A small Ceph cluster, with OSDs on the first nodes."""
     hypervisor_only: tuple[str, ...] = ()
     """Nodes without these roles all the same."""
+    session_timeout: float = 4.0
+    """Seconds after which a silent pvcd counts as dead: few, so that faults are soon noticed."""
 
     def check(self) -> None:
         """Raises LabError for a shape that cannot be made."""

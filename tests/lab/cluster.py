@@ -14,6 +14,8 @@ from pvc.lab.deadline import wait_until
 
 DEADLINE = 180.0
 NODES = ("hv1", "hv2", "hv3")
+UNHURRIED = 20.0
+"""A session timeout for labs in which no session is to end: no stall of a busy machine is as long."""
 
 
 @dataclass(frozen=True)

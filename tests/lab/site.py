@@ -8,7 +8,7 @@ from pathlib import Path
 from pvc.core.threads import ThreadRuntime
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Kind, Shape
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 from tests.lab.guests import Guest, HostSeat, Seat, until_answered
 
 
@@ -63,7 +63,13 @@ def site(
 ) -> Iterator[Site]:
     """A site of that name for as long as the block lasts."""
     shape = Shape(
-        nodes=nodes, vms=0, zookeepers=zookeepers, vm_image="linux", networking=True, hypervisor_only=hypervisor_only
+        nodes=nodes,
+        vms=0,
+        zookeepers=zookeepers,
+        vm_image="linux",
+        networking=True,
+        hypervisor_only=hypervisor_only,
+        session_timeout=UNHURRIED,
     )
     lab = Lab(name, shape, directory=labs_directory)
     try:

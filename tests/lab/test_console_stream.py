@@ -13,7 +13,7 @@ import pytest
 from pvc.core.process import Running, SystemProcesses
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -63,7 +63,7 @@ def keep_logs_with_virtlogd(lab: Lab, node: str, output: Path) -> Running:
 @pytest.fixture
 def cluster(labs_directory: Path, tmp_path: Path) -> Iterator[RealCluster]:
     """Two nodes with virtlogd; vm1 prints numbered lines, vm2 also lines that are all alike and blank ones."""
-    lab = Lab("stream", Shape(nodes=2, vms=0), directory=labs_directory)
+    lab = Lab("stream", Shape(nodes=2, vms=0, session_timeout=UNHURRIED), directory=labs_directory)
     loggers: list[Running] = []
     try:
         lab.up()

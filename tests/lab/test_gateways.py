@@ -132,7 +132,7 @@ def test_another_node_takes_over_when_the_gateways_node_dies(town: Site, guests:
     home = leased(town, watcher, "lan")
     with pinging(watcher, "10.1.0.1", every=0.01) as pings:
         town.lab.kill("node", holder)
-        town.wait("another node has it", lambda: gateway(town, "lan") not in (None, holder), 60)
+        town.wait("another node has it", lambda: gateway(town, "lan") not in (None, holder), 120)
         town.reaches(watcher, "10.1.0.1")
     print(f"the gateway's node dies: {pings}")
     town.reaches(watcher, OUTSIDE)

@@ -45,7 +45,14 @@ def test_a_shape_that_cannot_be_made_is_refused(shape: Shape, message: str) -> N
 
 def test_a_shape_is_kept_and_read_again() -> None:
     shape = Shape(
-        nodes=2, vms=9, vm_args="rate=10", node_memory=512, networking=True, storage=True, hypervisor_only=("hv2",)
+        nodes=2,
+        vms=9,
+        vm_args="rate=10",
+        node_memory=512,
+        networking=True,
+        storage=True,
+        hypervisor_only=("hv2",),
+        session_timeout=20.0,
     )
     assert from_json(to_json(shape)) == shape
 
@@ -73,12 +80,12 @@ def test_the_longest_path_to_a_socket_fits() -> None:
 
 
 def test_a_node_tells_its_daemon_who_it_is() -> None:
-    shape = Shape(zookeepers=3, node_memory=512)
+    shape = Shape(zookeepers=3, node_memory=512, session_timeout=20.0)
     text = settings.pvc_text(shape, shape.host("hv2"))
     assert yaml.safe_load(text) == {
         "node": "hv2",
         "address": "10.77.2.2",
-        "zookeeper": {"hosts": ["zk1:2181", "zk2:2181", "zk3:2181"], "session_timeout": 4},
+        "zookeeper": {"hosts": ["zk1:2181", "zk2:2181", "zk3:2181"], "session_timeout": 20},
         "roles": {"hypervisor": True},
         "plugins": {"flushlock": True, "consolelog": True},
         "hypervisor": {"uri": "qemu:///system", "memory": 512},

@@ -13,7 +13,7 @@ import pytest
 
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -23,9 +23,9 @@ SETTINGS = "hypervisor.migration"
 @pytest.fixture
 def cluster(labs_directory: Path) -> Iterator[RealCluster]:
     """Two nodes as they are by default, and the VM on the first."""
-    lab = Lab(
-        "ladder", Shape(nodes=2, vms=1, vm_memory=512, vm_args="rate=5 fill=480 dirty=30000"), directory=labs_directory
-    )
+    arguments = "rate=5 fill=480 dirty=30000"
+    shape = Shape(nodes=2, vms=1, vm_memory=512, vm_args=arguments, session_timeout=UNHURRIED)
+    lab = Lab("ladder", shape, directory=labs_directory)
     try:
         lab.up()
         yield RealCluster(lab)

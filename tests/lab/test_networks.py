@@ -9,7 +9,7 @@ import pytest
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
 from pvc.plugins.networking.decide.ports import device_of
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -20,7 +20,7 @@ PLUGGED = "<interface type='network'><mac address='{mac}'/><source network='lan'
 @pytest.fixture(scope="module")
 def site(labs_directory: Path) -> Iterator[RealCluster]:
     """Two nodes with networking, each with a VM that is on no network."""
-    lab = Lab("nets", Shape(nodes=2, vms=2, networking=True), directory=labs_directory)
+    lab = Lab("nets", Shape(nodes=2, vms=2, networking=True, session_timeout=UNHURRIED), directory=labs_directory)
     try:
         lab.up()
         cluster = RealCluster(lab)

@@ -7,7 +7,7 @@ import pytest
 
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -17,7 +17,8 @@ MACS = {"vm1": "52:54:00:00:00:01", "vm2": "52:54:00:00:00:02"}
 @pytest.fixture(scope="module")
 def site(labs_directory: Path) -> Iterator[RealCluster]:
     """Two nodes with networking, each with a VM that is on no network."""
-    lab = Lab("plugs", Shape(nodes=2, vms=2, vm_image="linux", networking=True), directory=labs_directory)
+    shape = Shape(nodes=2, vms=2, vm_image="linux", networking=True, session_timeout=UNHURRIED)
+    lab = Lab("plugs", shape, directory=labs_directory)
     try:
         lab.up()
         cluster = RealCluster(lab)

@@ -12,7 +12,7 @@ import pytest
 from pvc.core.process import SystemProcesses
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -21,7 +21,7 @@ VMS = [f"vm{number}" for number in range(1, 7)]
 
 @pytest.fixture(scope="module")
 def the_lab(labs_directory: Path) -> Iterator[RealCluster]:
-    shape = Shape(nodes=3, vms=6, vm_memory=96, vm_args="rate=20 fill=48")
+    shape = Shape(nodes=3, vms=6, vm_memory=96, vm_args="rate=20 fill=48", session_timeout=UNHURRIED)
     lab = Lab("product", shape, directory=labs_directory)
     try:
         lab.up()
@@ -154,7 +154,7 @@ def test_a_second_daemon_of_the_same_name_refuses_to_start(cluster: RealCluster)
     lab = cluster.lab
     config = lab.run(["cat", "/etc/pvc/pvc.yaml"], "hv1").stdout
     lab.run(["sh", "-c", f"cat > /tmp/double.yaml <<'EOF'\n{config}\nEOF"], "hv2")
-    done = lab.run(["timeout", "60", "pvcd", "--config", "/tmp/double.yaml"], "hv2", timeout=90)
+    done = lab.run(["timeout", "90", "pvcd", "--config", "/tmp/double.yaml"], "hv2", timeout=120)
     assert done.code == 1, done.stderr
     assert "hv1" in done.stderr and ("another daemon" in done.stderr or "another machine" in done.stderr)
     assert cluster.node("hv1")["alive"]

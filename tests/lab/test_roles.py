@@ -9,7 +9,7 @@ import pytest
 from pvc.lab import pidfile
 from pvc.lab.cluster import Lab
 from pvc.lab.shape import Shape
-from tests.lab.cluster import RealCluster
+from tests.lab.cluster import UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def plain(labs_directory: Path) -> Iterator[RealCluster]:
     """Two nodes without flush lock and console log."""
-    lab = Lab("plain", Shape(nodes=2, vms=2), directory=labs_directory)
+    lab = Lab("plain", Shape(nodes=2, vms=2, session_timeout=UNHURRIED), directory=labs_directory)
     try:
         lab.up()
         for node in ("hv1", "hv2"):
