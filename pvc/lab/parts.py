@@ -16,7 +16,8 @@ from pvc.lab.shape import Host, Shape
 from pvc.lab.state import State
 
 READY_TIME = {"zookeeper": 30.0, "libvirtd": 60.0, "pvcd": 30.0, "mon": 60.0, "mgr": 60.0, "osd": 60.0}
-"""Seconds until a daemon must work; libvirtd's include looking QEMU over, which some machines take 10 s for."""
+"""Seconds until a daemon must work; libvirtd's include looking QEMU over, which some machines take 10 s for.
+A pvcd may have to wait for the end of its predecessor's session before that."""
 
 RunOnHost = Callable[[Sequence[str], str], Finished]
 """Runs a command on the host of that name."""
@@ -45,6 +46,8 @@ class Parts:
         self._product = product
         self._runtime = runtime
         self._run = run
+        self._log_before: dict[str, int] = {}
+        """Bytes that the log of each node's pvcd had when it was started from here."""
 
     def daemons_of(self, host: Host) -> list[Daemon]:
         """What should run on a host, those that others need first."""
@@ -68,6 +71,9 @@ class Parts:
         if pidfile.state(pidfile.recorded(record)):
             return False
         record.unlink(missing_ok=True)
+        if daemon.name == "pvcd":
+            log = self._state.log(daemon.host, daemon.name)
+            self._log_before[daemon.host.name] = log.stat().st_size if log.exists() else 0
         self._namespaces.start_daemon(daemon.host, daemon.name, daemon.command)
         return True
 
@@ -88,17 +94,30 @@ class Parts:
         wait_until(self._runtime, READY_TIME[daemon.name], missing, log=log)
 
     def wait_nodes(self, hosts: Sequence[Host]) -> None:
-        """Wait until the cluster sees the nodes alive. Raises LabError like `wait_ready`."""
-        names = [host.name for host in hosts]
+        """Wait until the cluster sees the nodes alive. Raises LabError like `wait_ready`.
+
+        What it sees may be the session of a daemon that has died; one that was started from here says itself when it
+        has taken the place of that.
+        """
 
         def missing() -> str | None:
             for host in hosts:
                 if pidfile.state(pidfile.recorded(self._state.record(host, "pvcd"))) is None:
                     raise LabError(f"pvcd of {host.name} has ended; {tail_of(self._state.log(host, 'pvcd'))}")
-            rest = self._product.missing_nodes(names)
+            unknown = [host.name for host in hosts if not self._has_registered(host)]
+            rest = unknown or self._product.missing_nodes([host.name for host in hosts])
             return f"the cluster does not see {', '.join(rest)} alive" if rest else None
 
-        wait_until(self._runtime, READY_TIME["pvcd"], missing, log=self._state.log(hosts[0], "pvcd"), pause=0.2)
+        seconds = READY_TIME["pvcd"] + self._shape.session_timeout
+        wait_until(self._runtime, seconds, missing, log=self._state.log(hosts[0], "pvcd"), pause=0.2)
+
+    def _has_registered(self, host: Host) -> bool:
+        """Whether a node's daemon has said so, if it was started from here."""
+        if (before := self._log_before.get(host.name)) is None:
+            return True
+        with self._state.log(host, "pvcd").open("rb") as log:
+            log.seek(before)
+            return f"node {host.name}: registered\n".encode() in log.read()
 
     def vm_processes(self, host: Host) -> dict[str, pidfile.Process]:
         """The QEMU processes of a node by VM name."""

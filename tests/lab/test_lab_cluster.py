@@ -37,3 +37,13 @@ def test_up_again_starts_only_the_daemon_that_died(whole_lab: Lab) -> None:
     assert whole_lab.up() == ["started pvcd on hv1"]
     assert whole_lab.vm_processes("hv1") == before
     assert whole_lab.up() == []
+
+
+def test_a_daemon_that_is_started_again_works_when_it_is_registered_not_while_its_predecessor_still_is(
+    whole_lab: Lab,
+) -> None:
+    log = whole_lab.log("hv1", "pvcd")
+    before = log.read_text().count("node hv1: registered")
+    whole_lab.kill("pvcd", "hv1")
+    whole_lab.start("pvcd", "hv1")
+    assert log.read_text().count("node hv1: registered") == before + 1
