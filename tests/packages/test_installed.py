@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -201,17 +202,22 @@ def test_the_daemon_runs_with_the_system_read_only_and_keeps_systemd_informed(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{name}")
         systemd.settimeout(PATIENCE)
+
+        def listen() -> None:
+            with suppress(TimeoutError):
+                while b"STOPPING=1" not in told:
+                    told.append(systemd.recv(64))
+
+        listener = ThreadRuntime().spawn("systemd", listen)  # all the time: what nobody fetches is soon refused
         environment = {"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": "1000000"}
         daemon = debian.start("unshare", "--mount", "sh", "-ec", LIKE_ITS_SERVICE, environment=environment)
         try:
-            while told.count(b"WATCHDOG=1") < 3 or b"READY=1" not in told:
-                told.append(systemd.recv(64))
+            until(lambda: told.count(b"WATCHDOG=1") >= 3 and b"READY=1" in told, lambda: f"systemd is told {told}")
             until(lambda: "libvirt" in debian.check("pvc", "node", "info", "hv1"), lambda: "no word of libvirt")
         finally:
             debian.check("sh", "-c", "kill -TERM $(cat /tmp/pvcd.pid)")
             code = daemon.wait(PATIENCE)
-        while b"STOPPING=1" not in told:
-            told.append(systemd.recv(64))
+        assert listener.join(PATIENCE * 2) and b"STOPPING=1" in told, told
     debian.check("rm", "/etc/pvc/pvc.yaml")
     log = (debian.packages / "output.log").read_text()
     assert code == 0, log
