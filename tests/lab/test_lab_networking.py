@@ -95,8 +95,8 @@ def test_a_vm_gets_address_mtu_names_and_a_way_by_dhcp(lab_site: Site, web: Gues
     assert f"web eth0 {address}/24 via 192.0.2.1" in lab_site.ok("vm", "log", "web")
     assert "mtu 1400" in web.ok("ip link show eth0")
     assert "192.0.2.1" in web.ok("nslookup far.example.org")
-    web.ok("ping -c 1 -W 2 far.example.org")
-    assert lab_site.upstream.run(f"echo hello | busybox nc -w 2 {address} 7").stdout == "hello\n"
+    web.ok("ping -c 1 -W 20 far.example.org")
+    assert lab_site.upstream.run(f"echo hello | busybox nc -w 20 {address} 7").stdout == "hello\n"
 
 
 def test_what_a_command_in_a_vm_says_is_whole(web: Guest) -> None:
@@ -131,13 +131,18 @@ def test_a_vm_keeps_answering_while_it_is_moved(lab_site: Site, web: Guest) -> N
 def test_a_command_in_a_vm_is_run_once_and_answered_though_the_vm_moves_meanwhile(lab_site: Site, web: Guest) -> None:
     address = web.address()
     said: list[str] = []
-    command = "echo at it > /dev/console; echo once >> /run/times; nc -l -p 9; cat /run/times"
+    listens = "grep -q ' 0*:0009 ' /proc/net/tcp*"
+    command = (
+        "echo once >> /run/times; nc -l -p 9 > /run/heard & "
+        f"until {listens}; do sleep 0.1; done; echo at it > /dev/console; wait $!; cat /run/heard /run/times"
+    )
     work = partial(web.ok, command, timeout=120)
     task = ThreadRuntime().spawn("command in a VM", lambda: said.append(work()))
     lab_site.wait("it is at it", lambda: "at it" in lab_site.ok("vm", "log", "web"))
     lab_site.ok("vm", "move", "web", other(lab_site.vm("web")["node"]))
-    assert lab_site.upstream.run(f"echo go | busybox nc -w 2 {address} 9").code == 0
-    assert task.join(60)
+    lab_site.reaches(lab_site.upstream, address)
+    assert lab_site.upstream.run(f"echo go | busybox nc -w 20 {address} 9").code == 0
+    assert task.join(120)
     assert said == ["go\nonce\n"]
 
 
@@ -148,7 +153,7 @@ def test_two_vms_on_two_nodes_reach_each_other_on_a_managed_network(lab_site: Si
         assert (one.address(), two.address()) == ("10.1.0.5", "10.1.0.6")
         lab_site.reaches(one, "10.1.0.6")
         lab_site.reaches(two, "10.1.0.5")
-        assert one.ok("echo over | nc -w 2 10.1.0.6 7") == "over\n"
+        assert one.ok("echo over | nc -w 20 10.1.0.6 7") == "over\n"
         assert "mtu 1450" in one.ok("ip link show eth0")
         with pinging(one, "10.1.0.6") as pings:
             lab_site.ok("vm", "move", "two", "hv1")
