@@ -13,6 +13,7 @@ from signal import SIGKILL
 from pvc.core.process import CommandFailed, Finished, Processes, SystemProcesses
 from pvc.core.runtime import Task
 from pvc.core.threads import ThreadRuntime
+from pvc.lab import pidfile
 from pvc.plugins.networking.gateway.netns import NamespaceRouters
 from pvc.plugins.networking.gateway.routers import Router, RouterState
 from tests.contract.namespaces import RUN, Namespaces
@@ -30,6 +31,13 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert RUNTIME.monotonic() < deadline, what
         RUNTIME.sleep(0.002)
+
+
+def process_of(pid: int) -> pidfile.Process:
+    """The process that has that number now."""
+    found = pidfile.recorded(Path(f"/proc/{pid}/stat"))
+    assert found is not None, f"process {pid} has ended"
+    return found
 
 
 class Lacking(SystemProcesses):
@@ -181,9 +189,9 @@ class Site:
 
     def kill(self, pid: int) -> None:
         """End a process without a warning, and wait until it is gone."""
+        process = process_of(pid)
         os.kill(pid, SIGKILL)
-        status = Path(f"/proc/{pid}/status")
-        until(lambda: not status.exists() or "State:\tZ" in status.read_text(), "it lives on")
+        until(lambda: pidfile.state(process) is None, "it lives on")
 
     def close(self) -> None:
         for routers in self.routers.values():

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pvc.lab import pidfile
 from pvc.plugins.networking.gateway.routers import Host, Leg, Route, Router, RouterError, Routers, RouterState, Services
 from pvc.testing.routers import FakeRouters
 from tests.contract.namespaces import RUN
-from tests.contract.routing import MTU, RUNTIME, Lacking, Site, until
+from tests.contract.routing import MTU, RUNTIME, Lacking, Site, process_of, until
 
 LAN = Leg("lan-a", "02:00:00:00:01:01", MTU, ("10.1.0.1/24", "fd00:1::1/64"))
 TRANSIT = Leg("transit", "02:00:00:00:01:02", MTU, ("fe80::1/64",), (Route("10.2.0.0/24", "fe80::2"),))
@@ -153,12 +154,12 @@ def test_nothing_is_left_of_a_router_that_is_removed(site: Site) -> None:
     routers = site.routers["m1"]
     before = names(site.spaces.ip("m1", "-brief link"))
     routers.settle(A)
-    pid = site.dnsmasq("m1", "a")
+    dnsmasq = process_of(site.dnsmasq("m1", "a"))
     routers.remove("a")
     assert names(site.spaces.ip("m1", "-brief link")) == before
     assert routers.prefix + "a" not in namespaces()
     assert not (site.directory / "m1" / "a").exists()
-    until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(), "lives")
+    until(lambda: pidfile.state(dnsmasq) is None, "it lives on")
 
 
 @pytest.mark.lab
