@@ -4,6 +4,7 @@ A socket belongs to the namespace in which it was made, so one process can speak
 """
 
 import ctypes
+import json
 import os
 import select
 import socket
@@ -16,11 +17,12 @@ from typing import TypeVar
 
 from pvc.core.process import SystemProcesses
 from pvc.core.threads import ThreadRuntime
+from pvc.lab.deadline import wait_until
 from pvc.plugins.networking.firewall.nftables import NftProgram
 from pvc.plugins.networking.firewall.wanted import Port
 
 CLONE_NEWNET = 0x40000000
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds in which what is let through has to arrive."""
 RUN = SystemProcesses()
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -102,6 +104,13 @@ class Lan:
         ip("-n", self.host, "link", "add", "br1", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
         ip("-n", self.host, "link", "set", "br1", "up")
         self.a, self.b, self.c = (self._guest(tag, number) for number in (1, 2, 3))
+        wait_until(ThreadRuntime(), PATIENCE, self._idle_ports, pause=0.01)
+
+    def _idle_ports(self) -> str | None:
+        """The bridge drops frames until the kernel has seen that a port is up, which it may take a second for."""
+        ports = json.loads(RUN.check(["bridge", "-json", "-n", self.host, "link"], timeout=30))
+        idle = [port["ifname"] for port in ports if port["state"] != "forwarding"]
+        return f"{', '.join(idle)} does not come up" if idle else None
 
     def _guest(self, tag: str, number: int) -> Guest:
         name = f"pvc-test-{tag}-{number}"
