@@ -19,7 +19,7 @@ from pvc.plugins.networking.gateway.routers import Router, RouterState
 from tests.contract.namespaces import RUN, Namespaces
 
 RUNTIME = ThreadRuntime()
-PATIENCE = 10.0
+PATIENCE = 60.0
 MTU = 1450
 BRIDGES = ("lan-a", "lan-b", "transit", "upstream")
 LEASED = '#!/bin/sh\n[ "$1" != bound ] || echo "$ip/$mask $router $dns $domain $hostname $mtu $lease"\n'

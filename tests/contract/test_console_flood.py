@@ -66,7 +66,7 @@ class Node:
 
     def __init__(self, server: ZooKeeperServer, directory: Path) -> None:
         self.directory = directory
-        settings = ZooKeeperSettings(hosts=(server.host,), root=f"/test-{RUNTIME.new_id()}", session_timeout=4.0)
+        settings = ZooKeeperSettings(hosts=(server.host,), root=f"/test-{RUNTIME.new_id()}", session_timeout=20.0)
         initialise(settings, _tree(), runtime=RUNTIME, name="test", log=LOG)
         self.sessions: dict[str, Noted] = {}
 

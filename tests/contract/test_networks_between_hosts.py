@@ -29,7 +29,7 @@ from tests.contract.namespaces import DataplaneInside, FilterInside, Hosts
 pytestmark = pytest.mark.lab
 
 MACS = {"ga": "52:54:00:00:00:0a", "gb": "52:54:00:00:00:0b"}
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Host:
@@ -190,6 +190,7 @@ def test_guests_on_a_bridged_network_are_on_the_network_behind_the_device(site: 
 
 def test_a_network_that_is_removed_leaves_no_device(site: Site) -> None:
     add(site.admin, Network("lan", NetworkKind.MANAGED))
+    site.until_up("h1", "lan")
     site.until_forwarding("h1", *flood(2, 3))
     remove(site.admin, "lan")
     site.until(lambda: not any(link.owned for link in site.hosts["h1"].door.look().links.values()))

@@ -16,7 +16,7 @@ from pvc.plugins.networking.trace.decide.case import Case, Probe, Result
 from pvc.plugins.networking.trace.decide.path import steps
 from pvc.plugins.networking.trace.evidence import Wish, gather
 from pvc.plugins.networking.trace.records import PortSeen
-from tests.contract.test_networks_between_hosts import MACS, Site, flood
+from tests.contract.test_networks_between_hosts import MACS, PATIENCE, Site, flood
 
 pytestmark = pytest.mark.lab
 
@@ -64,7 +64,7 @@ def define(site: Site, guest: str, host: str) -> None:
 
 def trace(site: Site, wish: Wish) -> tuple[Case, list[tuple[str, str]]]:
     """The case, and what is broken in it."""
-    case = gather(site.admin, site.runtime, wish)
+    case = gather(site.admin, site.runtime, wish, patience=PATIENCE)
     return case, [(step.what, step.node) for step in steps(case, Probe()) if step.result is Result.BROKEN]
 
 

@@ -17,7 +17,7 @@ from pvc.plugins.networking.firewall.acl import read_acl
 from pvc.plugins.networking.firewall.rules import Acl
 from pvc.plugins.networking.records import Gateway, Lease, Network, NetworkKind, Ports, read_networks, read_ports
 from pvc.plugins.networking.schema import SECTION
-from pvc.plugins.networking.trace.asking import ask
+from pvc.plugins.networking.trace.asking import PATIENCE, ask
 from pvc.plugins.networking.trace.decide.case import Address, Case, End, addresses_of
 from pvc.plugins.networking.trace.decide.interfaces import interfaces_of
 from pvc.plugins.networking.trace.records import Inquiry
@@ -49,7 +49,14 @@ class _Read:
     ports: Mapping[str, Mapping[str, Ports]] = field(default_factory=dict)
 
 
-def gather(coordinator: Coordinator, runtime: Runtime, wish: Wish, gateway_mac: GatewayMac | None = None) -> Case:
+def gather(
+    coordinator: Coordinator,
+    runtime: Runtime,
+    wish: Wish,
+    gateway_mac: GatewayMac | None = None,
+    *,
+    patience: float = PATIENCE,
+) -> Case:
     """Everything that is known of the way. Raises NotFound, NotTraceable, Garbage, Disconnected."""
     known = read_networks(coordinator)
     vm = find_vm(coordinator, wish.vm)
@@ -87,7 +94,7 @@ def gather(coordinator: Coordinator, runtime: Runtime, wish: Wish, gateway_mac: 
         leases=read.leases,
         acls={name: _acl(coordinator, name) for name in chosen},
         asked=frozenset(whom),
-        answers=ask(coordinator, runtime, dict.fromkeys(whom, inquiry)),
+        answers=ask(coordinator, runtime, dict.fromkeys(whom, inquiry), patience),
         address=address,
     )
 
