@@ -28,9 +28,9 @@ class RealCluster:
         """Run `pvc` on the lab's client."""
         return self.lab.run(["pvc", *words], timeout=timeout)
 
-    def ok(self, *words: str) -> str:
+    def ok(self, *words: str, timeout: float = 120.0) -> str:
         """Run `pvc`, which must succeed; what it printed."""
-        done = self.pvc(*words)
+        done = self.pvc(*words, timeout=timeout)
         assert done.code == 0, f"pvc {' '.join(words)}: {done.code}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -49,6 +49,12 @@ class RealCluster:
         """Start `pvc` beside the test; its output goes to a file."""
         output.touch()
         return SystemProcesses().start(self.lab.enter(["pvc", *words]), output=output)
+
+    def follow(self, output: Path, errors: Path, name: str) -> Running:
+        """Follow the console of a VM beside the test; notices go to a file of their own: they may cut a line."""
+        errors.touch()
+        command = ["sh", "-c", 'exec "$@" 2>"$0"', str(errors), "pvc", "vm", "log", "-f", name]
+        return SystemProcesses().start(self.lab.enter(command), output=output)
 
     def node(self, name: str) -> dict[str, Any]:
         record: dict[str, Any] = self.ask("node", "info", name)
@@ -107,7 +113,7 @@ class RealCluster:
         """Bring the cluster back to where the tests begin: nodes ready, VMs at home."""
         for row in self.ask("node", "list"):
             if row["state"] != "ready":
-                self.ok("node", "unflush", row["name"], "--wait", "--timeout", "100")
+                self.ok("node", "unflush", row["name"], "--wait", "--timeout", "280", timeout=300)
         homes = self.lab.shape.placement()
         for row in self.ask("vm", "list"):
             if row["name"] in names and (row["node"] != homes[row["name"]] or row["home"]):

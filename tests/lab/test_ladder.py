@@ -35,7 +35,7 @@ def cluster(labs_directory: Path) -> Iterator[RealCluster]:
 
 def test_a_vm_that_does_not_converge_stays_unless_post_copy_is_allowed(cluster: RealCluster, tmp_path: Path) -> None:
     output = tmp_path / "console"
-    console = cluster.begin(output, "vm", "log", "-f", "vm1")
+    console = cluster.follow(output, tmp_path / "notices", "vm1")
     try:
         cluster.wait("the console speaks", lambda: len(_numbers(output)) > 5)
         cluster.ok("vm", "set", "vm1", f"{SETTINGS}.bandwidth=50", f"{SETTINGS}.deadline_per_gib=10")
