@@ -20,6 +20,8 @@ def main() -> int:
     script: list[list[str]] = json.loads(sys.argv[1])
     pid, terminal = pty.fork()
     if pid == 0:
+        for number in (signal.SIGINT, signal.SIGHUP):  # what runs in the background may have them ignored
+            signal.signal(number, signal.SIG_DFL)
         os.execvp(sys.argv[2], sys.argv[2:])
     signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGHUP))
     signal.alarm(PATIENCE)
