@@ -34,7 +34,7 @@ pytestmark = [
 
 MACS = {"ga": "52:54:00:00:00:0a", "gb": "52:54:00:00:00:0b"}
 LAN = Network("lan", NetworkKind.MANAGED, vni=100)
-PATIENCE = 20.0
+PATIENCE = 60.0
 ECHO = bytes.fromhex("0800f7ff00000000")
 """An ICMP echo request without content, and with the checksum of that (RFC 792)."""
 ECHO_REPLY = 0
@@ -303,6 +303,8 @@ def test_a_host_that_is_cut_off_is_noticed_by_bfd(site: Site, capsys: pytest.Cap
     until(lambda: '"status":"up"' in one.ask("show bfd peers json", "bfdd").replace(" ", ""))
     site.lan.spaces.ip("lan", "link set p2 down")
     noticed = until(lambda: not one.entries(), one.entries)
+    told = json.loads(one.ask("show bgp neighbors 10.99.0.2 json", "bgpd"))["10.99.0.2"]
+    assert told["lastNotificationReason"] == "Cease/BFD Down", "BGP by itself would have noticed, too, in time"
     with capsys.disabled():
         print(f"\ncut off, noticed after {noticed:.0f} ms")
 

@@ -134,7 +134,10 @@ class Careless(Quick):
 
 
 def test_pings_would_tell_if_rules_were_taken_away_before_the_next_come(lan: Lan, tmp_path: Path) -> None:
-    with nft_library(lan.host) as library, pinging(lan, tmp_path) as pinger:
-        kernel = Careless(library)
-        replace_again_and_again(kernel, kinds(lan), 300)
-        assert pinger.counted()[1] > 0
+    with nft_library(lan.host) as library:
+        kernel, wanted = Careless(library), kinds(lan)
+        replace_again_and_again(kernel, wanted, 1)
+        assert not lan.pings(lan.a, lan.b)
+        with pinging(lan, tmp_path) as pinger:
+            replace_again_and_again(kernel, wanted, 300)
+            assert pinger.counted()[1] > 0
