@@ -22,7 +22,7 @@ from pvc.core.zookeeper import connect, initialise
 from pvc.plugins.consolelog import keys
 from pvc.plugins.consolelog.plugin import ConsoleLogPlugin
 from pvc.plugins.consolelog.ring import Header
-from pvc.testing.zookeeper import ZooKeeperServer
+from pvc.testing.zookeeper import TICK, ZooKeeperServer
 
 pytestmark = pytest.mark.zookeeper
 
@@ -30,6 +30,8 @@ LOG = logging.getLogger("test.flood")
 RUNTIME = ThreadRuntime()
 PATIENCE = 60.0
 NODE = "hv1"
+LONGEST = 20 * TICK
+"""The longest session that the server gives: what else the machine does is not to interrupt it."""
 CHATTY = 100
 COMMITS = 200
 """What the liveness session has to get done while the flood goes on."""
@@ -66,7 +68,7 @@ class Node:
 
     def __init__(self, server: ZooKeeperServer, directory: Path) -> None:
         self.directory = directory
-        settings = ZooKeeperSettings(hosts=(server.host,), root=f"/test-{RUNTIME.new_id()}", session_timeout=20.0)
+        settings = ZooKeeperSettings(hosts=(server.host,), root=f"/test-{RUNTIME.new_id()}", session_timeout=LONGEST)
         initialise(settings, _tree(), runtime=RUNTIME, name="test", log=LOG)
         self.sessions: dict[str, Noted] = {}
 

@@ -15,7 +15,7 @@ from pvc.lab.cluster import Lab, missing_tools
 from pvc.lab.deadline import wait_until
 from pvc.lab.shape import Shape
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from pvc.core.process import Running, SystemProcesses
+from pvc.core.threads import ThreadRuntime
 from pvc.lab.cluster import Lab
+from pvc.lab.deadline import wait_until
 from pvc.lab.shape import Shape
-from tests.lab.cluster import UNHURRIED, RealCluster
+from tests.lab.cluster import DEADLINE, UNHURRIED, RealCluster
 
 pytestmark = pytest.mark.lab
 
@@ -55,6 +57,8 @@ def keep_logs_with_virtlogd(lab: Lab, node: str, output: Path) -> Running:
     daemon = SystemProcesses().start(
         lab.enter(["virtlogd", "--pid-file", "/run/libvirt/virtlogd.pid"], node), output=output
     )
+    listens = ["test", "-S", "/run/libvirt/virtlogd-sock"]
+    wait_until(ThreadRuntime(), DEADLINE, lambda: "no virtlogd" if lab.run(listens, node).code else None)
     lab.kill("libvirtd", node, signal.SIGTERM)
     lab.start("libvirtd", node)
     return daemon

@@ -159,4 +159,4 @@ def run_recorder(labs_directory: Path, disk: Path, output: Path, *, until: int) 
 
 
 def wait_for(output: Path, line: str) -> None:
-    wait_until(ThreadRuntime(), 20, lambda: None if line in output.read_text() else f"no {line!r}")
+    wait_until(ThreadRuntime(), 60, lambda: None if line in output.read_text() else f"no {line!r}")

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,4 +89,8 @@ def _with_roles(cluster: RealCluster, node: str, text: str) -> None:
 def _open_files(cluster: RealCluster, node: str) -> str:
     process = pidfile.recorded(cluster.lab.state.record(cluster.lab.shape.host(node), "pvcd"))
     assert process is not None
-    return " ".join(str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir())
+    found = []
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found.append(str(link.readlink()))
+    return " ".join(found)

@@ -57,7 +57,7 @@ def test_a_client_that_is_killed_is_resumed_and_flushes_nothing_twice(cluster: R
     cluster.wait("it drives", lambda: "hv1 (1 of 2): flush" in output.read_text())
     driver = re.search(r"driven by \S+ process (\d+)", cluster.refused("cluster", "roll", "--run", "true"))
     assert driver is not None
-    cluster.wait("hv2 is to settle", lambda: "hv2 (2 of 2): wait until" in output.read_text())
+    cluster.wait("hv2 is to settle", lambda: "hv2 (2 of 2): wait until" in output.read_text(), 180)
     assert cluster.lab.run(["kill", "-KILL", driver[1]]).code == 0
     assert roll.wait(10)
     assert cluster.ask("status")["roll"].startswith("hv2 (2 of 2): still flushed")
