@@ -247,7 +247,9 @@ def test_a_guest_that_powers_itself_off_stays_off(cluster: RealCluster) -> None:
 
 
 def test_a_vm_whose_qemu_dies_is_started_again(cluster: RealCluster) -> None:
+    before = cluster.lab.vm_processes("hv2")["vm2"]
     cluster.lab.kill("qemu", "vm2")
+    cluster.wait("it is dead", lambda: cluster.lab.vm_processes("hv2").get("vm2") != before)
     cluster.wait("it runs again", lambda: cluster.all_once(["vm2"]))
 
 
