@@ -111,6 +111,7 @@ def test_a_flush_moves_the_gateway_before_the_vms_and_an_unflush_brings_it_back(
     holder = gateway(town, "lan")
     assert holder is not None
     watcher = next(guests[vm] for vm, node in (("a", "hv1"), ("b", "hv2")) if node != holder)
+    town.reaches(watcher, "10.1.0.1")
     with pinging(watcher, "10.1.0.1", every=0.01) as pings:
         town.ok("node", "flush", holder, "--wait")
     print(f"the gateway is moved by a flush: {pings}")
@@ -126,6 +127,7 @@ def test_a_gateway_whose_daemon_restarts_is_not_noticed(town: Site, guests: dict
     holder = gateway(town, "lan")
     assert holder is not None
     watcher = guests["a" if holder != "hv1" else "b"]
+    town.reaches(watcher, "10.1.0.1")
     with pinging(watcher, "10.1.0.1", every=0.01) as pings:
         town.lab.kill("pvcd", holder, signal.SIGTERM)
         town.lab.start("pvcd", holder)
