@@ -5,6 +5,8 @@ Advances only by `accept`: what was looked at and not accepted is found again, t
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from pvc.plugins.consolelog.decide.bounds import Limits, texts
 from pvc.plugins.consolelog.decide.tail import FINGER, Begin, Cut, Drained, Read, Resume, checksum, look, successor
 from pvc.plugins.consolelog.files import LogFile, LogFiles
@@ -41,6 +43,8 @@ class Tail:
         self._gaps: list[Content] = []
         self._over = False
         self._distrusted = False
+        self._todo: tuple[Resume, bool] | None = None
+        """A place that could not be taken yet, and whether the VM was gone already."""
 
     def hold(self) -> None:
         """Open the file if it is there already, so that it can still be read should it be rotated before `begin`.
@@ -51,16 +55,18 @@ class Tail:
             self._open()
 
     def begin(self, how: Begin | Resume, *, ending: bool = False) -> None:
-        """Take the place to start from. Raises Unfollowable.
+        """Take the place to start from. Raises Unfollowable: then `look` takes it before anything else.
 
         `ending`: the VM is gone already; if the recorded file cannot be found there is nothing to read.
         """
         if isinstance(how, Begin):
             self._lose(how.lost, ending)
             return
+        self._todo = (how, ending)
         mark = how.mark
         path = next((path for path, inode in self._files.rotated(self.path) if inode == mark.inode), None)
         file = None if path is None else self._files.open(path)
+        self._todo = None
         if file is None or file.inode != mark.inode:
             if file is not None:
                 file.close()
@@ -80,6 +86,9 @@ class Tail:
 
         `ending`: the VM is gone; a file begun anew belongs to its next run and is left alone.
         """
+        if self._todo is not None and not self._over:
+            how, ended = self._todo
+            self.begin(how, ending=ended)
         for _ in range(MOST_FILES):
             if self._over or (self._file is None and not self._open()):
                 break
@@ -103,6 +112,8 @@ class Tail:
     @property
     def mark(self) -> FileMark | None:
         """How far the file is read; None: there is no file yet."""
+        if self._todo is not None:
+            return replace(self._todo[0].mark, run=self._run)
         return self._mark_at(self._position, self._checksum)
 
     def accept(self, piece: Piece) -> None:

@@ -1,7 +1,11 @@
 """The service, step by step."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+import pytest
+from msgspec.structs import replace
 
 from pvc.core import keys as core_keys
 from pvc.core.coordination import Create, Delete, Znode
@@ -10,7 +14,8 @@ from pvc.plugins.consolelog import keys
 from pvc.plugins.consolelog.decide.bounds import Limits
 from pvc.plugins.consolelog.decide.follow import Start
 from pvc.plugins.consolelog.decide.handover import PATIENCE
-from pvc.plugins.consolelog.files import LogFile
+from pvc.plugins.consolelog.decide.tail import Resume
+from pvc.plugins.consolelog.files import LogFile, Unfollowable
 from pvc.plugins.consolelog.reader import read_page
 from pvc.plugins.consolelog.ring import Chunk, Content, Event, Gap, Loss, Marker, Text, cost, decode_block
 from pvc.plugins.consolelog.schema import Settings
@@ -321,6 +326,44 @@ def test_a_file_that_cannot_be_followed_is_tried_seldom_however_often_it_is_writ
     del node.disk.unfollowable[PATH]
     cluster.steps(PATIENCE + 0.1)
     assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:5000]]
+
+
+def test_a_file_that_cannot_be_opened_when_a_daemon_takes_it_up_again_is_not_published_twice() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["hv1"]
+    cluster.start("hv1")
+    cluster.print(100)
+    cluster.steps(0.2)
+    node.die()
+    cluster.print(50)
+    node.disk.unfollowable[PATH] = "cannot be opened: too many open files"
+    node.start()
+    cluster.steps(0.2)
+    del node.disk.unfollowable[PATH]
+    cluster.steps(SLOW_LOOK + 1.0, 0.5)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:150]]
+
+
+def test_a_place_that_cannot_be_taken_at_once_is_taken_by_a_later_look_and_recorded_all_the_while() -> None:
+    disk = FakeDisk()
+    disk.write(PATH, STREAM[:100])
+    files = disk.files(Cluster().runtime.signal())
+    first = Tail(files, PATH, "1", Limits(1000, 16384))
+    piece = first.look(1000, ending=False)
+    assert piece is not None and piece.mark is not None
+    disk.write(PATH, STREAM[100:150])
+    tail = Tail(files, PATH, "2", Limits(1000, 16384))
+    tail.hold()
+    disk.unfollowable[PATH] = "cannot be opened: too many open files"
+    for attempt in (partial(tail.begin, Resume(piece.mark)), partial(tail.look, 1000, ending=False)):
+        with pytest.raises(Unfollowable):
+            attempt()
+        assert tail.mark == replace(piece.mark, run="2")
+    del disk.unfollowable[PATH]
+    rest = tail.look(1000, ending=False)
+    assert rest is not None and rest.contents == (Text(STREAM[100:150]),)
+    tail.close()
+    assert disk.opened() == 1  # that of the first
 
 
 def test_a_vm_without_log_file_is_reported_and_left_alone() -> None:
