@@ -12,6 +12,8 @@ class _Inode:
     number: int
     data: bytearray = field(default_factory=bytearray)
     opened: int = 0
+    unreadable: str = ""
+    """Why it cannot be read."""
 
 
 class FakeLogFile:
@@ -32,6 +34,8 @@ class FakeLogFile:
 
     def read(self, position: int, count: int) -> bytes:
         self._demand_open()
+        if self._inode.unreadable:
+            raise Unfollowable(self._inode.unreadable)
         return bytes(self._inode.data[position : position + count])
 
     def close(self) -> None:
@@ -88,6 +92,10 @@ class FakeDisk:
             if old in self._paths:
                 self._paths[new] = self._paths.pop(old)
         self._tell(path)
+
+    def fail(self, path: str, why: str) -> None:
+        """Let the disk fail under the file, for whoever has it open; an empty `why` mends it."""
+        self._paths[path].unreadable = why
 
     def content(self, path: str) -> bytes:
         """What is in the file."""

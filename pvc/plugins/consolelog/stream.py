@@ -367,7 +367,12 @@ class Stream:
         except Unfollowable as error:
             self._report(str(error))
             stay.due = now + PATIENCE  # however often it is written to
-            return None
+            if stay.ended is None:
+                return None
+            if now < stay.ended_at + PATIENCE:
+                stay.settled_at = now + SETTLE
+                return None
+            piece = stay.tail.give_up()
         return piece
 
     def _write(self, stay: _Stay, contents: list[Content], piece: Piece | None) -> None:

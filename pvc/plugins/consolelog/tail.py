@@ -107,7 +107,12 @@ class Tail:
                 self._begin_anew(ending)
             elif named == self._file.inode or not self._go_on(self._file, named is not None, ending):
                 break
-        return Piece(tuple(self._gaps), len(self._gaps), self.mark, 0) if self._gaps else None
+        return self._told()
+
+    def give_up(self) -> Piece | None:
+        """What there is to say instead of the rest, which is read no more."""
+        self._lose(True, True)
+        return self._told()
 
     @property
     def mark(self) -> FileMark | None:
@@ -155,6 +160,9 @@ class Tail:
     def _recognises(self, file: LogFile) -> bool:
         known = min(FINGER, self._position)
         return checksum(file.read(self._position - known, known)) == self._checksum
+
+    def _told(self) -> Piece | None:
+        return Piece(tuple(self._gaps), len(self._gaps), self.mark, 0) if self._gaps else None
 
     def _lose(self, lost: bool, ending: bool) -> None:
         if lost:

@@ -494,6 +494,53 @@ def test_what_reaches_the_file_a_moment_after_the_end_is_published() -> None:
     assert told(cluster) == [Marker(Event.STARTED, "hv1"), b"late", Marker(Event.STOPPED, "hv1")]
 
 
+def test_the_end_of_a_run_that_cannot_be_read_at_once_is_read_as_soon_as_it_can() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["hv1"]
+    cluster.start("hv1")
+    cluster.steps(0.2)
+    node.disk.fail(PATH, "the disk fails")
+    cluster.print(100)
+    cluster.stop()
+    cluster.steps(PATIENCE - 1.0)
+    node.disk.fail(PATH, "")
+    cluster.steps(1.0)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:100], Marker(Event.STOPPED, "hv1")]
+
+
+def test_the_end_of_a_run_that_cannot_be_read_is_given_up_after_a_while_and_told_as_lost() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["hv1"]
+    cluster.start("hv1")
+    cluster.print(100)
+    cluster.steps(0.2)
+    node.disk.fail(PATH, "the disk fails")
+    cluster.print(100)
+    cluster.stop()
+    cluster.steps(PATIENCE + 1.0)
+    lost = Gap(None, Loss.FILE)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:100], lost, Marker(Event.STOPPED, "hv1")]
+    assert node.warnings == [f"console log of VM {UUID}: the disk fails"]
+    assert node.service is not None and not node.service.busy
+
+
+def test_a_run_whose_file_could_never_be_opened_ends_with_word_of_the_loss() -> None:
+    cluster = Cluster()
+    node = cluster.nodes["hv1"]
+    cluster.start("hv1")
+    cluster.print(100)
+    cluster.steps(0.2)
+    node.die()
+    node.disk.unfollowable[PATH] = "cannot be opened: too many open files"
+    node.start()
+    cluster.print(100)
+    cluster.steps(0.2)
+    cluster.stop()
+    cluster.steps(PATIENCE + 1.0)
+    lost = Gap(None, Loss.FILE)
+    assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:100], lost, Marker(Event.STOPPED, "hv1")]
+
+
 def test_a_daemon_that_dies_before_the_first_byte_leaves_word_of_its_file() -> None:
     cluster = Cluster()
     cluster.start("hv1")
