@@ -2,9 +2,10 @@
 
 import os
 import select
+import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -171,17 +172,19 @@ class SystemProcesses:
     def pipe_to(self, command: Sequence[str], pieces: Iterable[bytes]) -> int:
         """Give a program that shares this terminal the pieces to read; its exit code once the person has left it.
 
-        Raises CommandFailed if it cannot be started.
+        Call it on the main thread: Ctrl-C is the program's alone meanwhile. Raises CommandFailed if it cannot be
+        started.
         """
-        try:
-            popen = subprocess.Popen(list(command), stdin=subprocess.PIPE)
-        except OSError as error:
-            raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
-        assert popen.stdin is not None
-        with suppress(BrokenPipeError), popen.stdin as pipe:  # left before reading everything
-            for piece in pieces:
-                pipe.write(piece)
-        return _wait_for_person(popen)
+        with _without_ctrl_c():
+            try:
+                popen = subprocess.Popen(list(command), stdin=subprocess.PIPE)
+            except OSError as error:
+                raise CommandFailed(f"cannot start {command[0]}: {error.strerror}; is it installed?") from error
+            assert popen.stdin is not None
+            with suppress(BrokenPipeError), popen.stdin as pipe:  # left before reading everything
+                for piece in pieces:
+                    pipe.write(piece)
+            return popen.wait()
 
     def attach(self, command: Sequence[str]) -> int:
         """Give this terminal to a program until it ends; its exit code.
@@ -201,6 +204,16 @@ def _wait_for_person(popen: "subprocess.Popen[bytes]") -> int:
             return popen.wait()
         except KeyboardInterrupt:  # Ctrl-C means something to the program in front, and it has had it too
             continue
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Ctrl-C does nothing to this process. By a handler: programs started meanwhile do not inherit that."""
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str] | None:

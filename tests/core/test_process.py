@@ -68,3 +68,21 @@ def test_a_program_that_is_attended_shares_the_terminal_and_tells_its_code(capfd
     assert processes.attend(["sh", "-c", "kill -TERM $$"]) == -signal.SIGTERM
     with pytest.raises(CommandFailed, match="cannot start no-such-program"):
         processes.attend(["no-such-program"])
+
+
+def test_ctrl_c_goes_to_the_program_that_is_given_something_to_read_and_that_gets_all_of_it(tmp_path: Path) -> None:
+    handler, counted = signal.getsignal(signal.SIGINT), tmp_path / "counted"
+    # It reads one byte of far more than a pipe holds, and only then, with the pipe full, has Ctrl-C pressed here.
+    script = f"dd bs=1 count=1 status=none >/dev/null; kill -INT $PPID; wc -c >{counted}; exit 3"
+    try:
+        code = processes.pipe_to(["sh", "-c", script], [bytes(1 << 21), bytes(1 << 21)])
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C has ended the writing")
+    assert (code, int(counted.read_text())) == (3, (1 << 22) - 1)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_program_that_is_left_before_it_has_read_everything_tells_its_code() -> None:
+    assert processes.pipe_to(["sh", "-c", "exit 3"], [bytes(1 << 21), bytes(1 << 21)]) == 3
+    with pytest.raises(CommandFailed, match="cannot start no-such-program"):
+        processes.pipe_to(["no-such-program"], [])
