@@ -38,7 +38,11 @@ DEADLINE = 86400.0
 Wait = Annotated[bool, typer.Option("--wait", help="Follow it to its end; the exit code tells how it ended.")]
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0, metavar="SECONDS", help="With --wait: how long to follow it; it goes on after that."),
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait for the end of the opposite one and, with --wait, of this; both go on after that.",
+    ),
 ]
 WatchTimeout = Annotated[
     float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to follow it; it goes on after.")
@@ -192,25 +196,26 @@ def _carry_out(
     if dry_run or check:
         show = show_plan if dry_run else show_check
         raise typer.Exit(show(cli, wanted, as_json=form is not WaitFormat.TEXT or cli.format is Format.JSON))
-    operation = _ask(cli, wanted)
+    begun = cli.runtime.monotonic()
+    operation = _ask(cli, wanted, timeout)
     if wait:
-        _follow(cli, operation, timeout, form)
+        _follow(cli, operation, timeout, form, waited=cli.runtime.monotonic() - begun)
         return
     name = operation.node
     cli.say(f"the {operation.kind.value} of {name} is asked for; follow it with `pvc node watch {name}`")
 
 
-def _ask(cli: Application, wanted: Operation) -> Operation:
-    """Ask for the operation; the opposite one is cancelled first and waited for."""
+def _ask(cli: Application, wanted: Operation, timeout: float | None) -> Operation:
+    """Ask for the operation; the opposite one is cancelled first and waited for, at most `timeout` seconds."""
     coordinator, name = cli.connect(), wanted.node
+    begun = cli.runtime.monotonic()
     while True:
         try:
             asked = request(coordinator, wanted)
         except OppositeRunning as opposite:
             cli.note(f"{name} has a running {opposite.operation.kind.value}: it is cancelled first")
             if cancel(coordinator, name, Cancel.AFTER_CURRENT, cli.user) is not None:
-                for _view in watch(coordinator, cli.runtime, opposite.operation, None):
-                    continue
+                _await_opposite(cli, opposite.operation, timeout, cli.runtime.monotonic() - begun)
             continue
         if asked.attached:
             since = "is running" if asked.operation.began else "is waiting its turn"
@@ -220,18 +225,43 @@ def _ask(cli: Application, wanted: Operation) -> Operation:
         return asked.operation
 
 
+def _await_opposite(cli: Application, operation: Operation, timeout: float | None, waited: float) -> None:
+    """Wait for the end of an operation that was cancelled; `waited`: seconds of `timeout` that are over already."""
+    name, what, silent = operation.node, operation.kind.value, False
+    try:
+        for view in watch(cli.connect(), cli.runtime, operation, _rest(timeout, waited)):
+            if not view.daemon_alive and not silent:
+                cli.note(f"the daemon of {name} does not answer; the {what} ends when it is back")
+            silent = not view.daemon_alive
+    except TimedOut:
+        cli.fail(
+            f"the {what} of {name} was asked to end and has not after {timeout:g} s, so nothing else was asked for; "
+            f"`pvc node watch {name}` follows it",
+            TIMED_OUT,
+        )
+
+
+def _rest(timeout: float | None, waited: float) -> float | None:
+    return None if timeout is None else max(0.0, timeout - waited)
+
+
 def _differs(running: Operation, wanted: Operation) -> bool:
     """Whether the operation that goes on does something else than what was asked for."""
     mine = (wanted.skip, wanted.only, wanted.make_room, wanted.parallel or running.parallel)
     return mine != (running.skip, running.only, running.make_room, running.parallel)
 
 
-def _follow(cli: Application, operation: Operation, timeout: float | None, form: WaitFormat) -> None:
-    """Show the operation to its end and exit with the code that tells how it ended."""
+def _follow(
+    cli: Application, operation: Operation, timeout: float | None, form: WaitFormat, *, waited: float = 0.0
+) -> None:
+    """Show the operation to its end and exit with the code that tells how it ended.
+
+    `waited`: seconds of `timeout` that are over already.
+    """
     what = f"the {operation.kind.value} of {operation.node}"
     again = f"it goes on; `pvc node watch {operation.node}` follows it, `pvc node cancel {operation.node}` ends it"
     try:
-        phase = show_to_end(cli, operation, timeout, form).phase
+        phase = show_to_end(cli, operation, _rest(timeout, waited), form).phase
     except TimedOut:
         cli.fail(f"{what} has not ended after {timeout:g} s; {again}", TIMED_OUT)
     except KeyboardInterrupt:

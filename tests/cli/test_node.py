@@ -7,6 +7,7 @@ import yaml
 from pvc.cli.exits import CANCELLED, INCOMPLETE, OPERATION_FAILED, TIMED_OUT
 from pvc.core import keys
 from pvc.core.coordination import Put
+from pvc.core.model import OperationKind
 from tests.cli.conftest import Keyboard
 
 
@@ -91,6 +92,30 @@ def test_the_opposite_request_cancels_the_running_operation_first(keyboard: Keyb
     assert keyboard.cluster.node("hv1").state.value == "ready"
     keyboard.cluster.settle()
     assert keyboard.cluster.where()["vm1"] == keyboard.cluster.where()["vm4"] == "hv1"
+
+
+def test_the_wait_for_the_opposite_operation_ends_when_its_time_is_over(keyboard: Keyboard) -> None:
+    keyboard.type("node", "flush", "hv1")
+    keyboard.cluster.run(0.5)
+    keyboard.cluster.kill_daemon("hv1")
+    keyboard.cluster.run(20.0)
+    before = keyboard.cluster.world.time
+    said = keyboard.type("node", "unflush", "hv1", "--timeout", "1")
+    assert said.code == TIMED_OUT
+    assert keyboard.cluster.world.time - before < 2.0
+    assert "the daemon of hv1 does not answer; the flush ends when it is back" in said.err
+    assert "the flush of hv1 was asked to end and has not after 1 s, so nothing else was asked for" in said.err
+    keyboard.cluster.start_daemon("hv1")
+    assert keyboard.type("node", "watch", "hv1").code == CANCELLED
+    assert keyboard.cluster.operation("hv1").kind is OperationKind.FLUSH
+
+
+def test_the_time_for_the_opposite_operation_and_for_its_own_is_one(keyboard: Keyboard) -> None:
+    keyboard.type("node", "flush", "hv1")
+    keyboard.cluster.run(0.5)
+    said = keyboard.type("node", "unflush", "hv1", "--wait", "--timeout", "1.4")  # more than either takes
+    assert said.code == TIMED_OUT
+    assert "the unflush of hv1 has not ended after 1.4 s" in said.err
 
 
 def test_json_lines_are_whole_operations(keyboard: Keyboard) -> None:
