@@ -13,7 +13,8 @@ from pvc.cli.exits import DETACHED, OF_PHASE, TIMED_OUT, USAGE
 from pvc.cli.foretelling import show_check, show_plan
 from pvc.cli.liveview import LiveRows
 from pvc.cli.output import Format
-from pvc.cli.watching import Display, JsonLines, JsonRecord, PlainLines, TimedOut, watch
+from pvc.cli.watching import Display, JsonLines, JsonRecord, Overdue, PlainLines, TimedOut, watch
+from pvc.core.commands import when
 from pvc.core.decide.pace import moves_at_a_time, seconds_left
 from pvc.core.history import read_history
 from pvc.core.lookup import find_node, find_vm
@@ -233,9 +234,10 @@ def _await_opposite(cli: Application, operation: Operation, timeout: float | Non
             if not view.daemon_alive and not silent:
                 cli.note(f"the daemon of {name} does not answer; the {what} ends when it is back")
             silent = not view.daemon_alive
-    except TimedOut:
+    except TimedOut as end:
+        after = "" if isinstance(end, Overdue) else f" after {timeout:g} s"
         cli.fail(
-            f"the {what} of {name} was asked to end and has not after {timeout:g} s, so nothing else was asked for; "
+            f"the {what} of {name} was asked to end and has not{after}, so nothing else was asked for; "
             f"`pvc node watch {name}` follows it",
             TIMED_OUT,
         )
@@ -262,6 +264,10 @@ def _follow(
     again = f"it goes on; `pvc node watch {operation.node}` follows it, `pvc node cancel {operation.node}` ends it"
     try:
         phase = show_to_end(cli, operation, _rest(timeout, waited), form).phase
+    except Overdue:
+        by = when(operation.deadline or 0.0)
+        silent = f"but the daemon of {operation.node} does not answer"
+        cli.fail(f"{what} should have ended by {by}, {silent}; {again}", TIMED_OUT)
     except TimedOut:
         cli.fail(f"{what} has not ended after {timeout:g} s; {again}", TIMED_OUT)
     except KeyboardInterrupt:
@@ -271,7 +277,7 @@ def _follow(
 
 
 def show_to_end(cli: Application, operation: Operation, timeout: float | None, form: WaitFormat) -> Operation:
-    """Show the operation until it has ended; the operation as it ended. Raises TimedOut after `timeout` seconds."""
+    """Show the operation until it has ended; the operation as it ended. Raises TimedOut, RecordGone as `watch` does."""
     live = _live_rows(cli) if form is WaitFormat.TEXT and sys.stdout.isatty() else None
     with live or nullcontext():
         display = live or _display(form)

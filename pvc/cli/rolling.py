@@ -15,7 +15,7 @@ from pvc.cli.application import Application
 from pvc.cli.exits import FAILED, OF_PHASE, OPERATION_FAILED, TIMED_OUT
 from pvc.cli.operation import WaitFormat, show_to_end
 from pvc.cli.recovery import feel, others_out, see, wait_until_well
-from pvc.cli.watching import TimedOut
+from pvc.cli.watching import OVERDUE, TimedOut
 from pvc.core.commands import when
 from pvc.core.coordination import Conflict
 from pvc.core.decide.roll import Ask, Doubt, Finished, Follow, Mark, Recover, RunCommand, Stop, next_step
@@ -26,9 +26,6 @@ from pvc.core.requests import read_operation, request_ops
 from pvc.core.rolls import HeldRoll, RollNode, RollState, patiently
 
 T = TypeVar("T")
-
-OVERDUE = 300.0
-"""Seconds after its deadline in which an operation may still end before it is given up: its daemon may be dead."""
 
 SHELL = ("/bin/sh", "-c")
 

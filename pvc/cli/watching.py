@@ -6,6 +6,7 @@ Judged by the operation's own record and nothing else: other nodes' flushes do n
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +14,8 @@ import msgspec
 from pvc.core import keys
 from pvc.core.commands import when
 from pvc.core.coordination import Coordinator, Disconnected
+from pvc.core.errors import PvcError
+from pvc.core.history import read_history
 from pvc.core.mirror import Mirror
 from pvc.core.model import FINAL, Operation, Outcome, OutcomeState, Phase
 from pvc.core.records import decode
@@ -20,6 +23,8 @@ from pvc.core.runtime import Runtime
 
 LOOK_AFRESH = 30.0
 """Seconds between looks when nothing changes."""
+OVERDUE = 300.0
+"""Seconds after its deadline in which an operation may still end before it is given up: its daemon may be dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,49 +42,62 @@ class TimedOut(Exception):
     """The operation goes on, but the watcher's time is over."""
 
 
+class Overdue(TimedOut):
+    """The operation should have ended by itself, and the daemon that would end it does not answer."""
+
+
+class RecordGone(PvcError):
+    """Nothing says any more how the operation ended."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(
+            f"the record of the {operation.kind.value} of {operation.node} is gone, so how it ended is not known; "
+            "see `pvc node list` and `pvc node history`"
+        )
+
+
 def watch(coordinator: Coordinator, runtime: Runtime, operation: Operation, timeout: float | None) -> Iterator[View]:
-    """Views of the operation, whenever it changes, until it has ended. Raises TimedOut after `timeout` seconds."""
+    """Views of the operation, whenever it changes, until it has ended.
+
+    Raises TimedOut after `timeout` seconds, Overdue, RecordGone.
+    """
     wake = runtime.signal()
     mirror = Mirror(coordinator, runtime, wake)
-    deadline = None if timeout is None else runtime.monotonic() + timeout
+    begun = runtime.monotonic()
+    deadline = inf if timeout is None else begun + timeout
+    given_up = inf if operation.deadline is None else begun + max(0.0, operation.deadline - runtime.now()) + OVERDUE
     last: View | None = None
     while True:
-        view = _look(mirror, operation, last)
+        view = _look(coordinator, mirror, operation, last)
         if view != last:
             yield view
             last = view
             operation = view.operation
         if operation.phase in FINAL:
             return
-        left = LOOK_AFRESH if deadline is None else min(LOOK_AFRESH, deadline - runtime.monotonic())
-        if left <= 0:
+        now = runtime.monotonic()
+        if now >= deadline:
             raise TimedOut
-        if not wake.wait(left):
+        if now >= given_up and view.connected and not view.daemon_alive:
+            raise Overdue
+        if not wake.wait(min(LOOK_AFRESH, deadline - now)):
             mirror.forget()
 
 
-def _look(mirror: Mirror, operation: Operation, last: View | None) -> View:
+def _look(coordinator: Coordinator, mirror: Mirror, operation: Operation, last: View | None) -> View:
     path = keys.node_operation(operation.node)
     try:
         znode = mirror.get(path)
         alive = mirror.get(keys.node_session(operation.node)) is not None
-        current = decode(Operation, znode.data, path) if znode is not None else operation
-        if current.id != operation.id:  # ended, and another was asked for since: its own end is in the history
-            return View(_from_history(mirror, operation), alive)
+        current = None if znode is None else decode(Operation, znode.data, path)
+        if current is None or current.id != operation.id:  # ended, and its own end is in the history
+            ended, _ = read_history(coordinator, 1, lambda each: each.id == operation.id)
+            if not ended:
+                raise RecordGone(operation)
+            return View(ended[0], alive)
         return View(current, alive, _progress(mirror, current))
     except Disconnected:
         return View(operation, last.daemon_alive if last else True, connected=False)
-
-
-def _from_history(mirror: Mirror, operation: Operation) -> Operation:
-    for name in reversed(mirror.children(keys.HISTORY) or ()):
-        path = f"{keys.HISTORY}/{name}"
-        znode = mirror.get(path)
-        if znode is not None:
-            found = decode(Operation, znode.data, path)
-            if found.id == operation.id:
-                return found
-    return operation
 
 
 def _progress(mirror: Mirror, operation: Operation) -> dict[str, Mapping[str, Any]]:

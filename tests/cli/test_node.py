@@ -1,13 +1,17 @@
 """`pvc node` on a simulated cluster: what is said, and the exit codes that scripts rely on."""
 
 import json
+from dataclasses import replace
 
+import pytest
 import yaml
 
 from pvc.cli.exits import CANCELLED, INCOMPLETE, OPERATION_FAILED, TIMED_OUT
+from pvc.cli.watching import LOOK_AFRESH, OVERDUE, Overdue, TimedOut, watch
 from pvc.core import keys
-from pvc.core.coordination import Put
-from pvc.core.model import OperationKind
+from pvc.core.coordination import Create, Put
+from pvc.core.model import OperationKind, Phase
+from pvc.core.records import encode
 from tests.cli.conftest import Keyboard
 
 
@@ -73,6 +77,58 @@ def test_a_watcher_is_told_when_the_daemon_does_not_answer(keyboard: Keyboard) -
     keyboard.cluster.start_daemon("hv1")
     assert keyboard.cluster.run_until(lambda: flush.code == 0)
     assert "the daemon of hv1 does not answer" in flush.out
+
+
+def test_a_watcher_does_not_wait_for_ever_for_a_daemon_that_does_not_come_back(keyboard: Keyboard) -> None:
+    flush = keyboard.begin("node", "flush", "hv1", "--wait", "--deadline", "60")
+    keyboard.cluster.run(0.3)
+    begun = keyboard.cluster.world.time
+    keyboard.cluster.kill_daemon("hv1")
+    assert keyboard.cluster.run_until(flush.has_ended, 60.0 + OVERDUE + LOOK_AFRESH)
+    assert flush.code == TIMED_OUT
+    assert keyboard.cluster.world.time - begun > OVERDUE, "it may have been back soon"
+    assert "the flush of hv1 should have ended by" in flush.err and "the daemon of hv1 does not answer" in flush.err
+    unflush = keyboard.type("node", "unflush", "hv1")
+    assert unflush.code == TIMED_OUT
+    assert "the flush of hv1 was asked to end and has not, so nothing else was asked for" in unflush.err
+
+
+def test_a_daemon_that_answers_is_given_all_the_time_that_it_takes(limited: Keyboard) -> None:
+    limited.type("node", "flush", "hv1", "--wait")
+    limited.type("node", "flush", "hv2")
+    late = replace(limited.cluster.operation("hv2"), deadline=limited.cluster.world.start)
+    with pytest.raises(TimedOut) as end:
+        list(watch(limited.cluster.client, limited.cluster.world.process("watch"), late, OVERDUE + 100.0))
+    assert not isinstance(end.value, Overdue)
+
+
+@pytest.mark.parametrize("after", ["forgotten", "asked anew"])
+def test_a_watcher_is_told_that_the_record_of_an_operation_is_gone(keyboard: Keyboard, after: str) -> None:
+    keyboard.type("node", "flush", "hv1", "--wait")
+    keyboard.cluster.kill_daemon("hv1")
+    keyboard.cluster.run(20.0)
+    keyboard.type("node", "unflush", "hv1")
+    follower = keyboard.begin("node", "watch", "hv1")
+    keyboard.cluster.run(1.0)
+    assert not follower.has_ended()
+    if after == "forgotten":
+        assert keyboard.type("node", "forget", "hv1", "--yes").code == 0
+    else:  # it ended, another one followed, and the history has gone on since
+        other = replace(keyboard.cluster.operation("hv1"), id="another")
+        keyboard.cluster.client.commit([Put(keys.node_operation("hv1"), encode(other))])
+    assert keyboard.cluster.run_until(follower.has_ended, 10.0)
+    assert follower.code == 1
+    assert "the record of the unflush of hv1 is gone, so how it ended is not known" in follower.err
+
+
+def test_a_watcher_finds_the_end_of_its_operation_in_a_history_that_cannot_all_be_read(keyboard: Keyboard) -> None:
+    keyboard.type("node", "flush", "hv1")
+    operation = keyboard.cluster.operation("hv1")
+    keyboard.cluster.finish("hv1")
+    keyboard.type("node", "unflush", "hv1", "--wait")
+    keyboard.cluster.client.commit([Create(keys.history_prefix(), b"{", sequence=True)])
+    views = list(watch(keyboard.cluster.client, keyboard.cluster.world.process("watch"), operation, None))
+    assert [view.operation.phase for view in views] == [Phase.DONE]
 
 
 def test_asking_again_attaches_to_the_running_operation(keyboard: Keyboard) -> None:
