@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from inotify_simple import Event, flags
 
 from pvc.core.runtime import Signal
 from pvc.core.threads import ThreadRuntime
@@ -21,6 +22,34 @@ class Polling(DirectoryFiles):
 
     def _open_inotify(self) -> None:
         return None
+
+
+class Kernel:
+    """Gives its news in one batch, when told to."""
+
+    def __init__(self) -> None:
+        self.watched: list[str] = []
+        self._batch: list[Event] = []
+        self._ready = os.eventfd(0)
+
+    def tell(self, *batch: Event) -> None:
+        self._batch += batch
+        os.eventfd_write(self._ready, 1)
+
+    def add_watch(self, path: str, mask: int) -> int:
+        self.watched.append(path)
+        return len(self.watched)
+
+    def read(self, timeout: float) -> list[Event]:
+        os.eventfd_read(self._ready)
+        told, self._batch = self._batch, []
+        return told
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def close(self) -> None:
+        os.close(self._ready)
 
 
 @pytest.fixture
@@ -176,3 +205,32 @@ def test_a_forgotten_file_is_reported_no_more(files: DirectoryFiles, directory: 
     write(other)
     assert wake.wait(PATIENCE)
     assert files.changed() == {str(other)}
+
+
+@pytest.mark.parametrize("first", [flags.Q_OVERFLOW, flags.IGNORED])
+def test_every_directory_whose_watch_is_gone_is_watched_again_also_behind_other_bad_news(
+    directory: Path, wake: Signal, first: int
+) -> None:
+    kernel = Kernel()
+
+    class Told(DirectoryFiles):
+        def _open_inotify(self) -> Kernel:
+            return kernel
+
+    parents = [directory / "a", directory / "b"]
+    for parent in parents:
+        parent.mkdir()
+    files = Told(str(directory), ThreadRuntime(), wake, lambda: 0.05, LOG)
+    try:
+        for parent in parents:
+            files.follow(str(parent / "vm.log"))
+        lost = -1 if first == flags.Q_OVERFLOW else 1
+        kernel.tell(Event(lost, first, 0, ""), Event(2, flags.IGNORED, 0, ""))
+        assert wake.wait(PATIENCE)
+        assert files.changed() == {str(parent / "vm.log") for parent in parents}
+        for parent in parents:
+            files.follow(str(parent / "vm.log"))
+        again = parents[1:] if first == flags.Q_OVERFLOW else parents
+        assert kernel.watched == [str(parent) for parent in (*parents, *again)]
+    finally:
+        files.close()

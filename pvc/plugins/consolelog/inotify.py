@@ -184,14 +184,15 @@ class DirectoryFiles:
     def _news(self, inotify: INotify) -> set[str] | None:
         """Paths that the kernel names; None: it has lost count, or a directory has gone."""
         paths: set[str] = set()
+        complete = True
         for event in inotify.read(timeout=0):
             if event.mask & (flags.Q_OVERFLOW | flags.IGNORED):
+                complete = False
                 with self._lock:
                     for parent in self._directories.pop(event.wd, ()):
                         del self._watched[parent]
-                return None
             paths |= {f"{parent}/{event.name}" for parent in self._directories.get(event.wd, ())}
-        return paths
+        return paths if complete else None
 
     def _looked(self) -> set[str]:
         with self._lock:
