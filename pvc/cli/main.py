@@ -1,5 +1,6 @@
 """The program `pvc`: builds the application, hands it to core's commands and the plugins', runs it."""
 
+import errno
 import logging
 import os
 import sys
@@ -41,6 +42,8 @@ PARTS: Sequence[tuple[str, str, Sequence[str] | Mapping[str, str]]] = (
 """Where core's commands are: group, module of this package with `add_commands`, names. Imported when asked for."""
 TOOLS = ("lab",)
 """Plugins that only bring commands of their own; the client always has them, whatever the node's file switches on."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What only writing fails with, to standard output mostly."""
 
 log = logging.getLogger("pvc")
 
@@ -53,18 +56,43 @@ def main() -> None:
         log.setLevel(logging.INFO)
     application = build(_option("--config"))
     try:
-        application.app(standalone_mode=True)
+        _run(application)
     except PvcError as error:  # the CLI's edge: a message for the person, and nothing else
         print(f"pvc: {error}", file=sys.stderr)
         sys.exit(1)
-    except UnicodeEncodeError as error:  # bytes of the command line that can be no name of anything
-        print(f"pvc: {error.object!r} is not UTF-8; write it in that", file=sys.stderr)
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":  # bytes of the command line that can be no name of anything
+            print(f"pvc: {error.object!r} is not UTF-8; write it in that", file=sys.stderr)
+        else:  # the terminal's encoding lacks a character
+            which = f"{error.object[error.start : error.end]!a} in {error.encoding}"
+            print(f"pvc: cannot write {which}; set LC_ALL to a UTF-8 locale, such as C.UTF-8", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # the reader, `head` for example, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_output()
+        print(f"pvc: cannot write: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     finally:
         application.close()
+
+
+def _run(application: Application) -> None:
+    """Run the command, and write out what it said: where that fails, it fails here and not at the interpreter's end."""
+    try:
+        application.app(standalone_mode=True)
+    except SystemExit:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        raise
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried once more at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build(config_path: str | None) -> Application:

@@ -1,5 +1,6 @@
 """The program as a whole: options, configuration problems, plugins' commands, import cost."""
 
+import io
 import json
 import logging
 import sys
@@ -16,11 +17,12 @@ from pvc.core.plugins import Plugins
 from pvc.core.process import Finished, SystemProcesses
 from pvc.core.threads import ThreadRuntime
 
+PVC = [sys.executable, "-c", "from pvc.cli.main import main; main()"]
+
 
 def pvc(*words: str, **environment: str) -> Finished:
     """Run the program as a user does, in a process of its own."""
-    command = [sys.executable, "-c", "from pvc.cli.main import main; main()", *words]
-    return SystemProcesses().run(command, timeout=60, env={"PVC_CONFIG": "", **environment})
+    return SystemProcesses().run([*PVC, *words], timeout=60, env={"PVC_CONFIG": "", **environment})
 
 
 def test_a_second_command_of_one_name_is_refused() -> None:
@@ -50,6 +52,48 @@ def test_a_name_that_is_not_utf_8_is_refused_in_words(
         main()
     assert end.value.code == 1
     assert capsys.readouterr().err == "pvc: '/pvc/vms/\\udcff' is not UTF-8; write it in that\n"
+
+
+def test_output_that_the_terminal_cannot_show_is_not_blamed_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def application(_path: str | None) -> Application:
+        made = Application(ThreadRuntime(), Document(), Plugins(logging.getLogger()))
+        made.group("vm").command("start")(lambda: print("für dich"))
+        return made
+
+    monkeypatch.setattr("pvc.cli.main.build", application)
+    monkeypatch.setattr("sys.argv", ["pvc", "vm", "start"])
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    said = "pvc: cannot write '\\xfc' in ascii; set LC_ALL to a UTF-8 locale, such as C.UTF-8\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [("--version",), ("plugin", "list"), ("config", "show")])
+def test_output_that_cannot_be_written_is_told_in_words(words: tuple[str, ...], unbuffered: str) -> None:
+    command = ["sh", "-c", 'exec "$@" >/dev/full', "sh", *PVC, *words]
+    done = SystemProcesses().run(command, timeout=60, env={"PVC_CONFIG": "", "PYTHONUNBUFFERED": unbuffered})
+    assert done.code == 1
+    assert done.stderr.endswith("pvc: cannot write: No space left on device\n") and "Traceback" not in done.stderr
+
+
+def test_trouble_that_is_not_about_writing_is_not_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def application(_path: str | None) -> Application:
+        made = Application(ThreadRuntime(), Document(), Plugins(logging.getLogger()))
+        made.group("vm").command("start")(start)
+        return made
+
+    def start() -> None:
+        Path("/proc/self/mem").read_bytes()
+
+    monkeypatch.setattr("pvc.cli.main.build", application)
+    monkeypatch.setattr("sys.argv", ["pvc", "vm", "start"])
+    with pytest.raises(OSError, match="Input/output error"):
+        main()
 
 
 def test_the_version_needs_no_command() -> None:
