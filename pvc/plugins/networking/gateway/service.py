@@ -134,12 +134,13 @@ class GatewayService:
         return min([ORPHANED if problems else LOOK, *pauses, *leaving])
 
     def stop(self) -> None:
-        """The routers go on for a while, and others wait for longer than that: the daemon may come back."""
+        """The routers go on for a while, and others wait for longer than that: the daemon may come back.
+
+        Where they could not be asked to, a router is silent before the session ends: then another takes it over.
+        """
         try:
             for name in sorted(self.tenure.joined()):
-                self._ask_for_patience(name)
-        except CoordinationError as error:  # then it is as if the daemon had died
-            self._log.warning("gateways: %s; others take over when the session has expired", error)
+                self._part_with(name)
         finally:
             self._routers.close()
 
@@ -435,6 +436,16 @@ class GatewayService:
             except RouterError as error:  # nothing passes: it is not held
                 self._ailing[name] = str(error)
                 self._settled.pop(name)
+
+    def _part_with(self, name: str) -> None:
+        try:
+            self._ask_for_patience(name)
+        except CoordinationError as error:
+            self._log.warning("gateway %s: %s; it is silent until somebody takes it over", name, error)
+            try:
+                self._silence(name)
+            except RouterError as trouble:
+                self._log.warning("gateway %s: %s", name, trouble)
 
     def _ask_for_patience(self, name: str) -> None:
         patience = self._context.config.zookeeper.session_timeout

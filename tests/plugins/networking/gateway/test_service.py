@@ -272,6 +272,16 @@ def test_who_has_not_heard_that_patience_was_asked_for_takes_nothing(cluster: Si
     comes_to(cluster, "hv2")
 
 
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_gateway_whose_daemon_could_not_ask_for_patience_is_silent_before_another_takes_it(
+    cluster: SimCluster, arrived: bool
+) -> None:
+    Steps(cluster).perform({"lose_answer": {"node": "hv1", "arrived": arrived}})
+    Steps(cluster).perform({"stop": "hv1"})
+    assert cluster.run_until(lambda: cluster.gateways.acting("lan") in (["hv2"], ["hv3"]), 60)
+    assert cluster.gateways.twice == []
+
+
 def test_patience_that_was_asked_for_ends_with_the_daemon_that_comes_back(cluster: SimCluster) -> None:
     cluster.kill_daemon("hv1")  # after it has asked, and before its session was closed
     cluster.client.commit([Put(keys.gateway("lan"), encode(replace(record(cluster), patience=10.0)))])
