@@ -417,7 +417,7 @@ class FakeBackend:
 def _removed_if_stopped(remove: Callable[[], object]) -> Iterator[None]:
     try:
         yield
-    except Exception:
+    except Exception:  # whatever it was that stopped it, it is undone and raised again
         remove()
         raise
 

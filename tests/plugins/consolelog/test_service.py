@@ -328,13 +328,19 @@ def test_a_file_that_cannot_be_followed_is_tried_seldom_however_often_it_is_writ
     assert told(cluster) == [Marker(Event.STARTED, "hv1"), STREAM[:5000]]
 
 
-def test_a_file_that_cannot_be_opened_when_a_daemon_takes_it_up_again_is_not_published_twice() -> None:
+def with_a_dead_daemon() -> Cluster:
+    """It has published 100 bytes of the VM, which runs on."""
     cluster = Cluster()
-    node = cluster.nodes["hv1"]
     cluster.start("hv1")
     cluster.print(100)
     cluster.steps(0.2)
-    node.die()
+    cluster.nodes["hv1"].die()
+    return cluster
+
+
+def test_a_file_that_cannot_be_opened_when_a_daemon_takes_it_up_again_is_not_published_twice() -> None:
+    cluster = with_a_dead_daemon()
+    node = cluster.nodes["hv1"]
     cluster.print(50)
     node.disk.unfollowable[PATH] = "cannot be opened: too many open files"
     node.start()
@@ -525,12 +531,8 @@ def test_the_end_of_a_run_that_cannot_be_read_is_given_up_after_a_while_and_told
 
 
 def test_a_run_whose_file_could_never_be_opened_ends_with_word_of_the_loss() -> None:
-    cluster = Cluster()
+    cluster = with_a_dead_daemon()
     node = cluster.nodes["hv1"]
-    cluster.start("hv1")
-    cluster.print(100)
-    cluster.steps(0.2)
-    node.die()
     node.disk.unfollowable[PATH] = "cannot be opened: too many open files"
     node.start()
     cluster.print(100)

@@ -67,6 +67,15 @@ class Site:
         if raised[0] is not None:
             raise raised[0]
 
+    def with_a_volume_of_the_dead(self) -> SimCluster:
+        """The pool is known to all, with the volume `a` and its snapshot `s`; hv1 is declared dead."""
+        done(self.cluster, "add pool", "hv2")
+        self.cluster.run(1)
+        done(self.cluster, "create", "hv2", volume="a", size=1 << 20)
+        done(self.cluster, "snapshot", "hv2", volume="a", snapshot="s")
+        self.record(fence=FENCE)
+        return self.cluster
+
     def record(self, **how: object) -> None:
         """Change hv1's record."""
         node = replace(self.cluster.node("hv1"), address="host-of-hv1", **how)  # type: ignore[arg-type]
@@ -118,12 +127,7 @@ def test_it_is_written_before_the_storage_is_asked_so_that_it_is_undone_one_day(
 def test_what_nobody_may_write_beside_is_done_once_who_was_declared_dead_is_kept_out(
     site: Site, kind: str, about: dict[str, Any], cut: bool
 ) -> None:
-    cluster = site.cluster
-    done(cluster, "add pool", "hv2")
-    cluster.run(1)
-    done(cluster, "create", "hv2", volume="a", size=1 << 20)
-    done(cluster, "snapshot", "hv2", volume="a", snapshot="s")
-    site.record(fence=FENCE)
+    cluster = site.with_a_volume_of_the_dead()
     site.storage.fail_once("cut_off", StorageUnusable("the monitors do not answer"))
     task = done(cluster, kind, "hv2", volume="a", **about)
     assert (task.phase is TaskPhase.FAILED) is cut
@@ -134,12 +138,7 @@ def test_what_nobody_may_write_beside_is_done_once_who_was_declared_dead_is_kept
 
 
 def test_half_a_roll_back_is_not_over_because_who_was_declared_dead_cannot_be_kept_out_now(site: Site) -> None:
-    cluster = site.cluster
-    done(cluster, "add pool", "hv2")
-    cluster.run(1)
-    done(cluster, "create", "hv2", volume="a", size=1 << 20)
-    done(cluster, "snapshot", "hv2", volume="a", snapshot="s")
-    site.record(fence=FENCE)
+    cluster = site.with_a_volume_of_the_dead()
     site.storage.slow(2)
     task = ask_task(cluster, "roll back", "hv2", pool="fast", volume="a", snapshot="s")
     assert cluster.run_until(lambda: site.storage.count("roll_back") > 0, 20)

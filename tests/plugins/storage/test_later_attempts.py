@@ -106,16 +106,22 @@ def goes_on_until_it_is_seen(cluster: SimCluster, task: Task) -> Task:
     return over
 
 
-@pytest.mark.parametrize(("kind", "call", "about"), ALTERING)
-def test_a_volume_is_not_written_down_as_it_was_while_nobody_sees_what_an_earlier_attempt_has_made_of_it(
-    cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
-) -> None:
+def under_way(cluster: SimCluster, kind: str, call: str, about: dict[str, Any]) -> Task:
+    """A task that changes the volume `a`, which has the snapshot `s`, and that is just at it."""
     done(cluster, "create", volume="a", size=4096)
     done(cluster, "snapshot", volume="a", snapshot="s")
     cluster.storage.slow(1)
     before = cluster.storage.count(call)
     task = ask_task(cluster, kind, "hv1", pool="fast", volume="a", **about)
     assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
+    return task
+
+
+@pytest.mark.parametrize(("kind", "call", "about"), ALTERING)
+def test_a_volume_is_not_written_down_as_it_was_while_nobody_sees_what_an_earlier_attempt_has_made_of_it(
+    cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
+) -> None:
+    task = under_way(cluster, kind, call, about)
     cluster.lose_session("hv1")
     cluster.run(1.5)
     cluster.storage.spoil(OFF)
@@ -126,12 +132,7 @@ def test_a_volume_is_not_written_down_as_it_was_while_nobody_sees_what_an_earlie
 def test_what_failed_is_not_over_before_it_is_seen_what_it_has_left(
     cluster: SimCluster, kind: str, call: str, about: dict[str, Any]
 ) -> None:
-    done(cluster, "create", volume="a", size=4096)
-    done(cluster, "snapshot", volume="a", snapshot="s")
-    cluster.storage.slow(1)
-    before = cluster.storage.count(call)
-    task = ask_task(cluster, kind, "hv1", pool="fast", volume="a", **about)
-    assert cluster.run_until(lambda: cluster.storage.count(call) > before, 20)
+    task = under_way(cluster, kind, call, about)
     cluster.storage.spoil(OFF)
     assert goes_on_until_it_is_seen(cluster, task).phase is TaskPhase.DONE
 
