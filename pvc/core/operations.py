@@ -204,7 +204,7 @@ class OperationService:
             progress = self._run_steps(turn)
         except CoordinationError:
             raise
-        except Exception as error:
+        except Exception as error:  # the step boundary: a step may be a third party's
             if not turn.stopping:
                 self._failing_since = None
                 raise
